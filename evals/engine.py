@@ -1,0 +1,139 @@
+"""What judges a model: the `Engine` protocol, its requests and answers, and a scripted engine for tests.
+
+Requests are token ids, made once per run by `evals.harness`; an engine knows no benchmark and no metric.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from psomerge.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Loglikelihood:
+    """Asks for log p(continuation | context). Both hold token ids; neither is empty."""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Asks for a greedy continuation of `prompt` (token ids), ended by a stop string, end of text, or `max_tokens`."""
+
+    prompt: tuple[int, ...]
+    stop: tuple[str, ...]
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Answer to a Loglikelihood: sum of natural-log probabilities (<= 0), and whether greedy decoding would give it."""
+
+    logprob: float
+    greedy: bool
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What identifies an engine in a run key: any change of these may change the bits of a score."""
+
+    name: str
+    version: str
+    device: str
+    """Device model, as the system names it."""
+    dtype: str
+    """That the engine computes in."""
+    threads: int
+    exact: bool
+    """Whether equal requests in equal order have equal bits (on CPU: yes)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All requests of one evaluation set, in the order that every judgement keeps."""
+
+    loglikelihood: tuple[Loglikelihood, ...] = ()
+    generation: tuple[Generation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """An engine's answers to one Batch, in its order, and the seconds spent by phase (merge, load, reset, canary, score)."""
+
+    loglikelihood: tuple[Continuation, ...] = ()
+    generation: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    """Peak resident memory of the engine's process so far."""
+
+
+class Engine(Protocol):
+    """Holds one model at a time, made from a recipe, and answers requests about it."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def load(self, recipe: Recipe) -> dict[str, float]:
+        """Replaces the model by the recipe's, checks the swap, returns seconds by phase. Raises EngineError if a check fails."""
+        ...
+
+    def loglikelihood(self, requests: Sequence[Loglikelihood]) -> list[Continuation]: ...
+
+    def generate(self, requests: Sequence[Generation]) -> list[str]: ...
+
+    def close(self) -> None: ...
+
+
+class Judge(Protocol):
+    """What the pipeline talks to: prompts go down once, then a recipe down and answers up for each particle."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def put(self, name: str, batch: Batch) -> None:
+        """Hands over an evaluation set under a name."""
+        ...
+
+    def judge(self, recipe: Recipe, name: str) -> Answers:
+        """Loads the recipe's model and answers the named batch. Raises EngineError once repeating has not helped."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ScriptedEngine:
+    """An engine whose answers are functions of recipe and request: for tests of everything above the seam."""
+
+    capabilities = Capabilities("scripted", "1", "none", "float64", 1, True)
+
+    def __init__(self, logprob: Callable[[Recipe, Loglikelihood], float], text: Callable[[Recipe, Generation], str] = lambda recipe, request: "") -> None:
+        self._logprob, self._text = logprob, text
+        self._recipe: Recipe | None = None
+        self._batches: dict[str, Batch] = {}
+        self.judged: list[Recipe] = []
+
+    def load(self, recipe: Recipe) -> dict[str, float]:
+        self._recipe = recipe
+        return {"merge": 0.0, "load": 0.0, "reset": 0.0, "canary": 0.0}
+
+    def loglikelihood(self, requests: Sequence[Loglikelihood]) -> list[Continuation]:
+        assert self._recipe is not None, "load a recipe first"
+        return [Continuation(self._logprob(self._recipe, request), False) for request in requests]
+
+    def generate(self, requests: Sequence[Generation]) -> list[str]:
+        assert self._recipe is not None, "load a recipe first"
+        return [self._text(self._recipe, request) for request in requests]
+
+    def put(self, name: str, batch: Batch) -> None:
+        self._batches[name] = batch
+
+    def judge(self, recipe: Recipe, name: str) -> Answers:
+        seconds = self.load(recipe)
+        self.judged.append(recipe)
+        batch = self._batches[name]
+        return Answers(tuple(self.loglikelihood(batch.loglikelihood)), tuple(self.generate(batch.generation)), seconds | {"score": 0.0})
+
+    def close(self) -> None:
+        pass

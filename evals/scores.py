@@ -1,0 +1,35 @@
+"""Scores as records: what a model reached on a benchmark, item by item."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BenchmarkScore:
+    """One model on one benchmark of one evaluation set."""
+
+    benchmark: str
+    language: str
+    metric: str
+    weight: float
+    items: tuple[str, ...]
+    """Stable identity of each item."""
+    groups: tuple[str, ...]
+    """Cluster of each item (passage, concept): items of one group stay in one split and are resampled together."""
+    values: tuple[float, ...]
+    """The metric per item, in [0, 1], in the order of `items`; never empty."""
+
+    @property
+    def mean(self) -> float:
+        """Plain mean of `values`, in [0, 1]."""
+        return sum(self.values) / len(self.values)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One model on one evaluation set: the fitness in [0, 1], or None with the reason if any benchmark failed."""
+
+    fitness: float | None
+    scores: tuple[BenchmarkScore, ...] = ()
+    failure: str | None = None
+    seconds: dict[str, float] | None = None
+    peak_bytes: int = 0

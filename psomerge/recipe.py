@@ -1,0 +1,127 @@
+"""`recipe.json`: what a merged model is made of, small enough to send to an engine for every particle.
+
+It names sources and numbers; it holds no tensor, opens no checkpoint and resolves no address.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from psomerge.errors import ArtefactError
+
+FORMAT = 1
+METHODS = ("coefficients", "ties")
+DTYPES = ("base", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One checkpoint as it was used: `name` inside the recipe, the `source` as the user gave it, pinned by `revision` and file digests."""
+
+    name: str
+    source: str
+    """Folder, `hf://org/name@revision`, `models:/name@alias`, ..."""
+    revision: str
+    """Immutable revision, 40 hex digits; of a folder the first 40 digits of the digest over `files`."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 in hex by path relative to the checkpoint's folder."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A merged model: theta_0 + sum_i (a_i + b_i m_i / (1 - p)) tau_i for `coefficients`; `psomerge.methods` has the others."""
+
+    base: Source
+    experts: tuple[Source, ...]
+    method: str = "coefficients"
+    coefficients: tuple[tuple[float, ...], ...] = ((),)
+    """(groups, directions) float64. Directions: the n experts' task vectors, then, if there are 2n, their DARE copies."""
+    grouping: str = "model"
+    """How tensors fall into groups (rows of `coefficients`): `psomerge.basis.GROUPINGS`."""
+    drop_rate: float = 0.8
+    """p of DARE in [0, 1): the share of entries that its mask removes."""
+    mask_seed: int = 0
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """What the method needs beyond coefficients, e.g. `density` of TIES."""
+    dtype: str = "base"
+    """Of the tensors written: `base` keeps each tensor's dtype in the base."""
+    tokenizer_from: str = "base"
+    psomerge: str = ""
+    """Version that wrote the recipe."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON data; `from_dict` of it equals this recipe, floats to the last bit."""
+        return {"format": FORMAT} | json.loads(json.dumps(asdict(replace(self, psomerge=self.psomerge or version("psomerge")))))
+
+    def digest(self) -> str:
+        """Returns 64 hex digits that change with everything that changes a tensor, and with nothing else."""
+        content = self.to_dict()
+        for key in ("psomerge", "tokenizer_from", "format"):
+            del content[key]
+        for source in (content["base"], *content["experts"]):
+            del source["source"], source["revision"], source["name"]
+            source["files"] = {name: digest for name, digest in source["files"].items() if name.endswith(".safetensors")}
+        return digest_of(content)
+
+    def with_coefficients(self, coefficients: Sequence[Sequence[float]]) -> "Recipe":
+        """Returns this recipe with method `coefficients` and the given (groups, directions) numbers."""
+        return replace(self, method="coefficients", coefficients=tuple(tuple(float(c) for c in row) for row in coefficients))
+
+
+def digest_of(content: object) -> str:
+    """Returns the SHA-256 in hex of canonical JSON (sorted keys, no blanks, no NaN)."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Returns the recipe in plain JSON data.
+
+    Raises:
+        ArtefactError: an unknown or missing key, an unknown method or dtype, or numbers that are not finite.
+    """
+    data = dict(content)
+    if data.pop("format", None) != FORMAT:
+        raise ArtefactError(f"{where}: expected recipe format {FORMAT}, found {content.get('format')!r}; update psomerge or rebuild the recipe")
+    try:
+        base = Source(**data.pop("base"))
+        experts = tuple(Source(**expert) for expert in data.pop("experts"))
+        coefficients = tuple(tuple(float(c) for c in row) for row in data.pop("coefficients"))
+        recipe = Recipe(base=base, experts=experts, coefficients=coefficients, **data)
+        digest_of(recipe.to_dict())
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"{where}: not a recipe: {error}; expected what `psomerge` writes as recipe.json") from error
+    _check(recipe, where)
+    return recipe
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    if recipe.method not in METHODS:
+        raise ArtefactError(f"{where}: unknown method {recipe.method!r}; expected one of {', '.join(METHODS)}")
+    if recipe.dtype not in DTYPES:
+        raise ArtefactError(f"{where}: unknown dtype {recipe.dtype!r}; expected one of {', '.join(DTYPES)}")
+    if not 0 <= recipe.drop_rate < 1:
+        raise ArtefactError(f"{where}: drop_rate must lie in [0, 1), found {recipe.drop_rate}")
+    n = len(recipe.experts)
+    for row in recipe.coefficients:
+        if len(row) not in (n, 2 * n):
+            raise ArtefactError(f"{where}: {n} experts need {n} or {2 * n} coefficients a group, found {len(row)}")
+
+
+def read(path: Path) -> Recipe:
+    """Returns the recipe in a `recipe.json`. Raises ArtefactError where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path}: cannot read a recipe: {error}") from error
+    if not isinstance(content, dict):
+        raise ArtefactError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return from_dict(content, str(path))
+
+
+def write(recipe: Recipe, path: Path) -> None:
+    """Writes `recipe.json`, indented, floats exactly."""
+    path.write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
