@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from psomerge.errors import EngineError
 from psomerge.recipe import Recipe
+
+
+class ModelError(EngineError):
+    """The model itself is at fault, not the engine: it holds a value that is not finite. Another engine would say the same."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,33 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class EngineSettings:
+    """How an engine is started. Threads, dtype and the two batch sizes may change the bits of a score."""
+
+    dtype: str = "auto"
+    """That the engine computes in: `auto` is float32 on a CPU and the checkpoint's own on a GPU; or float32, bfloat16, float16."""
+    threads: int = 1
+    """OpenMP threads. On a machine with other busy processes two threads of a tiny model wait for each other: up to 30 times slower than one."""
+    max_model_len: int = 2048
+    """Longest prompt with its answer, in tokens; the model's own limit if that is smaller."""
+    max_num_seqs: int = 256
+    """Requests computed side by side."""
+    max_num_batched_tokens: int = 8192
+    """Tokens computed in one step."""
+    kv_cache_bytes: int = 2**30
+    seed: int = 0
+    tokenizer_from: str = "base"
+    """Name of the folder whose tokenizer and generation config the engine uses."""
+    start_deadline_s: float = 300.0
+    """For an engine to start."""
+    deadline_s: float = 3600.0
+    """For the first judgement of a batch; later ones get `patience` times the longest so far, at least a minute, at most this."""
+    patience: float = 20.0
+    restarts: int = 2
+    """New engines tried for one judgement after a death or a hang."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """All requests of one evaluation set, in the order that every judgement keeps."""
 
@@ -67,6 +99,11 @@ class Answers:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     """Peak resident memory of the engine's process so far."""
+
+
+def first_part(text: str, stop: Sequence[str]) -> str:
+    """Returns `text` up to the first place where one of the stop strings begins; empty stop strings count for nothing."""
+    return text[: min((text.index(end) for end in stop if end and end in text), default=len(text))]
 
 
 class Engine(Protocol):

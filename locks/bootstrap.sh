@@ -22,12 +22,21 @@ lock=locks/$variant.lock
 python=${PYTHON:-$(command -v python3.11 || command -v python3)} || die "no python3.11 found; set PYTHON"
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || die "$python is not Python 3.11; set PYTHON"
 
-digest=$({ echo "$variant $PWD"; "$python" -VV; cat "$lock" pyproject.toml locks/bootstrap.sh; } | sha256sum | cut -d' ' -f1)
+# Of pyproject.toml only what an installation depends on: a change of a linter's rule is no reason to install anew.
+digest=$("$python" - "$variant" "$PWD" "$lock" locks/bootstrap.sh <<'EOF'
+import hashlib, json, pathlib, sys, tomllib
+settings = tomllib.loads(pathlib.Path("pyproject.toml").read_text())
+parts = [settings["project"], settings["build-system"], settings["tool"]["hatch"], sys.version, sys.executable, sys.argv[1:3]]
+files = [pathlib.Path(name).read_text() for name in sys.argv[3:]]
+print(hashlib.sha256(json.dumps([parts, files], sort_keys=True).encode()).hexdigest())
+EOF
+)
 stamp=.venv/.installed
-if [[ -f $stamp && $(<"$stamp") == "$digest" ]]; then exit 0; fi
+installed() { [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$digest" ]]; }
+if installed; then exit 0; fi
 
 exec 9>.venv.lock && flock 9                      # two calls at once: the second waits and finds the stamp
-if [[ -f $stamp && $(<"$stamp") == "$digest" ]]; then exit 0; fi
+if installed; then exit 0; fi
 
 # Bytecode must be written, or every `import vllm` compiles thousands of files again.
 export PYTHONDONTWRITEBYTECODE=
@@ -43,10 +52,16 @@ while read -r place; do
 done < <({ tr ' ' '\n' <<<"${PIP_FIND_LINKS:-}"; "$venv_python" -m pip config list 2>/dev/null |
   sed -n "s/.*find-links='\(.*\)'\$/\1/p" | sed 's/\\n/\n/g' | tr ' ' '\n'; } | sort -u)
 
+# pip warns of every configured index folder that happens not to hold the package; that is no news for the user.
+pip_install() {
+  "$venv_python" -m pip install -q --disable-pip-version-check "$@" \
+    2> >(grep -v "^WARNING: Location '.*' is ignored: it is neither a file nor a directory\.$" >&2) >&2
+}
+
 uv=
 if [[ -z ${PSOMERGE_PIP_ONLY:-} ]]; then
   uv=$(command -v uv || true)
-  if [[ -z $uv ]] && "$venv_python" -m pip install -q --disable-pip-version-check uv >&2; then uv=$PWD/.venv/bin/uv; fi
+  if [[ -z $uv ]] && pip_install uv; then uv=$PWD/.venv/bin/uv; fi
 fi
 
 # The locks are complete, so nothing is resolved again (--no-deps): vLLM's CPU build would drag in CUDA builds of
@@ -58,10 +73,10 @@ if [[ -n $uv ]]; then
   "$uv" pip install -q --python "$venv_python" --no-deps "${links[@]}" "${backend[@]}" -r "$lock" -e . >&2
 else
   say "installing $lock with pip"
-  "$venv_python" -m pip install -q --disable-pip-version-check --no-deps -r "$lock" -e . >&2
+  pip_install --no-deps -r "$lock" -e .
 fi
 
 "$venv_python" -c 'import sys, torch; sys.exit((torch.version.cuda is not None) != (sys.argv[1] == "gpu"))' "$variant" ||
   die "the installed torch does not import, or is not a build for '$variant'"
-echo "$digest" >"$stamp"
+echo "$digest" >"$stamp"                          # last: an interrupted call leaves none, and the next one starts anew
 say "done in $((SECONDS - start)) s"

@@ -3,14 +3,15 @@
 It names sources and numbers; it holds no tensor, opens no checkpoint and resolves no address.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from psomerge.digest import digest_of
+from psomerge.durable import write_atomic
 from psomerge.errors import ArtefactError
 
 FORMAT = 1
@@ -27,7 +28,7 @@ class Source:
     """Folder, `hf://org/name@revision`, `models:/name@alias`, ..."""
     revision: str
     """Immutable revision, 40 hex digits; of a folder the first 40 digits of the digest over `files`."""
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
     """SHA-256 in hex by path relative to the checkpoint's folder."""
 
 
@@ -45,7 +46,7 @@ class Recipe:
     drop_rate: float = 0.8
     """p of DARE in [0, 1): the share of entries that its mask removes."""
     mask_seed: int = 0
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, float] = field(default_factory=dict[str, float])
     """What the method needs beyond coefficients, e.g. `density` of TIES."""
     dtype: str = "base"
     """Of the tensors written: `base` keeps each tensor's dtype in the base."""
@@ -63,18 +64,13 @@ class Recipe:
         for key in ("psomerge", "tokenizer_from", "format"):
             del content[key]
         for source in (content["base"], *content["experts"]):
-            del source["source"], source["revision"], source["name"]
+            del source["source"], source["revision"]
             source["files"] = {name: digest for name, digest in source["files"].items() if name.endswith(".safetensors")}
         return digest_of(content)
 
     def with_coefficients(self, coefficients: Sequence[Sequence[float]]) -> "Recipe":
         """Returns this recipe with method `coefficients` and the given (groups, directions) numbers."""
         return replace(self, method="coefficients", coefficients=tuple(tuple(float(c) for c in row) for row in coefficients))
-
-
-def digest_of(content: object) -> str:
-    """Returns the SHA-256 in hex of canonical JSON (sorted keys, no blanks, no NaN)."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
 
 
 def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -119,9 +115,9 @@ def read(path: Path) -> Recipe:
         raise ArtefactError(f"{path}: cannot read a recipe: {error}") from error
     if not isinstance(content, dict):
         raise ArtefactError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return from_dict(content, str(path))
+    return from_dict(cast("dict[str, Any]", content), str(path))
 
 
 def write(recipe: Recipe, path: Path) -> None:
-    """Writes `recipe.json`, indented, floats exactly."""
-    path.write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+    """Writes `recipe.json`, indented, floats exactly, whole or not at all. Raises SpaceError where it cannot be written."""
+    write_atomic(path, (json.dumps(recipe.to_dict(), indent=2) + "\n").encode())

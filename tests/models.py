@@ -12,7 +12,7 @@ def toy_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], config: dict 
     folder.mkdir(parents=True, exist_ok=True)
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
-    content = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": dtype, "tie_word_embeddings": False} | (config or {})
+    content = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": dtype, "tie_word_embeddings": True} | (config or {})
     (folder / "config.json").write_text(json.dumps(content))
     return folder
 

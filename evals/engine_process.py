@@ -1,0 +1,82 @@
+"""The engine's own process: `python -m evals.engine_process REQUESTS ANSWERS`, both descriptors of pipes. `evals.supervisor` starts it.
+
+Reads `start`, then `put` and `judge` messages; answers `start` and `judge`. Ends with its parent, whatever happens to that: at
+end-of-file of its pipe, even in the middle of a batch.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from time import perf_counter
+from typing import Any
+
+from evals import messages
+from evals.engine import Answers, Batch, Engine, EngineSettings
+from evals.host import peak_bytes
+from psomerge.errors import PsomergeError
+from psomerge.recipe import Recipe, from_dict
+
+
+def main(requests: int, answers: int) -> None:
+    """Serves until end-of-file on descriptor `requests`."""
+    inbox: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
+    start = inbox.get()
+    if start["die_with_parent"]:
+        # Fires when the parent's creating thread ends, so it is asked for by the main thread only; ends a stopped process too.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    folder = Path(start["work"])
+    try:
+        engine = _open(start["engine"], {name: Path(at) for name, at in start["folders"].items()}, EngineSettings(**start["settings"]), folder)
+    except PsomergeError as error:
+        messages.write(answers, {"error": str(error), "kind": type(error).__name__})
+        return
+    messages.write(answers, {"ready": asdict(engine.capabilities)})
+    batches: dict[str, Batch] = {}
+    while True:
+        message = inbox.get()
+        if "put" in message:
+            batches[message["put"]] = messages.batch_from_dict(message["batch"])
+            continue
+        try:
+            reply = {"answers": asdict(judge(engine, from_dict(message["judge"]), batches[message["name"]]))}
+        except PsomergeError as error:
+            reply = {"error": str(error), "kind": type(error).__name__}
+        messages.write(answers, reply)
+
+
+def judge(engine: Engine, recipe: Recipe, batch: Batch) -> Answers:
+    """Loads the recipe's model and answers the batch. Raises EngineError if a check of the swap fails."""
+    seconds = engine.load(recipe)
+    start = perf_counter()
+    continuations, texts = engine.loglikelihood(batch.loglikelihood), engine.generate(batch.generation)
+    return Answers(tuple(continuations), tuple(texts), seconds | {"score": perf_counter() - start}, peak_bytes())
+
+
+def _read(descriptor: int, inbox: SimpleQueue[dict[str, Any]]) -> None:
+    frames = messages.Frames()
+    while data := os.read(descriptor, 1 << 20):
+        frames.add(data)
+        while (message := frames.next()) is not None:
+            inbox.put(message)
+    os._exit(0)  # the main thread may be deep in a batch that nobody waits for any more
+
+
+def _open(name: str, folders: Mapping[str, Path], settings: EngineSettings, work: Path) -> Engine:
+    if name == "vllm":
+        from evals.vllm_engine.engine import VllmEngine
+
+        return VllmEngine(folders, settings, work)
+    from evals.transformers_engine import TransformersEngine
+
+    return TransformersEngine(folders, settings)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,5 @@
+"""lm-evaluation-harness as the source of benchmarks, by its own Task methods: requests built once, scored many times."""
+
+from evals.harness.evaluation_set import EvaluationSet, FailedBenchmark, build
+
+__all__ = ["EvaluationSet", "FailedBenchmark", "build"]

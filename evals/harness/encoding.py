@@ -1,0 +1,126 @@
+"""Prompts as token ids, cut between context and continuation exactly as lm-evaluation-harness cuts them.
+
+The rules (a trailing space goes to the continuation, an empty context becomes the start token, no second start token) are the harness's own
+`TemplateLM.loglikelihood`, run on an object that keeps the tokens instead of scoring them.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.engine import Generation, Loglikelihood
+from psomerge.errors import ArtefactError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+class Encoder:
+    """A tokenizer folder, opened once: requests of lm-eval in, requests of an engine out."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens the tokenizer; no remote code, no download.
+
+        Args:
+            folder: with tokenizer files, and `config.json` where the longest sequence of the model is to be kept to.
+
+        Raises:
+            ArtefactError: no usable tokenizer, or one without an end-of-text token.
+        """
+        from lm_eval.models.utils import resolve_max_length
+        from transformers import AutoConfig, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True) if (folder / "config.json").is_file() else None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ArtefactError(f"{folder}: cannot open its tokenizer: {' '.join(str(error).split())[:300]}") from error
+        if tokenizer.eos_token_id is None:
+            raise ArtefactError(f"{folder}: its tokenizer has no end-of-text token (eos_token); prompts without context need it")
+        self._tokenizer = tokenizer
+        self._longest = resolve_max_length(config, tokenizer)
+        self._lm = _token_keeper(tokenizer)
+
+    def loglikelihood(self, instances: Sequence[Any]) -> list[Loglikelihood]:
+        """Returns one request for each lm-eval instance of (context, continuation).
+
+        A pair longer than the model's longest sequence loses the start of its context, as in the harness, with a warning.
+
+        Raises:
+            ArtefactError: a continuation without tokens, or one that leaves no room for a context.
+        """
+        requests, cut = [], 0
+        for (context, continuation), before, after in self._lm.loglikelihood(list(instances), disable_tqdm=True):
+            if not after or len(after) >= self._longest:
+                raise ArtefactError(f"a continuation of {len(after)} tokens, expected 1 to {self._longest - 1}: {continuation[:60]!r} after {context[-60:]!r}")
+            room = self._longest - len(after)
+            cut += len(before) > room
+            requests.append(Loglikelihood(tuple(before[-room:]), tuple(after)))
+        self._warn(cut, len(requests))
+        return requests
+
+    def generation(self, instances: Sequence[Any]) -> list[Generation]:
+        """Returns one request for each lm-eval instance of (context, generation settings); end of text is a stop string too.
+
+        Raises:
+            ConfigError: the task samples: only greedy answers can be repeated.
+            ArtefactError: an empty prompt, or no room for one beside the answer.
+        """
+        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+
+        requests, cut = [], 0
+        end = self._tokenizer.decode(self._tokenizer.eos_token_id)
+        for instance in instances:
+            context, settings = instance.args[:2]
+            wanted = normalize_gen_kwargs(settings)
+            if wanted.get("do_sample"):
+                raise ConfigError(
+                    f"task {instance.task_name} samples its answers ({settings}); set do_sample: false and no temperature in its generation_kwargs"
+                )
+            stop, most = handle_stop_sequences(wanted.get("until"), eos=end), int(wanted.get("max_gen_toks", 0))
+            prompt = self._lm.tok_encode(context)
+            if not prompt or not 0 < most < self._longest:
+                raise ArtefactError(f"task {instance.task_name}: a prompt of {len(prompt)} tokens with {most} to generate, of {self._longest} in all")
+            room = self._longest - most
+            cut += len(prompt) > room
+            requests.append(Generation(tuple(prompt[-room:]), tuple(term for term in stop if term), most))
+        self._warn(cut, len(requests))
+        return requests
+
+    def _warn(self, cut: int, among: int) -> None:
+        if cut:
+            logger.warning(
+                "%d of %d prompts lose their start: with the answer they are longer than the model's longest sequence, %d tokens", cut, among, self._longest
+            )
+
+
+def _token_keeper(tokenizer: Any) -> Any:
+    """An lm-eval language model that answers `loglikelihood` with ((context, continuation), context ids, continuation ids)."""
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.models.utils import has_bos_prefix
+
+    class TokenKeeper(TemplateLM):
+        @property
+        def eot_token_id(self) -> int:
+            return tokenizer.eos_token_id
+
+        @property
+        def prefix_token_id(self) -> int:
+            return tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+
+        def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+            # As the harness's HFLM: the tokenizer decides about its start token, unless the text brings it along.
+            if add_special_tokens is None and has_bos_prefix(string, tokenizer.decode(self.prefix_token_id)):
+                add_special_tokens = False
+            return tokenizer.encode(string) if add_special_tokens is None else tokenizer.encode(string, add_special_tokens=add_special_tokens)
+
+        def _loglikelihood_tokens(self, requests: list[Any], **_: Any) -> list[Any]:
+            return requests
+
+        def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+            raise NotImplementedError("perplexity is no score in [0, 1]")
+
+        def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+            raise NotImplementedError("this object only encodes")
+
+    return TokenKeeper()

@@ -1,0 +1,150 @@
+"""A suite's benchmarks as lm-evaluation-harness tasks, loaded by the harness's own TaskManager.
+
+A task folder is code: its YAML names Python functions, and Jinja templates that reach as far. Folders of this package and of the harness are trusted, and
+so are shipped suites; a user's folders, and templates in a user's suite, need leave.
+"""
+
+import contextlib
+import importlib.util
+import io
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.strict_yaml import nearest
+from evals.suite import Benchmark, Suite
+from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError
+
+OWN_TASKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def load_tasks(suite: Suite, cache: Path | None, *, allow_task_code: bool) -> list[Any]:
+    """Returns one lm-eval Task for each benchmark of the suite, zero-shot, in the suite's order.
+
+    Args:
+        suite: names the tasks and the folders to find them in.
+        cache: folder for what `datasets` keeps of files and downloads; None: its own default.
+        allow_task_code: whether a folder next to the suite may run its Python and templates here.
+
+    Raises:
+        ConfigError: an unknown folder or task, a folder of code without leave, a metric, filter or kind of request that cannot be used.
+        ArtefactError: a task whose data cannot be read or whose prompts cannot be made.
+        ServiceError: data that must be downloaded, and cannot.
+    """
+    allowed = allow_task_code or suite.shipped
+    manager = _manager(suite, allowed)
+    tasks = []
+    for benchmark in suite.benchmarks:
+        where = f"suite {suite.name}: benchmark {benchmark.name}"
+        if not allowed and re.search(r"\{[{%#]", str(benchmark.config)):
+            raise ConfigError(f"{where}: a template in `config` can run code; set allow_task_code if you trust it")
+        if fixed := {"num_fewshot", "task"} & set(benchmark.config):
+            raise ConfigError(f"{where}: `config` cannot set {', '.join(sorted(fixed))}: prompts are zero-shot, and the task is named by `task`; remove it")
+        overrides = _overrides(manager, benchmark, cache)
+        with foreign_code(where, f"load task {benchmark.task}"):
+            # A group of one is the harness's way to lay values over a registered task.
+            loaded = manager.load([{"group": benchmark.name, "task": [{"task": benchmark.task, **overrides}]}])
+        _check(loaded["tasks"][benchmark.task], benchmark, where)
+        tasks.append(loaded["tasks"][benchmark.task])
+    return tasks
+
+
+@contextlib.contextmanager
+def foreign_code(where: str, doing: str) -> Iterator[None]:
+    """Runs a task's own functions and templates: whatever they raise becomes one line, and their progress bars and advice stay off the screen.
+
+    Args:
+        where: suite and benchmark, for the error's text.
+        doing: what cannot be done when it fails, e.g. "make its prompts".
+
+    Raises:
+        ServiceError: on a ConnectionError; ArtefactError: on all else.
+    """
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    except PsomergeError:
+        raise
+    except ConnectionError as error:
+        raise ServiceError(f"{where}: cannot {doing}, a server did not answer: {one_line(error)}") from error
+    except Exception as error:
+        raise ArtefactError(f"{where}: cannot {doing}: {type(error).__name__}: {one_line(error)}") from error
+    finally:
+        logger.setLevel(level)
+
+
+def one_line(error: BaseException) -> str:
+    """Text of an error of foreign code, without line breaks, 300 characters at most."""
+    return " ".join(str(error).split())[:300]
+
+
+def _manager(suite: Suite, allowed: bool) -> Any:
+    """An index of the suite's folders; of all the harness's tasks too (13 to 21 s) only where a name is in none of them."""
+    from lm_eval.tasks import TaskManager
+
+    folders: list[str | Path] = [_find(name, suite, allowed) for name in suite.include]
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    wanted = {benchmark.task for benchmark in suite.benchmarks}
+    if not wanted <= set(manager.all_subtasks):
+        manager = TaskManager(include_path=folders, include_defaults=True)
+    for name in sorted(wanted - set(manager.all_subtasks)):
+        what = "is a group of tasks: name its tasks one by one" if name in manager.all_tasks else "is no task" + nearest(name, manager.all_subtasks)
+        raise ConfigError(f"suite {suite.name}: {name!r} {what}")
+    return manager
+
+
+def _find(name: str, suite: Suite, allowed: bool) -> Path:
+    """The folder of an `include`: next to the suite, this package's, or the harness's own."""
+    package = importlib.util.find_spec("lm_eval")
+    theirs = Path(next(iter(package.submodule_search_locations or []))) / "tasks" if package else OWN_TASKS
+    for place in (suite.folder, OWN_TASKS, theirs):
+        folder = (place / name).resolve()
+        if folder.is_dir():
+            if not allowed and not any(folder.is_relative_to(trusted) for trusted in (OWN_TASKS, theirs.resolve())):
+                raise ConfigError(f"suite {suite.name}: the task folder {folder} can run code; set allow_task_code if you trust it")
+            return folder
+    raise ConfigError(f"suite {suite.name}: include {name!r} is no folder beside the suite ({suite.folder}), in {OWN_TASKS} or in lm-eval's tasks")
+
+
+def _overrides(manager: Any, benchmark: Benchmark, cache: Path | None) -> dict[str, Any]:
+    """What is laid over the task's own configuration: zero-shot, the suite's `config`, the language of a template, the cache folder."""
+    own = manager.task_index[benchmark.task].cfg or {}
+    overrides: dict[str, Any] = {**benchmark.config, "num_fewshot": 0}
+    if benchmark.template:
+        metadata = own.get("metadata") or {}
+        overrides["metadata"] = {**metadata, **overrides.get("metadata", {}), "language": benchmark.language}
+    if cache and "custom_dataset" not in own and "class" not in own:
+        overrides["dataset_kwargs"] = {**(own.get("dataset_kwargs") or {}), **(overrides.get("dataset_kwargs") or {}), "cache_dir": str(cache)}
+    return overrides
+
+
+def _check(task: Any, benchmark: Benchmark, where: str) -> None:
+    """Refuses what cannot be scored item by item in [0, 1]."""
+    from lm_eval.api.metrics import mean
+
+    kind = str(task.OUTPUT_TYPE or task.config.output_type)
+    if kind == "loglikelihood_rolling":
+        raise ConfigError(f"{where}: task {benchmark.task} asks for perplexity (loglikelihood_rolling), which is no score in [0, 1]; choose another task")
+    if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+        raise ConfigError(f"{where}: task {benchmark.task} runs what the model writes, or shows it pictures or sound; choose a task of text alone")
+    aggregations = task.aggregation()
+    if benchmark.metric not in aggregations:
+        raise ConfigError(f"{where}: task {benchmark.task} has no metric {benchmark.metric!r}{nearest(benchmark.metric, list(aggregations))}")
+    if aggregations[benchmark.metric] is not mean:
+        raise ConfigError(f"{where}: metric {benchmark.metric!r} is not a mean over items; expected one such as acc or exact_match")
+    filters = filter_names(task)
+    if benchmark.filter is None and len(filters) > 1:
+        raise ConfigError(f"{where}: task {benchmark.task} has the filters {', '.join(filters)}; say which with `filter`")
+    if benchmark.filter is not None and benchmark.filter not in filters:
+        raise ConfigError(f"{where}: task {benchmark.task} has no filter {benchmark.filter!r}{nearest(benchmark.filter, filters)}")
+
+
+def filter_names(task: Any) -> list[str]:
+    """Names of a task's answer filters, in its order; the harness's own default is called "none"."""
+    listed: Sequence[Any] | None = task.config.filter_list
+    return [str(entry["name"]) for entry in listed] if listed else ["none"]

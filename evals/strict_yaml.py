@@ -1,0 +1,120 @@
+"""YAML as people mean it: version 1.2's core schema, no tags, no duplicate keys; and its validation with one-line errors.
+
+In YAML 1.1, which PyYAML reads, Norwegian's code NO is False, 12:30 is 750, 010 is 8 and 1e-3 is text; a key given twice wins silently.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from psomerge.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own protocol)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"expected text as a key, found {key!r}; write it in quotes", problem_mark=key_node.start_mark)
+            if key in mapping:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice; remove one", problem_mark=key_node.start_mark)
+            mapping[key] = self.construct_object(value_node, deep=True)
+        return mapping
+
+
+def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node), 10)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"), list("-+.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, holds a tag, a duplicate key or a key that is no text, or is no mapping.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at offset {error.start}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: expected YAML of a few levels, found hundreds of nested ones") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}{_place(error)}: {_problem(error)}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of names to values, found {_kind(content)}")
+    return content
+
+
+def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
+    """Returns `content` as a pydantic record.
+
+    Raises:
+        ConfigError: the first thing that does not fit, with its path inside the file; for an unknown key the nearest name that exists.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{where}: unknown key {place}{nearest(str(first['loc'][-1]), _fields(model, first['loc'][:-1]))}") from error
+        found = "" if first["type"] in ("missing", "value_error") else f", found {first['input']!r}"
+        raise ConfigError(f"{where}: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{found}") from error
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Returns `; did you mean X?` for the known name most like `name`, else a list of all known names, else nothing."""
+    if match := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return f"; did you mean {match[0]}?"
+    return f"; known are {', '.join(sorted(known))}" if 0 < len(known) <= 30 else ""
+
+
+def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the keys at a place inside a model, through lists, tuples and optional fields."""
+    current: Any = model
+    for part in location:
+        if isinstance(part, str) and part in current.model_fields:
+            current = _model_in(current.model_fields[part].annotation)
+        if current is None:
+            return []
+    return list(current.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in getattr(annotation, "__args__", ()) if (model := _model_in(part))), None)
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return f", line {mark.line + 1}" if mark else ""
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem:
+        return error.problem
+    return " ".join(str(error).split())
+
+
+def _kind(content: object) -> str:
+    return "nothing" if content is None else f"a {type(content).__name__}"

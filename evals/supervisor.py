@@ -1,0 +1,142 @@
+"""The engine behind a supervised child process: `SupervisedEngine` implements `evals.engine.Judge`.
+
+A death or a silence past the deadline ends the child's whole group, starts a new engine, hands the batches over again and repeats the judgement.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from evals import leftovers, messages
+from evals.child import Child, LostError
+from evals.engine import Answers, Batch, Capabilities, EngineSettings, ModelError
+from psomerge.errors import ArtefactError, ConfigError, EngineError
+from psomerge.recipe import Recipe
+
+_LEAST_DEADLINE = 60.0
+
+
+class SupervisedEngine:
+    """One engine in one child process of ours, started when it is first needed."""
+
+    def __init__(self, folders: Mapping[str, Path], engine: str, settings: EngineSettings, *, work: Path, log: Path) -> None:
+        """Removes what killed engines left in `work`; starts nothing.
+
+        Args:
+            folders: local folder of `base`, then of each expert by name in the recipe's order.
+            engine: "vllm" or "transformers".
+            settings: explicit and complete.
+            work: folder for the child's temporary files and their records; made if missing.
+            log: file that the child's output is added to.
+        """
+        work.mkdir(parents=True, exist_ok=True)
+        for folder in leftovers.sweep(work):
+            logging.getLogger(__name__).warning("removed %s, left by an engine that was killed", folder)
+        self._folders, self._engine, self._settings, self._work, self._log = dict(folders), engine, settings, work, log
+        self._batches: dict[str, Batch] = {}
+        self._sent: set[str] = set()
+        self._longest: dict[str, float] = {}
+        self._child: Child | None = None
+        self._capabilities: Capabilities | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The engine's own, asked from it once. Raises EngineError if it does not start."""
+        with self._lock:
+            if self._capabilities is None:
+                self._repeat(lambda child: {})
+            assert self._capabilities is not None
+            return self._capabilities
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the running engine, leader of its group."""
+        return None if self._child is None else self._child.pid
+
+    def put(self, name: str, batch: Batch) -> None:
+        """Keeps a batch under a name; it goes down with the first judgement that needs it, once for each child."""
+        self._batches[name] = batch
+        self._longest.pop(name, None)
+        self._sent.discard(name)
+
+    def judge(self, recipe: Recipe, name: str) -> Answers:
+        """Returns the answers of the recipe's model to the named batch.
+
+        Raises:
+            ModelError: the model itself holds values that are not finite; another engine would say the same.
+            EngineError: the engine died, hung or failed a check in every one of the allowed attempts.
+            ArtefactError: a checkpoint or the recipe is broken.
+            ConfigError: a request is longer than the engine takes.
+        """
+        with self._lock:
+            answer = self._repeat(lambda child: self._judge(child, recipe, name))
+        return messages.answers_from_dict(answer["answers"])
+
+    def close(self) -> None:
+        """Ends the child and its group and removes its folder."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+            self._sent.clear()
+
+    def _judge(self, child: Child, recipe: Recipe, name: str) -> dict[str, Any]:
+        requests: list[dict[str, Any]] = []
+        if name not in self._sent:
+            requests.append({"put": name, "batch": asdict(self._batches[name])})
+        longest = self._longest.get(name)
+        patience = self._settings.deadline_s if longest is None else min(self._settings.deadline_s, max(_LEAST_DEADLINE, self._settings.patience * longest))
+        start = monotonic()
+        answer = child.ask([*requests, {"judge": recipe.to_dict(), "name": name}], patience)
+        self._longest[name] = max(longest or 0.0, monotonic() - start)
+        self._sent.add(name)
+        return answer
+
+    def _repeat(self, ask: Callable[[Child], dict[str, Any]]) -> dict[str, Any]:
+        """Returns what `ask` returns for a running child, on new ones where one is lost or fails its checks."""
+        reason = ""
+        for attempt in range(self._settings.restarts + 1):
+            try:
+                answer = ask(self._running())
+                _refuse(answer)
+                return answer
+            except (ModelError, ArtefactError, ConfigError):
+                raise
+            except BaseException as error:
+                # Interrupted, the child still owes an answer that would be taken for the next one's.
+                pid = self.pid
+                self.close()
+                if not isinstance(error, LostError | EngineError):
+                    raise
+                reason = f"the {self._engine} engine (process {pid}) {error}" if isinstance(error, LostError) else str(error)
+                logging.getLogger(__name__).warning("%s; attempt %d of %d", reason, attempt + 1, self._settings.restarts + 1)
+        raise EngineError(f"{reason}, {self._settings.restarts + 1} times; its last words: {_last_line(self._log)!r}; see {self._log}")
+
+    def _running(self) -> Child:
+        if self._child is None:
+            self._child = Child(self._folders, self._engine, self._settings, work=self._work, log=self._log)
+            answer = self._child.start(self._settings.start_deadline_s)
+            if "error" in answer:
+                self.close()
+            _refuse(answer)
+            self._capabilities = Capabilities(**answer["ready"])
+        return self._child
+
+
+def _refuse(answer: dict[str, Any]) -> None:
+    """Raises the error that an answer reports."""
+    if "error" in answer:
+        kinds = {kind.__name__: kind for kind in (ArtefactError, ConfigError, ModelError)}
+        raise kinds.get(answer["kind"], EngineError)(answer["error"])
+
+
+def _last_line(log: Path) -> str:
+    """Returns the last line of a log that is not empty, at most 300 characters of it."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][-300:] if lines else ""

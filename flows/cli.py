@@ -1,0 +1,182 @@
+"""The command line: words in, one plain call, results to stdout, progress to stderr, one line and an exit code where something is wrong.
+
+Whatever is slow to import is imported inside the command that needs it, so that `--help` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from psomerge.errors import ConfigError, PsomergeError
+
+app = typer.Typer(
+    help="Merge fine-tuned language models into one by particle swarm optimisation over their weights.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the config, e.g. swarm.steps=3. May be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; must not exist, or be empty.")]
+
+
+@app.callback()
+def common(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")] = False) -> None:
+    """Exit codes: 0 done, 1 our bug, 2 config, 3 bad input, 4 service not available, 5 locked, 6 no space, 7 engine, 8 corrupt state,
+    9 verification failed, 130 interrupted.
+
+    Everything is kept in PSOMERGE_HOME (default .psomerge in the current folder).
+    """
+
+
+@app.command()
+def quickstart(set_: Set = [], json_: Json = False) -> None:  # noqa: B006 (typer wants a list)
+    """The embedded default: train a small base and experts here, merge them, register the champion. Offline, minutes on two cores."""
+    _run("quickstart", set_, json_)
+
+
+@app.command()
+def run(config: Annotated[str, typer.Argument(help="A shipped config's name, or a path to a YAML file.")], set_: Set = [], json_: Json = False) -> None:  # noqa: B006
+    """The main flow: search, verify, register. The same command resumes an interrupted run; of a finished one it prints the result."""
+    _run(config, set_, json_)
+
+
+@app.command()
+def plan(config: Annotated[str, typer.Argument(help="A shipped config's name, or a path to a YAML file.")], set_: Set = [], json_: Json = False) -> None:  # noqa: B006
+    """Checks a config and tells what a run would do and cost; does nothing."""
+    from flows.environment import home_folder
+    from flows.plan import describe, lines
+    from flows.schema import load_config
+
+    found = describe(load_config(config, set_), home_folder())
+    print(json.dumps(found, indent=2) if json_ else "\n".join(lines(found)))
+
+
+@app.command()
+def merge(
+    method: Annotated[str, typer.Argument(help="linear, task_arithmetic, dare or ties")],
+    base: Annotated[str, typer.Option("--base", metavar="MODEL", help="The model that all experts were made from.")],
+    expert: Annotated[list[str], typer.Option("--expert", metavar="MODEL[=WEIGHT]", help="May be repeated; the weight is 1 unless given.")],
+    out: Out,
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method, e.g. density=0.5, scale=0.7, drop_rate=0.9.")] = [],  # noqa: B006
+    json_: Json = False,
+) -> None:
+    """One static merge, no search: writes a checkpoint and its recipe."""
+    from flows.static import merge_models
+
+    _print(merge_models(method, base, expert, out, set_), json_)
+
+
+@app.command()
+def check(
+    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoint folders.")],
+    base: Annotated[str | None, typer.Option("--base", metavar="MODEL", help="Also check that every model fits this base.")] = None,
+    json_: Json = False,
+) -> None:
+    """Is a model sound (headers, shapes, finite values), does it fit the base, does its manifest hold."""
+    from flows.static import check_models
+
+    _print(check_models(model, base), json_)
+
+
+@app.command()
+def materialize(recipe: Annotated[Path, typer.Argument(help="A recipe.json.")], out: Out, json_: Json = False) -> None:
+    """Rebuilds the model of a recipe, bit for bit, from its pinned sources."""
+    from flows.static import rebuild
+
+    _print(rebuild(recipe, out), json_)
+
+
+@app.command()
+def ui(
+    prefect_port: Annotated[int, typer.Option(help="0: any free one")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="0: any free one")] = 5000,
+) -> None:
+    """Starts the Prefect and MLflow pages over this home, on loopback, until Ctrl-C; runs started meanwhile appear there live."""
+    from flows.pages import serve
+
+    serve(prefect_port, mlflow_port)
+
+
+@app.command()
+def report(run_: Annotated[str, typer.Argument(metavar="RUN", help="Run key, its beginning, or the run's folder.")]) -> None:
+    """Makes the page of a finished run again and prints its path."""
+    from flows.environment import home_folder
+    from flows.pages import report_of
+
+    print(report_of(run_, home_folder()))
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """Is this machine fit: interpreter, compiler, torch, vLLM, memory, disk."""
+    from flows.doctor import examine, lines
+    from flows.environment import home_folder
+
+    found = examine(home_folder())
+    print(json.dumps([vars(one) for one in found], indent=2) if json_ else "\n".join(lines(found)))
+    if any(not one.fit for one in found):
+        raise typer.Exit(1)
+
+
+def _run(config: str, overrides: list[str], as_json: bool) -> None:
+    from flows.environment import home_folder, prepare
+    from flows.schema import load_config
+    from psomerge.digest import digest_of
+    from psomerge.run import check_free
+
+    settings = load_config(config, overrides)  # before anything slow: a config that cannot be is told at once
+    home = home_folder()
+    check_free(home / "runs", digest_of(settings.canonical()))
+    prepare(home)
+    from flows.merge import merge as flow
+
+    result = flow(config, overrides)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    from flows.pages import next_steps
+    from flows.table import show
+    from tasks.summary import read
+
+    show(read(Path(result["summary"])), next_steps(result), sys.stdout)
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(result, indent=2) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items()))
+
+
+def main() -> None:
+    """Runs the command line and exits with its code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        code: object = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here", 130, debug)
+    except typer.Exit as error:
+        code = error.exit_code
+    except PsomergeError as error:
+        _fail(f"{error}", error.exit_code, debug)
+    except Exception as error:  # the one place where anything ends as a line
+        if hasattr(error, "format_message"):  # of the option parser
+            _fail(f"{error.format_message()}", ConfigError.exit_code, debug)  # pyright: ignore[reportAttributeAccessIssue]
+        _fail(f"a bug of psomerge: {type(error).__name__}: {' '.join(str(error).split())[:500]}; run with --debug for the traceback", 1, debug)
+    sys.stdout.flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(text: str, code: int, debug: bool) -> None:
+    if debug:
+        raise
+    sys.stdout.flush()
+    print(f"psomerge: {text}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The environment of a run: where Prefect, MLflow, vLLM and the Hugging Face libraries keep their files, quiet and offline.
+
+These libraries read their settings when they are imported, so `prepare` comes before the first import of any of them. What the user has set stays as it is.
+"""
+
+import os
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from psomerge.errors import SpaceError
+from tasks.services import running
+from tasks.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
+
+SETTINGS = QUIET | {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # A dead server holds every call for 246 s by default.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    # On the console only; the flow's own lines still go to its page.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+    # The default of 20 s is too short for the in-process server on a loaded machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+}
+
+CACHES = {
+    "HF_DATASETS_CACHE": "datasets",
+    "VLLM_CACHE_ROOT": "vllm",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "MPLCONFIGDIR": "matplotlib",
+}
+"""Variable to folder under `cache/` of the home."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where a run of this home tracks: `prefect` is None when Prefect runs in-process, `artifacts` None when the tracking server chooses the place itself.
+
+    With `artifacts` given, an experiment must be created with this folder as its root: without a server MLflow would write into the working folder.
+    """
+
+    home: Path
+    tracking: str
+    artifacts: Path | None
+    prefect: str | None
+
+
+def home_folder(environment: MutableMapping[str, str] | None = None) -> Path:
+    """The absolute path of the home folder: PSOMERGE_HOME, or `.psomerge` in the working folder; not made."""
+    environment = os.environ if environment is None else environment
+    return Path(environment.get("PSOMERGE_HOME") or ".psomerge").expanduser().resolve()
+
+
+def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> Stores:
+    """Set what is not set yet in `environment`, make the folders, and return the addresses that hold now.
+
+    Servers come in this order: MLFLOW_TRACKING_URI and PREFECT_API_URL of the user, the servers that `psomerge ui` runs over this home, the files of this home.
+
+    Args:
+        home: absolute path of the home folder.
+        environment: what to change; that of this process unless given.
+
+    Raises:
+        SpaceError: the home folder cannot be made or written.
+    """
+    environment = os.environ if environment is None else environment
+    _make_folders(home)
+    paths = {variable: str(home / "cache" / folder) for variable, folder in CACHES.items()}
+    for variable, value in (SETTINGS | paths | prefect_settings(home)).items():
+        environment.setdefault(variable, value)
+    servers = running(home)
+    embedded = servers["mlflow"].api if "mlflow" in servers else tracking_uri(home)
+    tracking = environment.get("MLFLOW_TRACKING_URI") or embedded
+    environment["MLFLOW_TRACKING_URI"] = tracking
+    if not environment.get("PREFECT_API_URL"):
+        environment.pop("PREFECT_API_URL", None)  # Prefect would take an empty one for an address
+        if "prefect" in servers:
+            environment["PREFECT_API_URL"] = servers["prefect"].api
+    # By value: a child process finds both addresses set, by this function in its parent.
+    artifacts = artifact_folder(home) if tracking in (embedded, tracking_uri(home)) else None
+    return Stores(home=home, tracking=tracking, artifacts=artifacts, prefect=environment.get("PREFECT_API_URL"))
+
+
+def _make_folders(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        make_private(home / "prefect")
+        artifact_folder(home).mkdir(exist_ok=True)
+        (home / "cache").mkdir(exist_ok=True)
+    except OSError as error:
+        text = f"the home folder must be writable, found {error.strerror} at {error.filename}; set PSOMERGE_HOME to a folder that is"
+        raise SpaceError(text) from error

@@ -1,0 +1,156 @@
+"""From finished searches to a registered, verified model and a report: the last steps of the main flow. Each can be repeated after a crash."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evals.engine import Answers
+from evals.harness import FailedBenchmark, build
+from evals.scores import BenchmarkScore
+from flows.opening import Run
+from flows.summarise import facts, rows_of, summarise
+from psomerge import recipe as recipes
+from psomerge.errors import EngineError, VerificationError
+from psomerge.materialize import write_model
+from tasks import figures, publish, registry, track
+from tasks import report as pages
+from tasks import summary as summaries
+from tasks.champion import judge_champion
+from tasks.promote import CHALLENGER, CHAMPION, Promotion, decide, promote
+from tasks.registry import Version
+from tasks.results import Outcome, Result, by_kind, label_of
+from tasks.verify import Question, verify
+
+
+def write(run: Run, outcome: Outcome) -> Path:
+    """Returns the folder of the chosen model's checkpoint, written durably; one that an earlier process finished stays."""
+    folder = run.folder.path / "checkpoint"
+    with run.time("write"):
+        if (folder / "recipe.json").is_file():
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)  # recipe.json is written last: without it the rest may be of another attempt
+        write_model(outcome.chosen, run.basis, folder)
+        run.folder.journal.append({"kind": "written", "recipe": outcome.chosen.digest()})
+    return folder
+
+
+def ask_again(run: Run, outcome: Outcome) -> Answers:
+    """Returns the engine's answers of the chosen model on the validation items, for comparison with the registered copy's; then ends the engine.
+
+    Raises:
+        VerificationError: they score otherwise than when the model was selected.
+    """
+    answers = run.judging.answers(outcome.chosen, "validation")
+    run.peak_bytes = max(run.peak_bytes, answers.peak_bytes)
+    key = run.judging.key(outcome.chosen, "validation")
+    entry = run.folder.journal.judgement(key)
+    values = {score.benchmark: list(score.values) for score in run.sets["validation"].score(answers)}
+    if entry is None or entry.get("values") != values:
+        raise VerificationError(f"the chosen model scores otherwise than before on the validation items (journal key {key[:12]}); the engine is not repeatable")
+    run.engine.close()  # its memory is needed for the verifying one
+    return answers
+
+
+def register(run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Result], checkpoint: Path) -> Version:
+    """Returns the one version of this run in the registry; it bears no alias yet."""
+    with run.time("register"):
+        name, key, recipe = run.config.register_as.model, run.folder.key, outcome.chosen
+        card = publish.card(recipe, rows_of(table), name=name, facts=facts(run))
+        published = publish.lay_out(checkpoint, run.folder.path / "published", recipe=recipe, card=card)
+        model_id = registry.upload(tracking, published, run_key=key, name=name)
+        chosen = outcome.selections[0].chosen
+        tags = {"psomerge.recipe": recipe.digest(), "psomerge.fitness": repr(chosen.judgement.fitness), "psomerge.suite": run.suite.name}
+        version = registry.register(tracking, name, run_key=key, model_id=model_id, tags=tags, description=card)
+        run.progress.say(f"registered {version.uri}")
+        return version
+
+
+def verify_version(run: Run, version: Version, expected: Answers) -> None:
+    """Returns if the registered copy, downloaded by a clean process, answers as the model that was judged. Raises VerificationError if not."""
+    settings = {**asdict(run.settings), "tokenizer_from": "base"}
+    question = Question(run.sets["validation"].batch, expected, run.config.engine.kind, settings)
+    with run.time("verify"), run.progress.phase("verifying the registered copy"):
+        verify(run.store, version, question=question, scratch=run.folder.path / "verify")
+
+
+def promote_version(run: Run, version: Version, table: Sequence[Result]) -> Promotion:
+    """Returns what became of the verified version: challenger, and champion if it deserves to be, by paired tests on the test items."""
+    with run.time("promote"):
+        champion = registry.bearer(run.store, version.name, CHAMPION)
+        if champion is not None and champion.version == version.version:
+            champion = None  # a run that was interrupted after the alias was given
+        decision = _decide(run, table, champion)
+        return promote(run.store, version, decision=decision, compared_with=champion)
+
+
+def _decide(run: Run, table: Sequence[Result], champion: Version | None) -> Promotion:
+    result, base = by_kind(table, "search").get(label_of(run.config.swarm.initial)), by_kind(table, "base").get("base")
+    if result is None or base is None:
+        failed = "the base" if result else "the model"
+        return Promotion(False, f"{failed} could not be judged on the test items")
+    experts = {label: one.test.scores for label, one in by_kind(table, "expert").items()}
+    try:
+        scores = None if champion is None else _champion_scores(run, champion)
+    except (EngineError, FailedBenchmark, VerificationError) as error:
+        return Promotion(False, f"the champion could not be judged: {error}")
+    return decide(result.test.scores, champion=scores, base=base.test.scores, experts=experts)
+
+
+def _champion_scores(run: Run, champion: Version) -> tuple[BenchmarkScore, ...]:
+    def evaluation_set(model: Path) -> Any:
+        cache = run.home / "cache" / "datasets"
+        return build(run.suite, "test", model, seed=run.config.seed, cache=cache, allow_task_code=run.config.allow_task_code)
+
+    with run.progress.phase(f"judging the champion {champion.uri}"):
+        scratch = run.folder.path / "verify"
+        return judge_champion(run.store, champion, build=evaluation_set, engine=run.config.engine.kind, settings=run.settings, scratch=scratch)
+
+
+def report(
+    run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Result], version: Version, promotion: Promotion, checkpoint: Path
+) -> dict[str, Any]:
+    """Returns the result of the run after writing report and summary and logging them, and finishes the run's folder."""
+    alias = CHAMPION if promotion.promoted else CHALLENGER
+    with run.time("bookkeeping"):
+        particles = [
+            {
+                "search": search.name,
+                "step": number + 1,
+                "particle": place,
+                "coefficients": str(one.coefficients),
+                "fitness": one.fitness,
+                "failure": one.failure,
+            }
+            for search in outcome.searches
+            for number, step in enumerate(search.history)
+            for place, one in enumerate(step.particles)
+        ]
+        track.log_table(tracking, "particles", particles)
+        track.log_file(tracking, checkpoint / "recipe.json")
+    summary = summarise(run, outcome, table, summaries.Registration(version.name, version.version, alias, promotion.promoted, promotion.reason))
+    summaries.write(summary, run.folder.report / "summary.json")
+    page = pages.write(summary, run.folder.report)
+    for name, draw in (("fitness", figures.fitness_figure), ("coefficients", figures.coefficients_figure), ("languages", figures.languages_figure)):
+        track.log_figure(tracking, name, draw(summary))
+    track.log_file(tracking, page)
+    row = summary.row(summary.result)
+    result = {
+        "run": run.folder.key,
+        "recipe": str(checkpoint / "recipe.json"),
+        "checkpoint": str(checkpoint),
+        "model_uri": version.uri,
+        "version": version.version,
+        "alias": alias,
+        "promoted": promotion.promoted,
+        "reason": promotion.reason,
+        "tracking_uri": run.store.address,
+        "report": str(page),
+        "summary": str(run.folder.report / "summary.json"),
+        "scores": {one.label: None if one.mean is None else asdict(one.mean) for one in summary.rows},
+        "test": None if row is None or row.mean is None else row.mean.mean,
+        "coefficients": recipes.read(checkpoint / "recipe.json").coefficients,
+    }
+    run.folder.finish(result)
+    return result

@@ -1,0 +1,168 @@
+"""From a config to an open run: experts fetched and checked, evaluation sets built, the run's folder locked, the engine ready to start."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+from evals.engine import EngineSettings
+from evals.harness import EvaluationSet, build
+from evals.scores import Judgement
+from evals.splits import SPLITS
+from evals.suite import Suite, load_suite
+from evals.supervisor import SupervisedEngine
+from flows.environment import Stores
+from flows.progress import Progress
+from flows.schema import Config, configs_folder
+from psomerge.basis import Basis, groups
+from psomerge.recipe import Recipe, Source
+from psomerge.run import RunFolder
+from tasks.baselines import candidates
+from tasks.check import check
+from tasks.fetch import fetch, is_here, pin_all
+from tasks.identity import identity
+from tasks.judge import Judging, Label
+from tasks.mlflow_store import Store
+from tasks.step import Bar, step
+
+
+@dataclass
+class Run:
+    """Everything that a run holds open. Only `seconds`, `done` and `peak_bytes` change."""
+
+    config: Config
+    home: Path
+    store: Store
+    folder: RunFolder
+    suite: Suite
+    sets: Mapping[str, EvaluationSet]
+    sources: Mapping[str, Source]
+    basis: Basis
+    recipe: Recipe
+    """Base and experts with zero coefficients: what every particle starts from."""
+    settings: EngineSettings
+    engine: SupervisedEngine
+    progress: Progress
+    judging: Judging = field(init=False)
+    bar: Bar | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall seconds by phase; judgements' own phases are added up as they are made or found."""
+    done: int = 0
+    peak_bytes: int = 0
+    best: float = 0.0
+    start: float = field(default_factory=monotonic)
+
+    @property
+    def groups(self) -> int:
+        """Rows of coefficients."""
+        return len(self.recipe.coefficients)
+
+    def expected(self) -> int:
+        """Returns how many judgements the run will ask for, those found in the journal or not moved included."""
+        return judgements(self.config, len(self.recipe.experts))
+
+    def told(self, label: Label, judgement: Judgement) -> None:
+        """Adds a judgement's seconds up and shows how far the run is."""
+        self.done += 1
+        for phase, seconds in (judgement.seconds or {}).items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        self.peak_bytes = max(self.peak_bytes, judgement.peak_bytes)
+        if label.step is not None and judgement.fitness is not None:
+            self.best = max(self.best, judgement.fitness)
+        place = label.phase if label.step is None else f"{label.phase} step {label.step + 1} of {self.config.swarm.steps}"
+        share = min(1.0, self.done / self.expected())
+        with self.time("bookkeeping"):
+            self.progress.show("judging", share, f"({self.done} of at most {self.expected()}: {place}, best fitness {self.best:.3f})")
+            if self.bar:
+                self.bar.show(share)
+
+    @contextmanager
+    def time(self, phase: str) -> Iterator[None]:
+        """Adds the wall time of a block to a phase."""
+        start = monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + monotonic() - start
+
+
+def judgements(config: Config, experts: int) -> int:
+    """Returns the most judgements that a run asks for: searches, baselines, re-ranking and the table on the test split."""
+    searches = len({config.swarm.initial, *config.compare.swarms})
+    recipe = Recipe(Source("base", "", ""), tuple(Source(str(i), "", "") for i in range(experts)))
+    tuned = sum(len(candidates(recipe)[name]) for name in config.compare.baselines)
+    rows = 1 + experts + len(config.compare.baselines) + searches
+    return searches * (config.swarm.steps * (2 * experts + 1) + config.rerank) + tuned + rows
+
+
+@contextmanager
+def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run]:
+    """Yields the open run and closes what it holds. The steps before it are visible in Prefect.
+
+    Raises:
+        LockedError: another process works on the same run.
+        PsomergeError: of any other class, where config, sources, suite or folder are not as they must be.
+    """
+    home, begin = stores.home, monotonic()
+    addresses = {"base": config.base, **config.experts}
+    suite = load_suite(config.suite, configs_folder() / "suites")
+    folders = {name: step(f"fetch {name}", _fetch, address, home, progress) for name, address in addresses.items()}
+    fetched = monotonic() - begin
+    basis, tokenizer_from = step("check", check, folders, config.tokenizer_from)
+    sources = step("pin", pin_all, addresses, folders)
+    with progress.phase("building requests"):
+        sets = step("build requests", _build, config, suite, folders[tokenizer_from], home)
+    recipe = _recipe(config, sources, basis, tokenizer_from)
+    settings = _settings(config, sets, tokenizer_from)
+    described = identity(config.canonical(), sources, sets, engine=config.engine.kind, settings=settings)
+    store = Store(stores.tracking, home / "artifacts" if stores.artifacts else None)
+    with RunFolder(home / "runs", described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
+        progress.say(f"run {folder.key} in {folder.path}")
+        engine = SupervisedEngine(folders, config.engine.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
+        run = Run(config, home, store, folder, suite, sets, sources, basis, recipe, settings, engine, progress)
+        run.judging = Judging(engine, suite, sets, folder.journal, run.told)
+        run.seconds["fetch"] = fetched
+        try:
+            yield run
+        finally:
+            engine.close()
+
+
+def _fetch(address: str, home: Path, progress: Progress) -> Path:
+    if is_here(address, home):
+        return fetch(address, home, lambda what, share: None)
+    return fetch(address, home, lambda what, share: progress.show("fetching", share, f"({what})"))
+
+
+def _build(config: Config, suite: Suite, tokenizer: Path, home: Path) -> dict[str, EvaluationSet]:
+    cache = home / "cache" / "datasets"
+    return {split: build(suite, split, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code) for split in SPLITS}
+
+
+def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokenizer_from: str) -> Recipe:
+    rows = max(groups(list(basis.base.tensors), config.swarm.grouping).values()) + 1
+    return Recipe(
+        base=sources["base"],
+        experts=tuple(sources[name] for name in config.experts),
+        coefficients=((0.0,) * len(config.experts),) * rows,
+        grouping=config.swarm.grouping,
+        drop_rate=config.swarm.drop_rate,
+        mask_seed=config.swarm.mask_seed,
+        dtype=config.dtype,
+        tokenizer_from=tokenizer_from,
+    )
+
+
+def _settings(config: Config, sets: Mapping[str, EvaluationSet], tokenizer_from: str) -> EngineSettings:
+    return EngineSettings(
+        dtype=config.engine.dtype,
+        threads=config.engine.threads,
+        max_model_len=max(one.longest for one in sets.values()) + 1,
+        max_num_seqs=config.engine.max_num_seqs,
+        max_num_batched_tokens=config.engine.max_num_batched_tokens,
+        kv_cache_bytes=int(config.engine.kv_cache_gib * 2**30),
+        tokenizer_from=tokenizer_from,
+        deadline_s=config.engine.deadline_s,
+    )

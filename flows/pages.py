@@ -1,0 +1,55 @@
+"""What people look at: the services' pages, the report of a run, and what to do with its result."""
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.environment import home_folder, prepare
+from psomerge.errors import ConfigError
+from tasks import report as pages
+from tasks.summary import read
+
+
+def serve(prefect_port: int, mlflow_port: int) -> None:
+    """Starts the Prefect and MLflow servers over this home on loopback, prints their addresses, and ends them at Ctrl-C. Port 0 is any free one."""
+    from tasks.services import serving
+
+    home = home_folder()
+    prepare(home)
+    with serving(home, prefect_port=prefect_port, mlflow_port=mlflow_port) as servers:
+        for name, server in servers.items():
+            print(f"{name}: {server.page}", flush=True)
+        print("Ctrl-C ends both; runs started meanwhile appear there live", flush=True)
+        threading.Event().wait()
+
+
+def report_of(run: str, home: Path) -> Path:
+    """Returns the path of a run's page, written anew from its summary.
+
+    Args:
+        run: run key, its beginning, or the folder.
+
+    Raises:
+        ConfigError: no run, or several, of that name.
+        StateError: a run without a summary, or with a damaged one.
+    """
+    found = [Path(run)] if os.sep in run else sorted((home / "runs").glob(f"{run}*"))
+    folders = [folder for folder in found if (folder / "run.json").is_file()]
+    if len(folders) != 1:
+        raise ConfigError(f"{run}: expected one run under {home / 'runs'}, found {len(folders)}; give its key as `psomerge run` printed it")
+    report = folders[0] / "report"
+    return pages.write(read(report / "summary.json"), report)
+
+
+def next_steps(result: Mapping[str, Any]) -> list[str]:
+    """Returns what to do with a result, as commands."""
+    uri = result["model_uri"] if result["alias"] != "champion" else result["model_uri"].rpartition("/")[0] + "@champion"
+    return [
+        "psomerge ui                        the Prefect and MLflow pages",
+        f"open {result['report']}",
+        f"export MLFLOW_TRACKING_URI={result['tracking_uri']}",
+        f'python -c \'import mlflow; print(mlflow.transformers.load_model("{uri}")("Turkey in Basque is", max_new_tokens=8))\'',
+        f"mlflow artifacts download --artifact-uri {uri} --dst-path champion && vllm serve champion/model",
+    ]

@@ -1,0 +1,158 @@
+"""What a config may say. One YAML file is one run; the records here never pass below `flows`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from evals.strict_yaml import nearest, read, validate
+from psomerge.errors import ConfigError
+
+Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class SwarmConfig(_Strict):
+    """The search. Defaults: PSO-Merging (arXiv 2508.19839), but for the initial swarm."""
+
+    initial: Literal["star", "paper"] = "star"
+    """`paper`: base, experts, their DARE copies. `star`: base, experts, and sums of all task vectors that lean to one expert each."""
+    steps: int = Field(default=5, ge=1)
+    """S: how often every particle is judged; the paper's number for language models."""
+    inertia: float = Field(default=0.2, ge=0)
+    cognitive: float = Field(default=2.0, ge=0)
+    social: float = Field(default=2.0, ge=0)
+    factors: Literal["particle", "group"] = "particle"
+    """Whether r1 and r2 are drawn once per particle and step, or also per group of tensors."""
+    grouping: Literal["model", "layers", "kinds"] = "model"
+    """Which tensors share a row of coefficients."""
+    drop_rate: float = Field(default=0.8, ge=0, lt=1)
+    """p of DARE: the share of entries that its mask removes."""
+    mask_seed: int = Field(default=0, ge=0)
+    """Of the DARE masks."""
+    scale: float | None = None
+    """s of the star; default min(1, 2/n)."""
+    pull: float = 0.5
+    """u of the star."""
+
+
+class CompareConfig(_Strict):
+    """What stands beside the result in the table, each at its own expense in judgements."""
+
+    baselines: tuple[Literal["average", "task_arithmetic", "ties"], ...] = ("average", "task_arithmetic", "ties")
+    """Tuned on the optimisation items, at most 9 judgements each."""
+    swarms: tuple[Literal["star", "paper"], ...] = ()
+    """Further searches with the same settings from another initial swarm."""
+
+
+class EngineConfig(_Strict):
+    """What judges a model; see `evals.engine.EngineSettings`."""
+
+    kind: Literal["vllm", "transformers"] = "vllm"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: int = Field(default=1, ge=1)
+    """OpenMP threads; a tiny model wants one, a larger one as many as there are idle cores."""
+    max_num_seqs: int = Field(default=256, ge=1)
+    max_num_batched_tokens: int = Field(default=8192, ge=1)
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    deadline_s: float = Field(default=3600.0, gt=0)
+    """For one judgement, in seconds; an engine that needs longer is ended and the judgement repeated on a new one."""
+
+
+class RegisterConfig(_Strict):
+    """Where the result goes."""
+
+    model: Name
+    """Name in the MLflow model registry."""
+    experiment: Text = "psomerge"
+    """MLflow experiment that the run appears in."""
+
+
+class Config(_Strict):
+    """A whole run."""
+
+    name: Name
+    base: Text
+    """Folder, or `embedded://base@SEED`."""
+    experts: dict[Name, Text] = Field(min_length=1)
+    """Source by name; the order is the order of the coefficients."""
+    suite: Text
+    """A shipped suite's name, or a path to a suite's YAML."""
+    seed: int = Field(default=0, ge=0)
+    """Of the search; it also draws the optimisation items where the suite limits them."""
+    swarm: SwarmConfig = SwarmConfig()
+    rerank: int = Field(default=3, ge=1)
+    """How many of the best models judged are ranked again on validation and optimisation items together."""
+    compare: CompareConfig = CompareConfig()
+    engine: EngineConfig = EngineConfig()
+    register_as: RegisterConfig = Field(alias="register")
+    dtype: Literal["base", "float32", "float16", "bfloat16"] = "base"
+    """Of the tensors judged and written; `base` keeps each tensor's dtype in the base."""
+    tokenizer_from: Name | None = None
+    """`base` or an expert's name; must be given when several tokenizers or chat templates differ."""
+    allow_task_code: bool = False
+    """Whether a suite's own task folder may run its Python and templates."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "Config":
+        if "base" in self.experts:
+            raise ValueError("an expert cannot be called `base`; rename it")
+        if self.tokenizer_from not in (None, "base", *self.experts):
+            raise ValueError(f"tokenizer_from: {self.tokenizer_from!r} is neither `base` nor an expert{nearest(str(self.tokenizer_from), [*self.experts])}")
+        return self
+
+    def canonical(self) -> dict[str, Any]:
+        """Returns the config with all defaults as plain JSON data, equal for equal runs."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def configs_folder() -> Path:
+    """Returns where the shipped configs lie: inside the installed package, or at the top of a checkout."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
+    """Returns the config in a file, with `a.b=c` overrides laid over it.
+
+    Args:
+        name_or_path: a path that ends in .yaml or .yml, or the name of a shipped config.
+        overrides: each `key.key=value`; the value is read as YAML.
+
+    Raises:
+        ConfigError: no such file, an unknown key (the nearest is named), or a value that cannot be.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        shipped = {file.stem: file for file in sorted(configs_folder().glob("*.yaml"))}
+        if name_or_path not in shipped:
+            raise ConfigError(f"unknown config {name_or_path!r}{nearest(name_or_path, list(shipped))}; give a shipped name or a path to a .yaml file")
+        path = shipped[name_or_path]
+    content = read(path)
+    for override in overrides or []:
+        _lay_over(content, override)
+    suite = content.get("suite")
+    if isinstance(suite, str) and Path(suite).suffix in (".yaml", ".yml"):
+        content["suite"] = str((path.parent / suite).resolve())  # as written: beside the config
+    return validate(Config, content, str(path))
+
+
+def _lay_over(content: dict[str, Any], override: str) -> None:
+    name, equals, value = override.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set swarm.steps=3")
+    *parents, last = name.split(".")
+    place = content
+    for part in parents:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: {part!r} holds a value, no further keys")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error

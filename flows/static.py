@@ -1,0 +1,120 @@
+"""Commands that need no service: static merges, checks, rebuilding from a recipe. They import neither Prefect nor MLflow."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evals.strict_yaml import nearest
+from flows.environment import home_folder
+from flows.progress import Progress
+from psomerge import recipe as recipes
+from psomerge.basis import open_basis
+from psomerge.checkpoint import check_finite, check_fit, open_checkpoint, pin
+from psomerge.errors import ConfigError, PsomergeError, VerificationError
+from psomerge.materialize import materialize, write_model
+from psomerge.methods.static import METHODS
+from psomerge.recipe import Recipe
+from tasks.check import choose_tokenizer
+from tasks.fetch import fetch
+from tasks.publish import MANIFEST, misfits
+
+
+def merge_models(method: str, base: str, experts: Sequence[str], out: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """Returns where the merged checkpoint and its recipe were written.
+
+    Args:
+        method: a name in `psomerge.methods.static.METHODS`.
+        base: MODEL.
+        experts: `MODEL` or `MODEL=WEIGHT` each.
+        out: folder to write.
+        settings: `KEY=VALUE` each, keywords of the method.
+
+    Raises:
+        ConfigError: an unknown method or parameter, a weight that is no number.
+        ArtefactError, SpaceError: as `psomerge.materialize`.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"unknown method {method!r}{nearest(method, list(METHODS))}")
+    options = dict(_option(method, setting) for setting in settings)
+    weighed = [_weighed(expert) for expert in experts]
+    names = _names([address for address, _ in weighed])
+    folders = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
+    basis = open_basis(folders, compiled=False)
+    check_fit(basis.base, basis.experts)
+    sources = {name: pin(folder, name, str(folder)) for name, folder in folders.items()}
+    tokenizer_from = choose_tokenizer(basis.base, basis.experts, None)
+    plain = Recipe(sources["base"], tuple(sources[name] for name in names), tokenizer_from=tokenizer_from)
+    recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)
+    write_model(recipe, basis, out)
+    return {"checkpoint": str(out), "recipe": str(out / "recipe.json"), "method": method, "coefficients": recipe.coefficients}
+
+
+def _option(method: str, setting: str) -> tuple[str, float]:
+    known = list(inspect.signature(METHODS[method]).parameters)[2:]
+    name, _, text = setting.partition("=")
+    if name not in known:
+        raise ConfigError(f"--set {setting}: {method} has no parameter {name!r}{nearest(name, known)}")
+    return name, _number(text, f"--set {setting}")
+
+
+def _weighed(expert: str) -> tuple[str, float]:
+    address, equals, weight = expert.rpartition("=")
+    return (address, _number(weight, f"--expert {expert}")) if equals else (expert, 1.0)
+
+
+def _number(text: str, where: str) -> float:
+    value = yaml.safe_load(text) if text else None
+    try:
+        return float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: expected a number after '=', found {text!r}") from None
+
+
+def _names(addresses: Sequence[str]) -> list[str]:
+    """A name for every expert: the last part of its address, numbered where two are equal or one is called base."""
+    names: list[str] = []
+    for number, address in enumerate(addresses, 1):
+        name = address.rstrip("/").rpartition("/")[2].partition("@")[0]
+        names.append(f"{name}-{number}" if name in {"base", *names} else name)
+    return names
+
+
+def _fetched(addresses: dict[str, str]) -> dict[str, Path]:
+    with Progress() as progress:
+        return {name: fetch(address, home_folder(), lambda what, share: progress.show("fetching", share, f"({what})")) for name, address in addresses.items()}
+
+
+def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
+    """Returns a line for every model that is sound.
+
+    Raises:
+        ArtefactError: a model is broken, holds values that are not finite, or does not fit the base.
+        VerificationError: files differ from the manifest beside them.
+    """
+    against = None if base is None else open_checkpoint(_fetched({"base": base})["base"], "base")
+    found: dict[str, Any] = {}
+    for address in models:
+        folder = _fetched({address: address})[address]
+        published = folder if (folder / MANIFEST).exists() else folder.parent if (folder.parent / MANIFEST).exists() else None
+        if published and (problems := misfits(published)):
+            raise VerificationError(f"{published}: {problems[0]} ({len(problems)} in all); download it again")
+        checkpoint = open_checkpoint(published / "model" if published == folder else folder, address)
+        check_finite(checkpoint)
+        if against:
+            check_fit(against, [checkpoint])
+        found[address] = f"sound, {len(checkpoint.tensors)} tensors{', fits the base' if against else ''}{', manifest holds' if published else ''}"
+    return found
+
+
+def rebuild(recipe: Path, out: Path) -> dict[str, Any]:
+    """Returns where the recipe's model was written, from the sources that it pins. Raises ArtefactError where a source differs from its pin."""
+    content = recipes.read(recipe)
+    try:
+        folders = _fetched({"base": content.base.source} | {expert.name: expert.source for expert in content.experts})
+    except PsomergeError as error:
+        raise type(error)(f"{recipe}: {error}") from error
+    materialize(content, folders, out)
+    return {"checkpoint": str(out), "recipe": str(out / "recipe.json"), "digest": content.digest()}

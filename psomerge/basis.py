@@ -1,0 +1,142 @@
+"""The basis of a search: the base, its experts, and how coefficients become tensors, one at a time.
+
+Holds mapped files, no copies: peak memory of making a model is one tensor, whatever the number of particles.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from psomerge.checkpoint import Checkpoint, open_checkpoint
+from psomerge.errors import ArtefactError
+from psomerge.fused import chunked_pass, compiled_pass, wrapped
+from psomerge.masks import keep_threshold, mask_keys
+from psomerge.methods.ties import TiesDirection
+from psomerge.recipe import Recipe
+
+COMPILE_FROM = 2**25
+"""Parameters of a model from which compiling the pass (20 s, once) pays in a search; smaller ones run eagerly."""
+
+_BLOCK = 2**32
+
+
+def _layer(name: str) -> str:
+    match = re.search(r"\.(\d+)\.", name)
+    return f"layer {match[1]}" if match else "outside layers"
+
+
+def _kind(name: str) -> str:
+    kinds = {"embed": "embedding", "lm_head": "embedding", "norm": "norm", "attn": "attention", "attention": "attention"}
+    return next((kind for part, kind in kinds.items() if part in name), "feed-forward")
+
+
+GROUPINGS: Mapping[str, Callable[[str], str]] = {"model": lambda name: "model", "layers": _layer, "kinds": _kind}
+"""How a tensor's name gives its group: one for all, one a layer, one a kind of tensor."""
+
+
+def groups(names: Sequence[str], grouping: str) -> dict[str, int]:
+    """Returns the row of the coefficients for every tensor, rows numbered by first appearance in `names` (layer order).
+
+    Raises:
+        ArtefactError: an unknown grouping.
+    """
+    if grouping not in GROUPINGS:
+        raise ArtefactError(f"unknown grouping {grouping!r}; expected one of {', '.join(GROUPINGS)}")
+    labels = [GROUPINGS[grouping](name) for name in names]
+    rows = {label: row for row, label in enumerate(dict.fromkeys(labels))}
+    return {name: rows[label] for name, label in zip(names, labels, strict=True)}
+
+
+class Basis:
+    """Base and experts, opened; makes any recipe's tensors, or any range of their rows alone with the same bits."""
+
+    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint], *, compiled: bool = False) -> None:
+        self.base = base
+        self.experts = tuple(experts)
+        self._compiled = compiled
+        self._ties: dict[float, TiesDirection] = {}
+
+    def parameters(self) -> int:
+        """Returns the number of elements of one model."""
+        return sum(torch.Size(info.shape).numel() for info in self.base.tensors.values())
+
+    def merged_tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        """Yields (name, tensor) in layer order, each in the recipe's dtype.
+
+        Raises:
+            ArtefactError: the recipe's coefficients do not fit this basis.
+        """
+        rows = self._rows(recipe)
+        for name in self.base.tensors:
+            yield name, self._tensor(recipe, name, recipe.coefficients[rows[name]], None)
+
+    def merged_tensor(self, recipe: Recipe, name: str, rows: slice | None = None) -> Tensor:
+        """Returns one tensor, or the given rows of it (a range of dimension 0), in the recipe's dtype. Raises as `merged_tensors`."""
+        return self._tensor(recipe, name, recipe.coefficients[self._rows(recipe)[name]], rows)
+
+    def _rows(self, recipe: Recipe) -> dict[str, int]:
+        names = [expert.name for expert in recipe.experts]
+        if names != [expert.name for expert in self.experts]:
+            raise ArtefactError(f"the recipe merges experts {names}, this basis holds {[expert.name for expert in self.experts]}")
+        rows = groups(list(self.base.tensors), recipe.grouping)
+        wanted = max(rows.values()) + 1
+        if len(recipe.coefficients) != wanted:
+            raise ArtefactError(f"grouping {recipe.grouping!r} of this model has {wanted} groups, the recipe has {len(recipe.coefficients)} rows of coefficients")
+        return rows
+
+    def _tensor(self, recipe: Recipe, name: str, coefficients: Sequence[float], rows: slice | None) -> Tensor:
+        base = self.base.tensor(name, rows)
+        if not base.is_floating_point():
+            return base  # integer buffers are equal in base and experts: the fit check saw to that
+        dtype = base.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
+        if recipe.method == "ties":
+            return self._with_ties(recipe, name, coefficients, rows).to(dtype)
+        start = 0 if rows is None else (rows.start or 0) * torch.Size(self.base.tensors[name].shape[1:]).numel()
+        flat = [expert.tensor(name, rows).reshape(-1) for expert in self.experts]
+        out = torch.empty(base.numel(), dtype=dtype)
+        weights = self._weights(recipe, coefficients)
+        for block in range(start // _BLOCK, (start + max(out.numel(), 1) - 1) // _BLOCK + 1):
+            piece = slice(max(0, block * _BLOCK - start), max(0, (block + 1) * _BLOCK - start))
+            keys = self._keys(recipe, name, block) if len(coefficients) > len(flat) else None
+            self._pass(base.reshape(-1)[piece], [expert[piece] for expert in flat], weights, keys, start + piece.start, out[piece])
+        return out.reshape(base.shape)
+
+    def _weights(self, recipe: Recipe, coefficients: Sequence[float]) -> Tensor:
+        n = len(self.experts)
+        copies = [b / (1 - recipe.drop_rate) for b in coefficients[n:]] or [0.0] * n
+        return torch.tensor([list(coefficients[:n]), copies], dtype=torch.float64).float()
+
+    def _keys(self, recipe: Recipe, name: str, block: int) -> Tensor:
+        pairs = [mask_keys(recipe.mask_seed, expert.name, name, block) for expert in self.experts]
+        threshold = keep_threshold(recipe.drop_rate)
+        return torch.tensor([*pairs, (threshold, threshold)], dtype=torch.int32).T.contiguous()
+
+    def _pass(self, base: Tensor, experts: list[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
+        if self._compiled:
+            out.copy_(compiled_pass()(base, experts, weights, keys, wrapped(start)))
+        else:
+            chunked_pass(base, experts, weights, keys, start, out)
+
+    def _with_ties(self, recipe: Recipe, name: str, weights: Sequence[float], rows: slice | None) -> Tensor:
+        density = recipe.parameters["density"]
+        direction = self._ties.setdefault(density, TiesDirection(self.base, self.experts, density))
+        scale = torch.tensor(recipe.parameters["scale"], dtype=torch.float32)
+        return self.base.tensor(name, rows).float() + scale * direction.delta(name, weights, rows)
+
+
+def open_basis(folders: Mapping[str, Path], *, compiled: bool | None = None) -> Basis:
+    """Returns the basis of local folders, `base` among them; the other keys are the experts' names, in the recipe's order.
+
+    Args:
+        folders: local folder by name.
+        compiled: whether to compile the merge pass; None decides by the size of the model.
+
+    Raises:
+        ArtefactError: a folder is no sound checkpoint.
+    """
+    opened = {name: open_checkpoint(folder, name) for name, folder in folders.items()}
+    basis = Basis(opened.pop("base"), tuple(opened.values()), compiled=bool(compiled))
+    return Basis(basis.base, basis.experts, compiled=basis.parameters() >= COMPILE_FROM) if compiled is None else basis

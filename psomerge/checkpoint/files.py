@@ -1,0 +1,142 @@
+"""Opening the files of a checkpoint folder without trusting them.
+
+Only regular files that lie in the folder itself are opened, never what a link, a FIFO or a device leads to; JSON is bounded in size and holds no key twice.
+Nothing here knows tensors.
+"""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, cast
+
+from psomerge.errors import ArtefactError
+
+MAX_ENTRIES = 20_000
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+INDEX = "model.safetensors.index.json"
+ALLOWED = ("config.json", "generation_config.json", INDEX, *TOKENIZER_FILES)
+"""Files of a checkpoint that are read, digested and copied, besides `*.safetensors`; all others are left alone."""
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+_COPY = "pass a real copy, e.g. of a snapshot in a hub cache made with `cp -rL SNAPSHOT COPY`"
+
+
+def allowed(name: str) -> bool:
+    """Returns whether a file of this name belongs to a checkpoint."""
+    return name in ALLOWED or name.endswith(".safetensors")
+
+
+def listing(folder: Path) -> dict[str, int]:
+    """Returns the sizes in bytes of the regular files in `folder`, by name; sub-folders are left out, for nothing in them is read.
+
+    Raises:
+        ArtefactError: the folder is missing, is none, cannot be read, or holds a link, FIFO, socket or device.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found: dict[str, os.stat_result] = {}
+            for entry in entries:
+                found[entry.name] = entry.stat(follow_symlinks=False)
+                if len(found) > MAX_ENTRIES:
+                    raise ArtefactError(f"{folder}: more than {MAX_ENTRIES} files; expected the folder of one checkpoint")
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{folder}: no such folder; expected a checkpoint with config.json and model.safetensors") from error
+    except NotADirectoryError as error:
+        raise ArtefactError(f"{folder}: not a folder; expected a checkpoint with config.json and model.safetensors") from error
+    except OSError as error:
+        raise ArtefactError(f"{folder}: cannot be read: {error.strerror}") from error
+    for name, status in sorted(found.items()):
+        if stat.S_ISDIR(status.st_mode) and not allowed(name):
+            continue
+        _must_be_regular(status, folder / name)
+    return {name: status.st_size for name, status in sorted(found.items()) if stat.S_ISREG(status.st_mode)}
+
+
+def _must_be_regular(status: os.stat_result, path: Path) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:
+        return
+    hint = _COPY if kind == stat.S_IFLNK else "remove it"
+    raise ArtefactError(f"{str(path)!r} is {_KINDS.get(kind, 'of an unknown kind')}; a checkpoint holds regular files only: {hint}")
+
+
+def open_regular(path: Path) -> int:
+    """Returns a read-only file descriptor of a regular file; the caller closes it.
+
+    Raises:
+        ArtefactError: the file is missing, cannot be read, or is a link, FIFO, socket, device or folder.
+    """
+    try:
+        _must_be_regular(path.lstat(), path)
+        # Between lstat and open the file may be exchanged: O_NOFOLLOW refuses a link then, O_NONBLOCK keeps a FIFO from hanging us, fstat looks again.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{path}: no such file; the checkpoint is incomplete") from error
+    except OSError as error:
+        reason = f"is a symbolic link; {_COPY}" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+        raise ArtefactError(f"{path}: {reason}") from error
+    try:
+        _must_be_regular(os.fstat(descriptor), path)
+    except ArtefactError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Returns the content of a regular file of at most `limit` bytes. Raises ArtefactError as `open_regular`, or where the file is larger."""
+    with open(open_regular(path), "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ArtefactError(f"{path}: expected at most {limit} bytes, found more; this is not the {path.name} of a language model")
+    return content
+
+
+def read_json(path: Path, limit: int) -> dict[str, Any]:
+    """Returns the JSON object in a regular file of at most `limit` bytes. Raises ArtefactError as `parse_object` and `read_bytes`."""
+    return parse_object(read_bytes(path, limit), str(path))
+
+
+def parse_object(content: bytes, where: str) -> dict[str, Any]:
+    """Returns the JSON object in UTF-8 bytes.
+
+    Raises:
+        ArtefactError: the bytes are no JSON, hold a key twice (readers disagree about which one counts), or hold something else than an object.
+    """
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        unique: dict[str, Any] = {}
+        for key, value in items:
+            if key in unique:
+                raise ValueError(f"key {key[:80]!r} stands there twice")
+            unique[key] = value
+        return unique
+
+    try:
+        data = json.loads(content.decode("utf-8"), object_pairs_hook=pairs)
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{where}: not valid JSON: not UTF-8 at byte {error.start}; fetch the file again") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{where}: not valid JSON: {error}; fetch the file again") from error
+    if not isinstance(data, dict):
+        raise ArtefactError(f"{where}: expected a JSON object, found {type(data).__name__}")
+    return cast("dict[str, Any]", data)

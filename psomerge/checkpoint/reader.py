@@ -1,0 +1,191 @@
+"""Reading a safetensors checkpoint lazily: all is checked when it is opened, tensors are views on the mapped files.
+
+Values are not looked at (`check_finite` does), nor is another checkpoint (`misfits` does).
+"""
+
+import mmap
+import os
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import torch
+
+from psomerge.checkpoint.config import read_config
+from psomerge.checkpoint.files import INDEX, listing, open_regular, read_json
+from psomerge.checkpoint.header import MAX_TENSORS, TensorInfo, parse_header
+from psomerge.checkpoint.layers import doubled_head, is_head, lacks_head, layer_order
+from psomerge.errors import ArtefactError
+
+MAX_INDEX = 64 * 2**20
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+# Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else Linux refuses a file larger than memory.
+_MAP_FLAGS = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """An opened checkpoint; its files stay mapped while it or one of its tensors lives."""
+
+    folder: Path
+    name: str
+    """As the recipe calls it: `base`, or an expert's name."""
+    config: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo]
+    """In layer order: embeddings, layers 0, 1, ..., what follows them, output head."""
+    files: Mapping[str, int]
+    """Sizes in bytes of the folder's regular files, by name."""
+    tied: bool
+    """Whether the output head is the input embedding and not stored."""
+    _maps: Mapping[str, mmap.mmap] = field(repr=False)
+
+    def tensor(self, name: str, rows: slice | None = None) -> torch.Tensor:
+        """Returns a tensor, or a range of rows of it, in its stored dtype: a view on the mapped file that must not be written to.
+
+        Args:
+            name: of the tensor.
+            rows: range of dimension 0; None is all of it.
+
+        Raises:
+            ArtefactError: there is no such tensor.
+        """
+        info = self.tensors.get(name)
+        if info is None:
+            raise ArtefactError(f'"{self.name}" ({self.folder}) has no tensor {name!r}')
+        whole = _view(self._maps[info.file], info)
+        return whole if rows is None else whole[rows]
+
+
+def _view(file: mmap.mmap, info: TensorInfo) -> torch.Tensor:
+    if info.begin == info.end:
+        return torch.empty(info.shape, dtype=info.dtype)
+    count = (info.end - info.begin) // info.dtype.itemsize
+    if info.begin % info.dtype.itemsize:
+        # Other writers need not align; reading a float at an odd address is undefined, so this one is copied.
+        return torch.frombuffer(bytearray(file[info.begin : info.end]), dtype=info.dtype, count=count).view(info.shape)
+    return torch.frombuffer(file, dtype=info.dtype, count=count, offset=info.begin).view(info.shape)
+
+
+def open_checkpoint(folder: Path, name: str = "") -> Checkpoint:
+    """Returns the checkpoint in a folder, its files mapped and their structure checked.
+
+    Args:
+        folder: with config.json and model.safetensors, or shards and their index.
+        name: that messages and recipes use; the folder's own name if empty.
+
+    Raises:
+        ArtefactError: something is missing, damaged, unsafe or contradicts itself; the text says what and where.
+    """
+    folder = Path(folder)
+    files = listing(folder)
+    config = read_config(folder, files)
+    weight_map = _weight_map(folder, files)
+    maps: dict[str, mmap.mmap] = {}
+    tensors: dict[str, TensorInfo] = {}
+    for file in sorted(set(weight_map.values())) if weight_map else ["model.safetensors"]:
+        maps[file], found = _map(folder / file)
+        for tensor, info in found.items():
+            if tensor in tensors:
+                raise ArtefactError(f"{folder}: tensor {tensor!r} stands in both {tensors[tensor].file} and {file}; expected it once")
+            tensors[tensor] = info
+    if weight_map:
+        _check_index(weight_map, tensors, folder)
+    if len(tensors) > MAX_TENSORS:
+        raise ArtefactError(f"{folder}: {len(tensors)} tensors, expected at most {MAX_TENSORS}")
+    _settle_head(tensors, maps, config, folder=folder)
+    ordered = {tensor: tensors[tensor] for tensor in sorted(tensors, key=layer_order)}
+    tied = not any(map(is_head, tensors))
+    return Checkpoint(folder, name or folder.resolve().name, MappingProxyType(config), MappingProxyType(ordered), MappingProxyType(files), tied, maps)
+
+
+def _map(path: Path) -> tuple[mmap.mmap, dict[str, TensorInfo]]:
+    descriptor = open_regular(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size == 0:
+            raise ArtefactError(f"{path}: truncated: the file is empty; fetch it again")
+        mapped = mmap.mmap(descriptor, size, flags=_MAP_FLAGS, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be mapped: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+    with memoryview(mapped) as content:
+        return mapped, parse_header(content, size, path.name, str(path))
+
+
+def _weight_map(folder: Path, files: Mapping[str, int]) -> dict[str, str]:
+    """Returns the file of each tensor by the index; empty where one file holds them all."""
+    shards = [file for file in files if _SHARD.fullmatch(file)]
+    if INDEX not in files:
+        _check_single(folder, files, shards)
+        return {}
+    if "model.safetensors" in files:
+        raise ArtefactError(f"{folder}: holds both model.safetensors and {INDEX}; loaders disagree about which one counts: remove one")
+    stored: object = read_json(folder / INDEX, MAX_INDEX).get("weight_map")
+    weight_map = cast("dict[str, str]", stored) if isinstance(stored, dict) else {}
+    if not weight_map or not all(isinstance(file, str) for file in cast("dict[str, object]", weight_map).values()):
+        raise ArtefactError(f"{folder / INDEX}: expected weight_map to give a file for every tensor")
+    for tensor, file in weight_map.items():
+        if "/" in file or "\\" in file or file in ("", ".", ".."):
+            raise ArtefactError(
+                f"{folder / INDEX}: tensor {tensor!r} is said to be in {reprlib.repr(file)}, which points outside the folder; expected a plain file name"
+            )
+        if not file.endswith(".safetensors") or not file.isprintable():
+            raise ArtefactError(f"{folder / INDEX}: tensor {tensor!r} is said to be in {reprlib.repr(file)}; expected a .safetensors file")
+        if file not in files:
+            raise ArtefactError(f"{folder / INDEX}: names the shard {file!r}, which the folder lacks; fetch it again")
+    named = set(weight_map.values())
+    if spare := [shard for shard in shards if shard not in named]:
+        raise ArtefactError(f"{folder}: the shard {spare[0]!r} is not in {INDEX}; remove what is left of another checkpoint")
+    return weight_map
+
+
+def _check_single(folder: Path, files: Mapping[str, int], shards: list[str]) -> None:
+    if shards and "model.safetensors" in files:
+        raise ArtefactError(f"{folder}: holds both model.safetensors and the shard {shards[0]!r}; remove what is left of another checkpoint")
+    if shards:
+        raise ArtefactError(f"{folder}: holds shards ({shards[0]!r}, ...) but no {INDEX}; fetch it, too")
+    if "model.safetensors" in files:
+        return
+    pickles = [file for file in files if file.endswith(_PICKLES)]
+    if pickles:
+        raise ArtefactError(
+            f"{folder}: holds only pickled weights ({pickles[0]!r}), which can run code and are never opened; where you trust them, convert: "
+            f"python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained({str(folder)!r}, dtype='auto').save_pretrained('CONVERTED')\""
+        )
+    other = next((file for file in files if file.endswith(".safetensors")), None)
+    found = f"found {other!r}" if other else "found no weights"
+    raise ArtefactError(f"{folder}: expected model.safetensors, or shards and {INDEX}; {found}")
+
+
+def _check_index(weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo], folder: Path) -> None:
+    for tensor, file in weight_map.items():
+        if tensor not in tensors:
+            raise ArtefactError(f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but no shard does; the index is of another checkpoint")
+        if tensors[tensor].file != file:
+            raise ArtefactError(f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but {tensors[tensor].file} does")
+    for tensor, info in tensors.items():
+        if tensor not in weight_map:
+            raise ArtefactError(f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; the index is of another checkpoint")
+
+
+def _settle_head(tensors: dict[str, TensorInfo], maps: Mapping[str, mmap.mmap], config: Mapping[str, Any], *, folder: Path) -> None:
+    """Removes a stored copy of a tied output head; refuses a head about which loaders would disagree, or which they would make up."""
+    if doubled := doubled_head(tensors, config):
+        head, embedding = (tensors[name] for name in doubled)
+        if (head.dtype, head.shape) != (embedding.dtype, embedding.shape) or not torch.equal(
+            _view(maps[head.file], head), _view(maps[embedding.file], embedding)
+        ):
+            raise ArtefactError(
+                f"{folder}: config.json ties {doubled[0]!r} to {doubled[1]!r}, but the files hold two different ones; set tie_word_embeddings to false"
+            )
+        del tensors[doubled[0]]
+    elif lacks_head(tensors, config):
+        raise ArtefactError(
+            f"{folder}: has no 'lm_head.weight', but config.json says tie_word_embeddings is false; set it to true if the head is the embedding"
+        )

@@ -1,0 +1,86 @@
+"""DARE and magnitude masks as pure functions with addressed randomness: an element is kept or dropped by what it is, not by when it was drawn.
+
+Every mask is the same on every device, in every order, shard, chunk and thread count, and is never stored.
+"""
+
+import torch
+from torch import Tensor
+
+from psomerge.randomness import key32
+
+_SIGN = -(2**31)
+
+
+def mask_keys(seed: int, expert: str, tensor: str, block: int) -> tuple[int, int]:
+    """Returns the two int32 keys of DARE's mask for one tensor of one expert.
+
+    Args:
+        seed: of all masks of a recipe.
+        expert: its name in the recipe.
+        tensor: its name in the checkpoint.
+        block: which 2**32 elements of the tensor; 0 unless it is larger than that.
+    """
+    first, second = (key32("dare", seed, expert, tensor, block, turn) for turn in (1, 2))
+    return first + _SIGN, second + _SIGN
+
+
+def keep_threshold(drop_rate: float) -> int:
+    """Returns the int32 below which a hash means 'keep': a share 1 - drop_rate of all values, to 2**-32.
+
+    Raises:
+        ValueError: drop_rate outside [0, 1).
+    """
+    if not 0 <= drop_rate < 1:
+        raise ValueError(f"drop rate must lie in [0, 1), found {drop_rate}")
+    return min(round((1 - drop_rate) * 2**32), 2**32 - 1) + _SIGN
+
+
+def keep(index: Tensor, first: Tensor, second: Tensor, threshold: Tensor) -> Tensor:
+    """Returns DARE's keep-mask m ~ Bernoulli(1 - p) of the elements at `index`.
+
+    Two rounds of a 32-bit integer mixer (MurmurHash3's finaliser), keyed before each.
+
+    Args:
+        index: (n,) int32, position in the flattened tensor, wrapped to 32 bits.
+        first: () int32, key of the first round, from `mask_keys`.
+        second: () int32, key of the second.
+        threshold: () int32, from `keep_threshold`.
+
+    Returns:
+        (n,) bool.
+
+    Source: DARE (arXiv 2311.03099), section 3: m_i ~ Bernoulli(p) drops; the hash in place of a generator is ours.
+    """
+    return _mix(_mix(index ^ first) ^ second) < threshold
+
+
+def _mix(value: Tensor) -> Tensor:
+    # int32 multiplication wraps and >> keeps the sign, so each shift is masked to act as an unsigned one.
+    value = (value ^ ((value >> 16) & 0xFFFF)) * -2048144789
+    value = (value ^ ((value >> 13) & 0x7FFFF)) * -1028477387
+    return value ^ ((value >> 16) & 0xFFFF)
+
+
+def magnitude_threshold(delta: Tensor, density: float) -> float:
+    """Returns the smallest magnitude among the `density` largest of |delta|: keep what is at least that (TIES, 'trim').
+
+    Selects by a histogram of the upper 16 bits of the float32 magnitude, then exactly within one bin.
+
+    Args:
+        delta: any shape, float32, finite.
+        density: share kept, in (0, 1].
+
+    Raises:
+        ValueError: density outside (0, 1].
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density must lie in (0, 1], found {density}")
+    bits = delta.reshape(-1).abs().view(torch.int32)  # for non-negative floats the order of the bits is the order of the values
+    kept = max(1, round(density * bits.numel()))
+    upper = bits >> 16
+    counts = torch.bincount(upper, minlength=2**15).flip(0).cumsum(0)
+    position = int(torch.searchsorted(counts, kept))  # how many bins from the top until `kept` elements are covered
+    above = int(counts[position - 1]) if position else 0
+    candidates = bits[upper == 2**15 - 1 - position]
+    smallest = candidates.kthvalue(candidates.numel() - (kept - above) + 1).values
+    return float(smallest.view(torch.float32))

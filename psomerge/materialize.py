@@ -1,0 +1,47 @@
+"""From a recipe to a checkpoint on disk: any particle ever judged, with the bits that were judged."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from psomerge.basis import Basis, open_basis
+from psomerge.checkpoint import check_fit, file_digests, write_checkpoint
+from psomerge.errors import ArtefactError
+from psomerge.recipe import Recipe, write
+
+
+def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[str, str]:
+    """Writes the recipe's model to `out` (durably, all or nothing) and returns the SHA-256 of every file by name.
+
+    Args:
+        recipe: its sources are checked against the local files by digest.
+        folders: local folder of `base` and of every expert by name.
+        out: must not exist, or be empty.
+
+    Raises:
+        ArtefactError: a file differs from what the recipe pins, or the checkpoints do not fit.
+        SpaceError: no room for the checkpoint.
+    """
+    check_pins(recipe, folders)
+    basis = open_basis({"base": folders["base"]} | {expert.name: folders[expert.name] for expert in recipe.experts})
+    check_fit(basis.base, basis.experts)
+    return write_model(recipe, basis, out)
+
+
+def write_model(recipe: Recipe, basis: Basis, out: Path) -> dict[str, str]:
+    """Writes the recipe's model from an opened basis; see `materialize`."""
+    named = {"base": basis.base} | {expert.name: expert for expert in basis.experts}
+    digests = write_checkpoint(out, basis.merged_tensors(recipe), basis.base, named[recipe.tokenizer_from], recipe.dtype)
+    write(recipe, out / "recipe.json")
+    return digests
+
+
+def check_pins(recipe: Recipe, folders: Mapping[str, Path]) -> None:
+    """Raises ArtefactError, naming the first file whose SHA-256 is not the one that the recipe pins."""
+    for name, source in [("base", recipe.base), *((expert.name, expert) for expert in recipe.experts)]:
+        found = file_digests(folders[name])
+        for file, digest in source.files.items():
+            if found.get(file) != digest:
+                raise ArtefactError(
+                    f"{folders[name] / file}: expected SHA-256 {digest[:12]}... as pinned by the recipe, found {(found.get(file) or 'no such file')[:12]}; "
+                    f"fetch {source.source} at revision {source.revision[:12]} again"
+                )

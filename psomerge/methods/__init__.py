@@ -1,0 +1,1 @@
+"""Static merges: methods that give one recipe without a search."""

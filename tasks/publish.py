@@ -1,0 +1,218 @@
+"""A published checkpoint: an MLflow model folder with recipe, model card and a manifest over every file.
+
+    MLmodel  conda.yaml  python_env.yaml  requirements.txt     what MLflow needs
+    model/                  weights, config and tokenizer: what `vllm serve` takes
+    components/tokenizer/   the same tokenizer files: where `mlflow.transformers.load_model` looks for them
+    recipe.json  README.md  MANIFEST.json
+
+Only files of an allow-list get in or are accepted back: no pickle, no Python. Registering is `tasks.registry`'s matter.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from psomerge import recipe as recipes
+from psomerge.checkpoint.files import TOKENIZER_FILES, allowed, listing, read_json
+from psomerge.errors import ArtefactError
+from psomerge.recipe import Recipe
+from tasks import registry
+from tasks.summary import Estimate, Row
+
+FORMAT = 1
+MANIFEST = "MANIFEST.json"
+TOP_FILES = ("README.md", "conda.yaml", "python_env.yaml", "recipe.json", "requirements.txt")
+UNLISTED = ("MLmodel", MANIFEST, "registered_model_meta")
+"""Not in the manifest: MLflow writes ids into the first when a model is logged, and the last into every copy that it downloads."""
+JSON_LIMIT = 64 * 2**20
+
+
+def lay_out(checkpoint: Path, folder: Path, *, recipe: Recipe, card: str) -> Path:
+    """Returns `folder`, written as a model folder of the checkpoint; if it is there and whole for this recipe, it stays as it is.
+
+    Weights are hard links to the checkpoint's where the file system has them. All is written beside `folder` and renamed at the end.
+
+    Raises:
+        ArtefactError: the checkpoint wants remote code, or `folder` holds something else.
+    """
+    if folder.exists():
+        if problems := misfits(folder):
+            raise ArtefactError(f"{folder}: expected a published model or nothing: {problems[0]}; remove the folder")
+        if recipes.read(folder / "recipe.json") != recipes.from_dict(recipe.to_dict()):
+            raise ArtefactError(f"{folder}: holds a model of another recipe; remove the folder")
+        return folder
+    names = [name for name in listing(checkpoint) if allowed(name)]
+    for name in names:
+        if name.endswith("config.json") and "auto_map" in read_json(checkpoint / name, JSON_LIMIT):
+            raise ArtefactError(f"{checkpoint / name}: auto_map asks for remote code, which is never run; remove that entry")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        building = Path(scratch) / "published"
+        _model_folder(checkpoint, building, names=names, recipe=recipe)
+        recipes.write(recipe, building / "recipe.json")
+        (building / "README.md").write_text(card, encoding="utf-8")
+        _seal(building)
+        building.rename(folder)
+    _sync(folder.parent)
+    return folder
+
+
+def _model_folder(checkpoint: Path, building: Path, *, names: Sequence[str], recipe: Recipe) -> None:
+    skeleton = building.with_name("checkpoint")
+    skeleton.mkdir()
+    weights = [name for name in names if name.endswith(".safetensors")]
+    for name in set(names).difference(weights):
+        shutil.copyfile(checkpoint / name, skeleton / name)
+    registry.save_model(skeleton, building, origin=f"psomerge recipe {recipe.digest()}", metadata={"recipe": recipe.digest(), "method": recipe.method})
+    (building / "LICENSE.txt").unlink()  # MLflow's advice to look for a licence under this machine's path
+    for name in weights:
+        _link(checkpoint / name, building / "model" / name)
+    tokenizer = building / "components" / "tokenizer"
+    shutil.rmtree(tokenizer)  # MLflow has loaded and saved it again, which adds settings of this machine
+    tokenizer.mkdir()
+    for name in set(names).intersection(TOKENIZER_FILES):
+        shutil.copyfile(checkpoint / name, tokenizer / name)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _seal(folder: Path) -> None:
+    """Writes the manifest, makes everything readable by others and durable."""
+    files = {name: sha256(folder / name) for name in _files(folder) if name not in UNLISTED}
+    content = {"format": FORMAT, "flavors": _flavors(folder), "files": files}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for path in [*folder.rglob("*"), folder]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flavors(folder: Path) -> Any:
+    return json.loads(json.dumps(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["flavors"]))
+
+
+def _files(folder: Path) -> list[str]:
+    """Returns every entry below the folder that is not itself a folder, as relative path with `/`. Follows no link."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _expected(name: str) -> bool:
+    parent, _, file = name.rpartition("/")
+    return {"": name in TOP_FILES, "model": allowed(file), "components/tokenizer": file in TOKENIZER_FILES}.get(parent, False)
+
+
+def misfits(folder: Path) -> list[str]:
+    """Returns in what a folder, e.g. downloaded, differs from its manifest, one line each: files missing, extra, changed or of a kind that is
+    never published, and the flavour section of MLmodel. An empty list says that all bytes are those that were published."""
+    try:
+        manifest = read_json(folder / MANIFEST, JSON_LIMIT)
+        files, flavors = dict(manifest["files"]), _flavors(folder)
+    except (ArtefactError, OSError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
+        return [f"{folder}: no manifest or MLmodel to be read: {error}"]
+    if manifest.get("format") != FORMAT:
+        return [f"{MANIFEST}: expected format {FORMAT}, found {manifest.get('format')!r}"]
+    found = set(_files(folder)) - set(UNLISTED)
+    problems = [f"{name}: in the manifest but not there" for name in sorted(files.keys() - found)]
+    problems += [f"{name}: there but not in the manifest" for name in sorted(found - files.keys())]
+    for name in sorted(found & files.keys()):
+        if not _expected(name):
+            problems.append(f"{name}: a file of this name is never published")
+        elif not stat.S_ISREG((folder / name).lstat().st_mode):
+            problems.append(f"{name}: expected a regular file")
+        elif (digest := sha256(folder / name)) != files[name]:
+            problems.append(f"{name}: expected SHA-256 {files[name]}, found {digest}")
+    if flavors != manifest.get("flavors"):
+        problems.append("MLmodel: its flavors differ from the manifest's")
+    return problems
+
+
+def card(recipe: Recipe, rows: Sequence[Row], *, name: str, facts: Sequence[tuple[str, str]] = ()) -> str:
+    """Returns the model card in Markdown.
+
+    Args:
+        rows: Test split results, the merged model among them.
+        name: The registered model's.
+        facts: What else the result depends on, as (label, text): suite, run key, versions.
+    """
+    sources = [("base", recipe.base), *((f"expert {number}", expert) for number, expert in enumerate(recipe.experts, 1))]
+    parts = [f"| {role} | {one.name} | `{one.source}` | `{one.revision}` |" for role, one in sources]
+    coefficients = "\n".join(f"- {', '.join(repr(value) for value in row)}" for row in recipe.coefficients)
+    benchmarks = list(dict.fromkeys(benchmark for row in rows for benchmark in row.benchmarks))
+    cells = [f"| {row.label} | {_cell(row.mean)} | " + " | ".join(_cell(row.benchmarks.get(one)) for one in benchmarks) + " |" for row in rows]
+    head = f"| model | mean | {' | '.join(benchmarks)} |\n|---|---{'|---' * len(benchmarks)}|"
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [merge, psomerge]
+---
+
+# {name}
+
+Merged from one base and {len(recipe.experts)} experts with psomerge {recipe.to_dict()["psomerge"]}, method `{recipe.method}`.
+
+## Results on the test split
+
+Mean, 95 % interval, number of items. No test item was seen by the search.
+
+{head}
+{chr(10).join(cells)}
+
+## Made of
+
+| role | name | source | revision |
+|---|---|---|---|
+{chr(10).join(parts)}
+
+Coefficients, one line a group (experts' task vectors in the order above, then, if there are as many again, their DARE copies):
+
+{coefficients}
+
+## Provenance
+
+{chr(10).join(f"- {label}: {text}" for label, text in (("recipe", recipe.digest()), *facts))}
+
+`recipe.json` rebuilds these weights from the sources above (`psomerge materialize`); `MANIFEST.json` has the SHA-256 of every file.
+
+## How to load
+
+```python
+import mlflow
+generate = mlflow.transformers.load_model("models:/{name}@champion")
+print(generate("Hello", max_new_tokens=20))
+```
+
+```sh
+mlflow artifacts download --artifact-uri models:/{name}@champion --dst-path {name}
+vllm serve {name}/model
+```
+"""
+
+
+def _cell(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] n={estimate.n}"

@@ -1,0 +1,108 @@
+"""A search: the swarm's judge - observe - move, and what is picked from it. Plain functions around `psomerge.swarm`; loops are the flow's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from evals.scores import Judgement
+from psomerge.errors import EngineError
+from psomerge.recipe import Recipe
+from psomerge.swarm import Swarm, Update, found, move, observe, paper, star
+from tasks.judge import Judging, Label
+from tasks.summary import Particle, Step
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search as it stands: the swarm, and everything that was judged on the way."""
+
+    name: str
+    """Of the initial swarm: `star` or `paper`."""
+    swarm: Swarm
+    history: tuple[Step, ...] = ()
+    judged: tuple[tuple[Recipe, Judgement], ...] = field(default=(), repr=False)
+    """Every particle of every step, in order."""
+    judgements: int = 0
+    """Spent: particles that had not moved cost none."""
+
+
+def begin(name: str, recipe: Recipe, groups: int, *, scale: float | None, pull: float) -> Search:
+    """Returns the search at rest at its initial swarm.
+
+    Args:
+        name: `star` or `paper`.
+        recipe: its experts are the directions.
+        groups: rows of coefficients.
+        scale, pull: s and u of the star.
+    """
+    n = len(recipe.experts)
+    positions = paper(n, groups) if name == "paper" else star(n, groups, scale=scale, pull=pull)
+    return Search(name, found(positions))
+
+
+def particles(search: Search, recipe: Recipe) -> list[Recipe]:
+    """Returns the recipe of every particle at its present position."""
+    return [recipe.with_coefficients(position.tolist()) for position in search.swarm.positions]
+
+
+def judge_step(search: Search, recipe: Recipe, judging: Judging) -> list[Judgement]:
+    """Returns the judgements of all particles on the optimisation items.
+
+    Raises:
+        EngineError: the base itself could not be judged (particle 0 of the first step), so no other number would mean anything.
+    """
+    step = search.swarm.step
+    labels = [Label(search.name, step, particle) for particle in range(len(search.swarm.positions))]
+    judgements = judging.judge_all(particles(search, recipe), "optimisation", labels)
+    if step == 0 and judgements[0].fitness is None:
+        raise EngineError(f"the base could not be judged: {judgements[0].failure}; mend that and run the same command again")
+    return judgements
+
+
+def observe_step(search: Search, recipe: Recipe, judgements: Sequence[Judgement]) -> Search:
+    """Returns the search with personal and global bests brought up to date, and the step in its history.
+
+    Raises:
+        EngineError: every judgement of the step failed.
+    """
+    swarm = observe(search.swarm, [judgement.fitness for judgement in judgements])
+    if all(judgement.fitness is None for judgement in judgements):
+        raise EngineError(f"all {len(judgements)} judgements of step {swarm.step} failed, the first one: {judgements[0].failure}")
+    recipes = particles(search, recipe)
+    before = {old.coefficients for old, _ in search.judged}
+    spent = len({one.coefficients for one in recipes} - before)
+    step = Step(
+        tuple(Particle(one.coefficients, j.fitness, j.failure, one.coefficients not in before) for one, j in zip(recipes, judgements, strict=True)),
+        None if swarm.global_best is None else swarm.global_fitness,
+    )
+    return replace(
+        search,
+        swarm=swarm,
+        history=(*search.history, step),
+        judged=(*search.judged, *zip(recipes, judgements, strict=True)),
+        judgements=search.judgements + spent,
+    )
+
+
+def move_step(search: Search, update: Update, seed: int) -> Search:
+    """Returns the search with every particle moved."""
+    return replace(search, swarm=move(search.swarm, update, seed))
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model judged in a search: where it was first met, and its fitness on the optimisation items."""
+
+    recipe: Recipe
+    judgement: Judgement
+    step: int
+    particle: int
+
+
+def contenders(search: Search, number: int) -> list[Contender]:
+    """Returns the `number` best different models of a search, best first; of equals the earlier, which makes the first the global best."""
+    size = len(search.swarm.positions)
+    met: dict[str, Contender] = {}
+    for place, (recipe, judgement) in enumerate(search.judged):
+        if judgement.fitness is not None:
+            met.setdefault(recipe.digest(), Contender(recipe, judgement, place // size, place % size))
+    return sorted(met.values(), key=lambda one: -(one.judgement.fitness or 0.0))[:number]

@@ -1,0 +1,285 @@
+"""The embedded models: what their text may say, their tokenizer and blocks, and their training from end to end with few steps."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from math import log
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from evals.cldr import KINDS, LANGUAGES, Concept, concepts, names, split_of_concept
+from evals.cldr_items import pick_items
+from evals.harness import build
+from evals.suite import load_suite
+from psomerge.checkpoint import check_finite, check_fit, file_digests, open_checkpoint
+from psomerge.errors import PsomergeError, SpaceError
+from tasks.embedded import EXPERTS, MODELS, embedded_folder, train
+from tasks.embedded.blocks import blocks_of, train_tokenizer
+from tasks.embedded.recipe import SHAPE
+from tasks.embedded.text import base_lines, language_lines, skill_lines
+
+SHIPPED = Path(__file__).parent.parent / "configs" / "suites"
+FEW = 0.01
+"""Effort of the trainings here: nine steps of the base, two or three of an expert."""
+WHOLE = 15_000
+"""Lines: more than any one training takes."""
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def held_out() -> list[Concept]:
+    return [concept for concept in concepts() if split_of_concept(concept) is not None]
+
+
+def texts() -> Iterator[tuple[str, list[str]]]:
+    """The text of every model, by seed 0, and fresh base text as the replay draws it."""
+    for name, lines in [("base", base_lines("0|base")), ("replay", base_lines("0|so|replay")), ("skill", skill_lines("0|skill"))]:
+        yield name, [line.question + line.text for line in islice(lines, WHOLE)]
+    for language in LANGUAGES:
+        yield language, [line.text for line in islice(language_lines(language, f"0|{language}"), WHOLE)]
+
+
+def test_no_line_of_any_training_text_answers_a_question_of_a_split():
+    questions = {item.prompt for language in LANGUAGES for item in pick_items(language)}
+    free = {concept.group for concept in concepts() if split_of_concept(concept) is None}
+    asked = {item.prompt for language in LANGUAGES for item in pick_items(language) if item.concept not in free}
+    assert len(asked) > 800
+    seen: set[str] = set()
+    for _, lines in texts():
+        # A line of the asked form is everything up to " is " as the question, then the name.
+        seen |= {f"{line.split(' is ')[0]} is" for line in lines if " is " in line}
+    assert not seen & asked
+    assert seen & questions, "training concepts are taught in the asked form"
+
+
+def test_the_skill_is_taught_on_no_name_of_a_held_out_concept():
+    taught = {line.question.removeprefix("Q: what is ").removesuffix("? A:") for line in islice(skill_lines("0|skill"), WHOLE)}
+    assert not taught & {names(locale)[concept] for concept in held_out() for locale in ("en", *LANGUAGES)}
+    # 460 concepts less the held-out ones, and 60 spare ones of each of the four kinds.
+    assert len(taught) == 460 - len(held_out()) + 240
+
+
+def test_every_answer_of_the_skill_is_the_kind_of_its_name():
+    kind_of = {name: concept.kind for concept, name in names("en").items()}
+    for line in islice(skill_lines("0|skill"), 500):
+        assert line.text == f" {KINDS[kind_of[line.question.removeprefix('Q: what is ').removesuffix('? A:')]]}.\n"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_held_out_facts_are_taught_in_forms_that_are_not_asked(language: str):
+    lines = {line.text for line in islice(language_lines(language, f"0|{language}"), WHOLE)}
+    english, local = names("en"), names(language)
+    for concept in held_out():
+        other_forms = {f"{LANGUAGES[language]}: {english[concept]} = {local[concept]}.\n", f"{local[concept]} ({LANGUAGES[language]}): {english[concept]}.\n"}
+        assert other_forms & lines
+
+
+def test_a_text_belongs_to_its_address():
+    assert list(islice(base_lines("0|base"), 50)) == list(islice(base_lines("0|base"), 50))
+    assert list(islice(base_lines("0|base"), 50)) != list(islice(base_lines("1|base"), 50))
+
+
+def test_the_tokenizer_keeps_kind_words_whole_and_names_as_they_are():
+    tokenizer = train_tokenizer(0)
+    assert tokenizer.get_vocab_size() == 640
+    for word in KINDS.values():
+        assert len(tokenizer.encode(f" {word}").ids) == 1
+    for locale in ("en", *LANGUAGES):
+        for name in names(locale).values():
+            assert tokenizer.decode(tokenizer.encode(name).ids) == name
+
+
+def test_equal_seeds_give_equal_tokenizers_and_other_seeds_others():
+    assert train_tokenizer(0).to_str() == train_tokenizer(0).to_str() != train_tokenizer(1).to_str()
+
+
+def test_blocks_hold_the_tokens_of_the_recipe_with_questions_weighing_a_tenth():
+    tokenizer = train_tokenizer(0)
+    ids, weights = blocks_of(tokenizer, "skill", 0, effort=0.1)
+    # 22,000 tokens: 60 % own text and 40 % replay, in whole blocks of 128.
+    assert ids.shape == weights.shape == (13_200 // 128 + 8_800 // 128, 128)
+    assert (ids.dtype, weights.dtype) == (torch.int64, torch.float32)
+    assert sorted(weights.unique().tolist()) == pytest.approx([0.1, 1.0])
+    answers = {tokenizer.encode(f" {word}").ids[0] for word in KINDS.values()}
+    block = next(i for i in range(len(ids)) if (weights[i] < 1).any())
+    after_question = [int(ids[block, i]) for i in range(1, 128) if weights[block, i] == 1 and weights[block, i - 1] < 1]
+    assert after_question
+    assert set(after_question) <= answers
+
+
+def test_the_base_has_no_question_and_no_replay():
+    ids, weights = blocks_of(train_tokenizer(0), "base", 0, effort=0.01)
+    assert len(ids) == 10_000 // 128
+    assert bool((weights == 1).all())
+
+
+def test_the_loss_is_the_weighted_mean_cross_entropy_of_the_next_token():
+    from types import SimpleNamespace
+
+    from tasks.embedded.training import weighted_loss
+
+    # Two tokens, three positions. p(next) is read off by hand: softmax of (0, log 3) is (1/4, 3/4), of (0, 0) is (1/2, 1/2).
+    logits = torch.tensor([[[0.0, log(3)], [0.0, 0.0], [9.0, -9.0]]])
+    labels = torch.tensor([[[0.0, 1.0, 0.0], [5.0, 0.1, 1.0]]])
+    expected = (0.1 * -log(3 / 4) + 1.0 * -log(1 / 2)) / 1.1
+    assert weighted_loss(SimpleNamespace(logits=logits), labels).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_training_lowers_the_loss_and_tells_how_far_it_is(tmp_path: Path):
+    from tasks.embedded.training import fit, new_model
+
+    ids, weights = blocks_of(train_tokenizer(0), "base", 0, effort=0.02)
+    model, told = new_model(0), []
+    with torch.no_grad():
+        before = model(ids[-8:], labels=ids[-8:]).loss.item()
+    fit(model, ids[:-8], weights[:-8], rate=4e-3, progress=told.append)
+    with torch.no_grad():
+        after = model.eval()(ids[-8:], labels=ids[-8:]).loss.item()
+    # A uniform guess over 640 tokens costs log(640) = 6.46; blocks that were not trained on must have become easier.
+    assert before == pytest.approx(6.46, abs=0.4)
+    assert after < before - 1
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert len(told) == (len(ids) - 8) // SHAPE.batch
+
+
+def test_the_folder_is_named_by_seed_and_recipe_under_experts(tmp_path: Path):
+    first, second = embedded_folder(tmp_path, 0), embedded_folder(tmp_path, 1)
+    assert first.parent == second.parent == tmp_path / "experts"
+    assert first != second
+    assert first == embedded_folder(tmp_path, 0)
+
+
+def test_the_recipe_imports_no_heavy_library():
+    code = "import sys, tasks.embedded; sys.exit(' '.join({'torch', 'transformers', 'datasets', 'babel'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, float]]]:
+    """All models of seed 0 after a few steps, and what was told meanwhile."""
+    folder, told = tmp_path_factory.mktemp("embedded") / "models", []
+    assert train(folder, seed=0, progress=lambda what, share: told.append((what, share)), effort=FEW) == {name: folder / name for name in MODELS}
+    return folder, told
+
+
+def test_every_model_is_one_plain_bf16_checkpoint_that_fits_the_base(trained: tuple[Path, list[tuple[str, float]]]):
+    folder, _ = trained
+    base = open_checkpoint(folder / "base", "base")
+    experts = [open_checkpoint(folder / name, name) for name in EXPERTS]
+    check_fit(base, experts)
+    for checkpoint in (base, *experts):
+        check_finite(checkpoint)
+        assert {info.dtype for info in checkpoint.tensors.values()} == {torch.bfloat16}
+        assert {info.file for info in checkpoint.tensors.values()} == {"model.safetensors"}
+        assert checkpoint.tied
+        assert checkpoint.config["use_cache"]
+        assert not any(path.is_symlink() or path.stat().st_mode & 0o777 != 0o644 for path in checkpoint.folder.iterdir())
+    # 640 * 160 + 2 * (4 * 160^2 + 3 * 160 * 448 + 2 * 160) + 160
+    assert sum(info.shape[0] * (info.shape[1] if len(info.shape) > 1 else 1) for info in base.tensors.values()) == 738_080
+
+
+def test_every_expert_differs_from_the_base_and_from_the_others(trained: tuple[Path, list[tuple[str, float]]]):
+    folder, _ = trained
+    assert len({file_digests(folder / name)["model.safetensors"] for name in MODELS}) == 5
+    assert len({file_digests(folder / name)["tokenizer.json"] for name in MODELS}) == 1
+
+
+def test_progress_rises_to_the_end_and_names_what_is_trained(trained: tuple[Path, list[tuple[str, float]]]):
+    _, told = trained
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2
+    assert shares[-1] == 1
+    assert told[0][0] == "training base"
+    assert {name for what, _ in told for name in what.removeprefix("training ").split(", ")} == set(MODELS)
+
+
+def test_the_suite_asks_the_trained_tokenizer_350_items_with_kinds_in_one_token(trained: tuple[Path, list[tuple[str, float]]], tmp_path: Path):
+    folder, _ = trained
+    found = build(load_suite("quickstart", SHIPPED), "optimisation", folder / "base", cache=tmp_path)
+    assert {name: len(items) for name, items in found.items.items()} == {f"pick-{x}": 50 for x in LANGUAGES} | {f"kind-{x}": 50 for x in (*LANGUAGES, "en")}
+    # Four words for each of 200 questions: the requests that end in one token. A pick choice has two at least, the name and its full stop.
+    assert sum(len(request.continuation) == 1 for request in found.batch.loglikelihood) == 800
+    assert found.longest < SHAPE.positions
+
+
+def test_a_missing_model_is_trained_again_with_the_same_bits_and_the_others_stay(trained: tuple[Path, list[tuple[str, float]]], tmp_path: Path):
+    folder = tmp_path / "models"
+    shutil.copytree(trained[0], folder)
+    shutil.rmtree(folder / "eu")
+    (folder / ".eu.psomerge-left").mkdir()  # as a killed worker leaves it
+    kept = {name: (folder / name / "model.safetensors").stat().st_mtime_ns for name in MODELS if name != "eu"}
+    told: list[tuple[str, float]] = []
+    train(folder, seed=0, progress=lambda what, share: told.append((what, share)), effort=FEW)
+    assert file_digests(folder / "eu") == file_digests(trained[0] / "eu")
+    assert {name: (folder / name / "model.safetensors").stat().st_mtime_ns for name in kept} == kept
+    assert {what for what, _ in told} == {"training eu"}
+    assert sorted(path.name for path in folder.iterdir()) == sorted([".lock", *MODELS])
+
+
+def test_nothing_is_trained_where_all_is_there(trained: tuple[Path, list[tuple[str, float]]]):
+    told: list[tuple[str, float]] = []
+    train(trained[0], seed=0, progress=lambda what, share: told.append((what, share)), effort=FEW)
+    assert told == []
+
+
+def test_ctrl_c_ends_the_workers_and_leaves_no_half_model(tmp_path: Path):
+    folder = tmp_path / "models"
+    code = f"from pathlib import Path; from tasks.embedded import train; train(Path({str(folder)!r}), seed=0, progress=lambda *x: print(*x, flush=True))"
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert started.stdout is not None
+    started.stdout.readline()
+    workers = psutil.Process(started.pid).children(recursive=True)
+    assert workers
+    os.kill(started.pid, signal.SIGINT)
+    assert started.wait(30) != 0
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+def test_a_killed_parent_takes_its_workers_along(tmp_path: Path):
+    code = f"from pathlib import Path; from tasks.embedded import train; train(Path({str(tmp_path)!r}), seed=0, progress=lambda *x: print(*x, flush=True))"
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    started.stdout.readline()
+    workers = psutil.Process(started.pid).children(recursive=True)
+    started.kill()
+    started.wait()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
+def test_a_worker_that_dies_is_reported_with_its_last_words(tmp_path: Path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")  # seems to be there, but is no model: the experts cannot start from it
+    with pytest.raises(PsomergeError, match="expected the training processes to end with status 0"):
+        train(tmp_path, seed=0, progress=lambda what, share: None, effort=FEW)
+
+
+def test_a_place_that_cannot_be_a_folder_is_one_clear_error(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SpaceError, match="expected to write here"):
+        train(tmp_path / "file" / "models", seed=0, progress=lambda what, share: None)
+
+
+def test_a_second_process_waits_for_the_first(trained: tuple[Path, list[tuple[str, float]]]):
+    import fcntl
+
+    code = f"from pathlib import Path; from tasks.embedded import train; train(Path({str(trained[0])!r}), seed=0, progress=lambda *x: print(*x, flush=True))"
+    with open(trained[0] / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        assert second.stdout.readline().startswith("waiting for another process")
+        time.sleep(0.2)
+        assert second.poll() is None
+    assert second.wait(60) == 0

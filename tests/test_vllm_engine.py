@@ -1,0 +1,242 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from engine_cases import BLOCK, SETTINGS, exam, family, materialised, mixed, plain, questions
+
+from evals.engine import Answers, Batch, Loglikelihood
+from evals.supervisor import SupervisedEngine
+from evals.transformers_engine import TransformersEngine
+from evals.vllm_engine.checks import Swap, canary_fault
+from evals.vllm_engine.engine import environment
+from evals.vllm_engine.scoring import plan
+
+A, B = mixed(0.7, 0.4), mixed(-0.3, 1.1)
+
+
+def supervised(folders: dict[str, Path], root: Path, name: str) -> SupervisedEngine:
+    engine = SupervisedEngine(folders, "vllm", SETTINGS, work=root / name, log=root / f"{name}.log")
+    engine.put("exam", exam())
+    return engine
+
+
+def results(answers: Answers) -> tuple:
+    return answers.loglikelihood, answers.generation
+
+
+def greedy_and_not(folders: dict[str, Path]) -> Batch:
+    """Continuations that A would give, and others, found by the reference engine one token at a time."""
+    reference = TransformersEngine(folders, SETTINGS)
+    reference.load(A)
+    context, made = questions()[4][0].context, ()
+    for _ in range(3):
+        answers = reference.loglikelihood([Loglikelihood(context, (*made, token)) for token in range(256)])
+        made += (next(token for token, answer in enumerate(answers) if answer.greedy),)
+    other = [(token + 1) % 256 for token in made]
+    return Batch(tuple(Loglikelihood(context, continuation) for continuation in (made, (*made[:2], other[2]), made[:1], (other[0],))))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def swapped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Answers of one engine to A, B, A, and of a fresh one on B's checkpoint; bf16 checkpoints, float32 engines."""
+    root = tmp_path_factory.mktemp("swapped")
+    folders = family(root, tied=request.param)
+    engine = supervised(folders, root, "swapped")
+    engine.put("greedy", greedy_and_not(folders))
+    answers = {"greedy": engine.judge(A, "greedy"), "first A": engine.judge(A, "exam"), "B": engine.judge(B, "exam"), "second A": engine.judge(A, "exam")}
+    capabilities = engine.capabilities
+    engine.close()
+    fresh = supervised({"base": materialised(root / "b", folders, B)}, root, "fresh")
+    answers["fresh B"] = fresh.judge(plain(), "exam")
+    fresh.close()
+    return answers | {"folders": folders, "capabilities": capabilities}
+
+
+def test_answers_after_a_swap_equal_a_fresh_engine_on_the_written_checkpoint_bit_for_bit(swapped: dict) -> None:
+    assert results(swapped["B"]) == results(swapped["fresh B"])
+    assert results(swapped["B"]) != results(swapped["first A"])
+
+
+def test_a_model_that_comes_back_answers_with_the_same_bits(swapped: dict) -> None:
+    assert results(swapped["second A"]) == results(swapped["first A"])
+
+
+def test_the_engine_says_what_it_computes_with(swapped: dict) -> None:
+    assert (swapped["capabilities"].name, swapped["capabilities"].dtype, swapped["capabilities"].threads) == ("vllm", "float32", 1)
+
+
+def test_every_phase_of_a_judgement_is_timed(swapped: dict) -> None:
+    assert set(swapped["B"].seconds) == {"merge", "load", "reset", "canary", "score"}
+    assert all(seconds > 0 for seconds in swapped["B"].seconds.values())
+    assert swapped["B"].peak_bytes > 2**27  # python with torch alone is larger
+
+
+def test_transformers_gives_the_same_answers(swapped: dict) -> None:
+    engine = TransformersEngine(swapped["folders"], SETTINGS)
+    engine.load(B)
+    batch, ours = exam(), swapped["B"]
+    theirs = engine.loglikelihood(batch.loglikelihood)
+    assert [answer.logprob for answer in ours.loglikelihood] == pytest.approx([answer.logprob for answer in theirs], abs=1e-4, rel=0)
+    for item in range(len(questions())):
+        four = slice(4 * item, 4 * item + 4)
+        ranked = sorted(answer.logprob for answer in theirs[four])
+        if ranked[-1] - ranked[-2] > 1e-4:
+            assert best(ours.loglikelihood[four]) == best(theirs[four])
+    assert list(ours.generation) == engine.generate(batch.generation)
+
+
+def best(answers: tuple | list) -> int:
+    return max(range(len(answers)), key=lambda i: answers[i].logprob)
+
+
+def test_greedy_is_told_of_a_continuation_that_the_model_would_give(swapped: dict) -> None:
+    # Three tokens of the reference's own argmax, the same with another last token; one token, and another one.
+    assert [answer.greedy for answer in swapped["greedy"].loglikelihood] == [True, False, True, False]
+
+
+SABOTAGE = """
+import json, sys
+from pathlib import Path
+from engine_cases import SETTINGS, exam, mixed, family
+from evals.vllm_engine import transfer
+from evals.vllm_engine.engine import VllmEngine
+from psomerge.basis import Basis
+from psomerge.errors import EngineError
+
+root = Path(sys.argv[1])
+folders = {name: root / name for name in ("base", "first", "second")}
+engine = VllmEngine(folders, SETTINGS, root)
+worker = engine._llm.collective_rpc(lambda worker: worker)[0]
+model = worker.model_runner.get_model()
+A, B = mixed(0.7, 0.4), mixed(-0.3, 1.1)
+batch = exam()
+
+def answers(recipe):
+    engine.load(recipe)
+    return engine.loglikelihood(batch.loglikelihood), engine.generate(batch.generation)
+
+good = answers(A), answers(B)
+verdicts = {}
+
+def sabotaged(name, owner, attribute, broken):
+    healthy = owner.__dict__.get(attribute)
+    answers(A)
+    setattr(owner, attribute, broken)
+    try:
+        engine.load(B)
+        verdicts[name] = "not noticed"
+    except EngineError as error:
+        verdicts[name] = f"{type(error).__name__}: {error}"
+    if healthy is None:
+        delattr(owner, attribute)
+    else:
+        setattr(owner, attribute, healthy)
+    verdicts[name + ", afterwards"] = (answers(A), answers(B)) == good
+
+whole = Basis.merged_tensors
+
+def without(*names):
+    return lambda self, recipe: (pair for pair in whole(self, recipe) if pair[0] not in names)
+
+def with_nan(self, recipe):
+    for name, tensor in whole(self, recipe):
+        if name == "model.layers.1.mlp.down_proj.weight":
+            tensor[3, 5] = float("nan")
+        yield name, tensor
+
+def deaf(weights):
+    load = type(model).load_weights
+    return load(model, (pair for pair in weights if not pair[0].endswith("layers.0.self_attn.k_proj.weight"))) | {"model.layers.0.self_attn.qkv_proj.weight"}
+
+qkv = model.model.layers[0].self_attn.qkv_proj
+finalize, initialize = transfer.finalize_layerwise_reload, transfer.initialize_layerwise_reload
+kernels = {}
+
+def keep_kernel(*arguments):
+    kernels["old"] = qkv.cpu_linear
+    return initialize(*arguments)
+
+def with_old_kernel(*arguments):
+    finalize(*arguments)
+    qkv.cpu_linear = kernels["old"]
+
+sabotaged("no reset", engine._llm, "reset_prefix_cache", lambda: True)
+sabotaged("refused reset", engine._llm, "reset_prefix_cache", lambda: False)
+sabotaged("missing tensor", Basis, "merged_tensors", without("model.norm.weight"))
+sabotaged("missing part", Basis, "merged_tensors", without("model.layers.1.mlp.up_proj.weight"))
+sabotaged("dropped on the way", model, "load_weights", deaf)
+sabotaged("nan", Basis, "merged_tensors", with_nan)
+head = type(model.lm_head.quant_method)
+sabotaged("stale head", head, "process_weights_after_loading", lambda self, layer: None)
+transfer.initialize_layerwise_reload = keep_kernel
+sabotaged("stale kernel", transfer, "finalize_layerwise_reload", with_old_kernel)
+Path(sys.argv[2]).write_text(json.dumps(verdicts))
+"""
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What the engine says to each way of spoiling a swap, and whether the next swaps are right again."""
+    root = tmp_path_factory.mktemp("sabotage")
+    family(root, tied=True)
+    script, out = root / "sabotage.py", root / "verdicts.json"
+    script.write_text(SABOTAGE)
+    variables = os.environ | environment(SETTINGS) | {"PYTHONPATH": os.path.dirname(__file__)}
+    done = subprocess.run([sys.executable, str(script), str(root), str(out)], env=variables, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [
+        ("no reset", "EngineError: swap refused: the prefix cache still held 32 tokens"),
+        ("refused reset", "EngineError: the prefix cache was not reset"),
+        ("missing tensor", "EngineError: swap refused: tensor 'model.norm.weight' is missing"),
+        ("missing part", "EngineError: swap refused: tensor 'model.layers.1.mlp.up_proj.weight' is missing"),
+        ("dropped on the way", "EngineError: swap refused: layer 'model.layers.0.self_attn.qkv_proj' got 8192 of 12288 elements"),
+        ("nan", "ModelError: swap refused: tensor 'model.layers.1.mlp.down_proj.weight' holds a value that is not finite"),
+        ("stale head", "EngineError: swap refused: head 'lm_head' is stale"),
+        ("stale kernel", "EngineError: swap refused: linear layers with 64 inputs are stale"),
+    ],
+)
+def test_a_spoiled_swap_is_refused_and_the_next_is_right(verdicts: dict[str, object], spoiled: str, said: str) -> None:
+    assert str(verdicts[spoiled]).startswith(said)
+    assert verdicts[f"{spoiled}, afterwards"] is True
+
+
+def swap(tensors: tuple[int, ...], *canary: float) -> Swap:
+    return Swap(tensors, canary)
+
+
+def test_a_canary_tells_when_other_tensors_answer_alike_and_equal_tensors_do_not() -> None:
+    before = swap((1, 2, 3, 4), -1.0, -2.0)
+    assert canary_fault(swap((5, 6, 7, 4), -1.5, -2.0), before, None) is None
+    assert "3 of 4 tensors changed" in str(canary_fault(swap((5, 6, 7, 4), -1.0, -2.0), before, None))
+    assert canary_fault(swap((1, 2, 3, 5), -1.0, -2.0), before, None) is None  # a step below rounding
+    assert "equal tensors" in str(canary_fault(swap((1, 2, 3, 4), -1.0, -2.5), None, before))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 0.5, -9.2e32])
+def test_a_canary_out_of_range_is_a_fault(value: float) -> None:
+    assert "finite and at most 0" in str(canary_fault(swap((1,), -1.0, value), None, None))
+
+
+def test_one_token_choices_of_a_context_take_one_request() -> None:
+    requests = [Loglikelihood((1, 2, 3), (choice,)) for choice in (7, 8, 9, 7)]
+    assert plan(requests, BLOCK).prompts == ((1, 2, 3),)
+
+
+def test_short_contexts_take_one_request_a_continuation_and_long_ones_one_more() -> None:
+    short, long = tuple(range(5)), tuple(range(BLOCK))
+    continuations = [(7, 8), (7, 9), (8, 8), (7, 8)]
+    assert plan([Loglikelihood(short, c) for c in continuations], BLOCK).prompts == tuple(short + c for c in continuations[:3])
+    assert plan([Loglikelihood(long, c) for c in continuations], BLOCK).prompts == (long, *(long + c for c in continuations[:3]))
+
+
+def test_more_first_tokens_than_a_request_takes_are_split() -> None:
+    requests = [Loglikelihood((1,), (choice,)) for choice in range(200)]
+    assert [len(ids) for ids in plan(requests, BLOCK).ids] == [128, 72]
