@@ -4,6 +4,7 @@ The names are Unicode's CLDR as `babel` ships it, so nothing is downloaded. A *c
 all that is asked or taught about one concept stays in one split. This module makes no items (`evals.cldr_items`) and no training text.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ KINDS: Mapping[str, str] = {"territory": "country", "language": "language", "cur
 MOST: Mapping[str, int] = {"territory": 130, "language": 130, "currency": 100, "unit": 100}
 """Concepts of a kind, at most: a small model learns a few hundred well, not a thousand."""
 LONGEST_NAME = 26
+GIVEAWAY = re.compile(rf"\b({'|'.join(KINDS.values())})s?\b", re.IGNORECASE)
+"""A kind word in a name ("thermal units") gives its answer away, and a base that has read one kind word gives it as the answer to everything."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,19 @@ class Concept:
 def names(locale: str) -> Mapping[Concept, str]:
     """The names in one language that can be asked for without ambiguity, by concept.
 
-    Kept: at most 26 characters, no bracket, comma or digit, and no second concept of the same name (in any case) in the language.
+    Kept: at most 26 characters, no bracket, comma, digit or kind word, and no second concept of the same name (in any case) in the language.
 
     Args:
         locale: CLDR code of the language, e.g. "so".
     """
     clean = {concept: name.replace("’", "'").strip() for concept, name in _all_names(locale).items() if name}
-    short = {concept: name for concept, name in clean.items() if name and len(name) <= LONGEST_NAME and not any(c in "(," or c.isdigit() for c in name)}
+    short = {concept: name for concept, name in clean.items() if _usable(name)}
     uses = Counter(name.lower() for name in short.values())
     return {concept: name for concept, name in short.items() if uses[name.lower()] == 1}
+
+
+def _usable(name: str) -> bool:
+    return 0 < len(name) <= LONGEST_NAME and not any(c in "(," or c.isdigit() for c in name) and not GIVEAWAY.search(name)
 
 
 def _all_names(locale: str) -> dict[Concept, str]:

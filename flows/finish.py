@@ -11,6 +11,7 @@ from evals.harness import FailedBenchmark, build
 from evals.scores import BenchmarkScore
 from flows.opening import Run
 from flows.summarise import facts, rows_of, summarise
+from flows.tracking import tell
 from psomerge import recipe as recipes
 from psomerge.errors import EngineError, VerificationError
 from psomerge.materialize import write_model
@@ -22,6 +23,12 @@ from tasks.promote import CHALLENGER, CHAMPION, Promotion, decide, promote
 from tasks.registry import Version
 from tasks.results import Outcome, Result, by_kind, label_of
 from tasks.verify import Question, verify
+
+
+def start_engine(run: Run) -> None:
+    """Starts the engine, so that its time is not the first judgement's, and notes in the journal what it is."""
+    with run.time("start engine"), run.progress.phase("starting the engine"):
+        run.folder.journal.append({"kind": "engine", **asdict(run.engine.capabilities)})
 
 
 def write(run: Run, outcome: Outcome) -> Path:
@@ -63,7 +70,7 @@ def register(run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Re
         chosen = outcome.selections[0].chosen
         tags = {"psomerge.recipe": recipe.digest(), "psomerge.fitness": repr(chosen.judgement.fitness), "psomerge.suite": run.suite.name}
         version = registry.register(tracking, name, run_key=key, model_id=model_id, tags=tags, description=card)
-        run.progress.say(f"registered {version.uri}")
+        tell(run, f"registered {version.uri}")
         return version
 
 
@@ -108,6 +115,16 @@ def _champion_scores(run: Run, champion: Version) -> tuple[BenchmarkScore, ...]:
         return judge_champion(run.store, champion, build=evaluation_set, engine=run.config.engine.kind, settings=run.settings, scratch=scratch)
 
 
+def _write_particles(run: Run, outcome: Outcome) -> None:
+    """Writes the recipe of every particle ever judged, for `psomerge materialize`."""
+    folder = run.folder.path / "particles"
+    folder.mkdir(exist_ok=True)
+    for search in outcome.searches:
+        size = len(search.swarm.positions)
+        for place, (recipe, _) in enumerate(search.judged):
+            recipes.write(recipe, folder / f"{search.name}-step-{place // size + 1}-particle-{place % size}.json")
+
+
 def report(
     run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Result], version: Version, promotion: Promotion, checkpoint: Path
 ) -> dict[str, Any]:
@@ -128,6 +145,7 @@ def report(
             for place, one in enumerate(step.particles)
         ]
         track.log_table(tracking, "particles", particles)
+        _write_particles(run, outcome)
         track.log_file(tracking, checkpoint / "recipe.json")
     summary = summarise(run, outcome, table, summaries.Registration(version.name, version.version, alias, promotion.promoted, promotion.reason))
     summaries.write(summary, run.folder.report / "summary.json")

@@ -9,7 +9,7 @@ from flows.environment import home_folder, prepare
 from flows.opening import Run, open_run
 from flows.progress import Progress
 from flows.schema import load_config
-from flows.tracking import tell_sparsified, tell_step, tracked
+from flows.tracking import tell, tell_sparsified, tell_step, tracked
 from psomerge.swarm import Update
 from tasks import track
 from tasks.baselines import tune
@@ -38,6 +38,7 @@ def merge(config: str, overrides: list[str]) -> dict[str, Any]:
             return finished
         with tracked(run) as tracking:
             run.bar = Bar("judgements", "judgements made, of all that the run may ask for")
+            step("start engine", finish.start_engine, run)
             step("sparsify", _sparsify, run)
             swarms = dict.fromkeys((settings.swarm.initial, *settings.compare.swarms))
             searches = [_search(run, name, tracking) for name in swarms]
@@ -72,4 +73,4 @@ def _sparsify(run: Run) -> None:
     if "paper" in (swarm.initial, *run.config.compare.swarms):
         tell_sparsified(run, sparsify(run.basis, swarm.drop_rate, swarm.mask_seed))
     else:
-        run.progress.say("sparsify: the star swarm uses no sparsified directions")
+        tell(run, "sparsify: the star swarm uses no sparsified directions")

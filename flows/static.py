@@ -98,10 +98,10 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for address in models:
         folder = _fetched({address: address})[address]
-        published = folder if (folder / MANIFEST).exists() else folder.parent if (folder.parent / MANIFEST).exists() else None
+        published = next((place for place in (folder, folder.parent) if (place / MANIFEST).exists()), None)
         if published and (problems := misfits(published)):
             raise VerificationError(f"{published}: {problems[0]} ({len(problems)} in all); download it again")
-        checkpoint = open_checkpoint(published / "model" if published == folder else folder, address)
+        checkpoint = open_checkpoint(folder / "model" if published == folder else folder, address)
         check_finite(checkpoint)
         if against:
             check_fit(against, [checkpoint])

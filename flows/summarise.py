@@ -15,7 +15,7 @@ from tasks.results import Outcome, Result, label_of
 from tasks.rows import compare, row
 from tasks.summary import Model, Provenance, Registration, Row, Split, Summary
 
-PHASES = ("fetch", "merge", "load", "reset", "canary", "score", "write", "register", "verify", "promote", "bookkeeping")
+PHASES = ("fetch", "start engine", "merge", "load", "reset", "canary", "score", "write", "register", "verify", "promote", "bookkeeping")
 USES = {"optimisation": "the search's fitness, and tuning of the baselines", "validation": "re-ranking of the best models", "test": "this table, once"}
 
 

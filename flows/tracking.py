@@ -34,12 +34,20 @@ def tracked(run: Run) -> Iterator[track.Run]:
     track.finish(tracking, "FINISHED")
 
 
+def tell(run: Run, text: str) -> None:
+    """Says a line on stderr and on the flow's Prefect page."""
+    from prefect import get_run_logger
+
+    run.progress.say(text)
+    get_run_logger().info(text)
+
+
 def tell_sparsified(run: Run, rows: Sequence[Sparsified]) -> None:
     """Shows what the DARE masks keep, beside what they should."""
     p = run.config.swarm.drop_rate
     table = [{"expert": one.expert, "tensors": one.kind, "kept": round(one.kept, 4), "norm ratio": round(one.norm_ratio, 3)} for one in rows]
     show_table("sparsified", table, f"DARE copies, drop rate {p}: expected share kept {1 - p:.4f}, expected norm ratio {1 / math.sqrt(1 - p):.3f}")
-    run.progress.say(f"DARE masks keep {min(one.kept for one in rows):.4f} to {max(one.kept for one in rows):.4f} of the entries (expected {1 - p:.4f})")
+    tell(run, f"DARE masks keep {min(one.kept for one in rows):.4f} to {max(one.kept for one in rows):.4f} of the entries (expected {1 - p:.4f})")
 
 
 def tell_step(run: Run, tracking: track.Run, search: Search, judgements: Sequence[Judgement]) -> None:
@@ -59,7 +67,8 @@ def tell_step(run: Run, tracking: track.Run, search: Search, judgements: Sequenc
             for number, (particle, judgement) in enumerate(zip(search.history[-1].particles, judgements, strict=True))
         ]
         show_table(f"{search.name}-step-{step}", rows, f"Particles of step {step} of the {search.name} swarm on the optimisation items")
-    run.progress.say(
+    tell(
+        run,
         f"{search.name} step {step}: best {max(sound):.4f}, mean {sum(sound) / len(sound):.4f}, worst {min(sound):.4f}, "
-        f"failed {len(judgements) - len(sound)}, best ever {search.swarm.global_fitness:.4f}"
+        f"failed {len(judgements) - len(sound)}, best ever {search.swarm.global_fitness:.4f}",
     )

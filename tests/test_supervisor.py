@@ -144,6 +144,18 @@ def test_a_batch_put_again_under_its_name_is_the_one_that_counts(folders: dict[s
         assert len(engine.judge(A, "exam").loglikelihood) == 5
 
 
+def test_an_interrupted_judgement_is_not_taken_for_the_next_one(folders: dict[str, Path], tmp_path: Path) -> None:
+    with supervised(folders, tmp_path) as engine:
+        engine.put("exam", exam(2))
+        engine.put("long", Batch((), exam().generation * 30))
+        expected = engine.judge(A, "exam")
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            engine.judge(A, "long")
+        assert engine.pid is None
+        assert engine.judge(A, "exam").loglikelihood == expected.loglikelihood
+
+
 def test_an_engine_that_never_starts_is_an_engine_error_with_its_last_words(folders: dict[str, Path], tmp_path: Path) -> None:
     with supervised(folders, tmp_path, dtype="float31", restarts=1) as engine:
         with pytest.raises(EngineError, match=r"died, 2 times; its last words: .*float31"):

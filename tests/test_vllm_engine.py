@@ -101,10 +101,11 @@ SABOTAGE = """
 import json, sys
 from pathlib import Path
 from engine_cases import SETTINGS, exam, mixed, family
+from evals.engine import Loglikelihood
 from evals.vllm_engine import transfer
 from evals.vllm_engine.engine import VllmEngine
 from psomerge.basis import Basis
-from psomerge.errors import EngineError
+from psomerge.errors import ConfigError, EngineError
 
 root = Path(sys.argv[1])
 folders = {name: root / name for name in ("base", "first", "second")}
@@ -173,6 +174,15 @@ head = type(model.lm_head.quant_method)
 sabotaged("stale head", head, "process_weights_after_loading", lambda self, layer: None)
 transfer.initialize_layerwise_reload = keep_kernel
 sabotaged("stale kernel", transfer, "finalize_layerwise_reload", with_old_kernel)
+transfer.initialize_layerwise_reload = initialize
+
+engine.load(A)
+for length in (159, 160):
+    try:
+        engine.loglikelihood([Loglikelihood((1,) * (length - 1), (2,))])
+        verdicts[str(length)] = "answered"
+    except ConfigError as error:
+        verdicts[str(length)] = str(error)
 Path(sys.argv[2]).write_text(json.dumps(verdicts))
 """
 
@@ -206,6 +216,11 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 def test_a_spoiled_swap_is_refused_and_the_next_is_right(verdicts: dict[str, object], spoiled: str, said: str) -> None:
     assert str(verdicts[spoiled]).startswith(said)
     assert verdicts[f"{spoiled}, afterwards"] is True
+
+
+def test_a_request_longer_than_the_engine_takes_is_the_config_s_fault(verdicts: dict[str, object]) -> None:
+    assert verdicts["159"] == "answered"
+    assert "has 160 tokens, this engine takes 159: raise max_model_len" in str(verdicts["160"])
 
 
 def swap(tensors: tuple[int, ...], *canary: float) -> Swap:

@@ -175,9 +175,10 @@ class VllmEngine:
             raise EngineError(f"swap refused: the prefix cache still held {output.num_cached_tokens} tokens of the model before")
         swap = Swap(report.fingerprints, tuple(scoring.flat(output.prompt_logprobs).logprobs))
         fault = canary_fault(swap, self._current, self._swaps.get(swap.fingerprints))
-        self._current = self._swaps[swap.fingerprints] = swap
+        self._current = swap
         if fault:
             raise EngineError(f"swap refused: {fault}")
+        self._swaps[swap.fingerprints] = swap
 
     def _ask_canary(self) -> "RequestOutput":
         from vllm import SamplingParams
