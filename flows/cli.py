@@ -4,6 +4,7 @@ Whatever is slow to import is imported inside the command that needs it, so that
 """
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -134,6 +135,9 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
     home = home_folder()
     check_free(home / "runs", digest_of(settings.canonical()))
     prepare(home)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        # Its page keeps every failure with its traceback; here `main` says it in one line.
+        logging.getLogger(name).propagate = "--debug" in sys.argv[1:]
     from flows.merge import merge as flow
 
     result = flow(config, overrides)
@@ -154,8 +158,9 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
 def main() -> None:
     """Runs the command line and exits with its code."""
     debug = "--debug" in sys.argv[1:]
+    code: object = 0
     try:
-        code: object = app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", 130, debug)
     except typer.Exit as error:

@@ -76,8 +76,7 @@ def register(run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Re
 
 def verify_version(run: Run, version: Version, expected: Answers) -> None:
     """Returns if the registered copy, downloaded by a clean process, answers as the model that was judged. Raises VerificationError if not."""
-    settings = {**asdict(run.settings), "tokenizer_from": "base"}
-    question = Question(run.sets["validation"].batch, expected, run.config.engine.kind, settings)
+    question = Question(run.sets["validation"].batch, expected, run.config.engine.kind, run.settings)
     with run.time("verify"), run.progress.phase("verifying the registered copy"):
         verify(run.store, version, question=question, scratch=run.folder.path / "verify")
 

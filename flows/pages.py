@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,23 @@ def report_of(run: str, home: Path) -> Path:
     return pages.write(read(report / "summary.json"), report)
 
 
+def has_package(name: str) -> bool:
+    """Returns whether a distribution of this name is installed."""
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def next_steps(result: Mapping[str, Any]) -> list[str]:
     """Returns what to do with a result, as commands."""
+    serve_with = "vllm serve" if has_package("vllm") else "python -m vllm.entrypoints.openai.api_server --model"  # the CPU build's own command does not start
     uri = result["model_uri"] if result["alias"] != "champion" else result["model_uri"].rpartition("/")[0] + "@champion"
     return [
         "psomerge ui                        the Prefect and MLflow pages",
         f"open {result['report']}",
         f"export MLFLOW_TRACKING_URI={result['tracking_uri']}",
         f'python -c \'import mlflow; print(mlflow.transformers.load_model("{uri}")("Turkey in Basque is", max_new_tokens=8))\'',
-        f"mlflow artifacts download --artifact-uri {uri} --dst-path champion && vllm serve champion/model",
+        f"mlflow artifacts download --artifact-uri {uri} --dst-path champion && {serve_with} champion/model",
     ]

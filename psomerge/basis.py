@@ -84,7 +84,9 @@ class Basis:
         rows = groups(list(self.base.tensors), recipe.grouping)
         wanted = max(rows.values()) + 1
         if len(recipe.coefficients) != wanted:
-            raise ArtefactError(f"grouping {recipe.grouping!r} of this model has {wanted} groups, the recipe has {len(recipe.coefficients)} rows of coefficients")
+            raise ArtefactError(
+                f"grouping {recipe.grouping!r} of this model has {wanted} groups, the recipe has {len(recipe.coefficients)} rows of coefficients"
+            )
         return rows
 
     def _tensor(self, recipe: Recipe, name: str, coefficients: Sequence[float], rows: slice | None) -> Tensor:

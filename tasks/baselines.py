@@ -1,7 +1,7 @@
 """The merges that a search must be compared with: tuned on the same optimisation items, with a budget of their own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evals.scores import Judgement
 from psomerge.methods.static import linear, task_arithmetic, ties
@@ -27,7 +27,7 @@ class Tuned:
 
 def candidates(recipe: Recipe) -> Mapping[str, Mapping[str, Recipe]]:
     """Returns for each baseline its settings to try, labelled; at most 9, all experts weighing the same."""
-    weights = [1.0] * len(recipe.experts)
+    recipe, weights = replace(recipe, grouping="model"), [1.0] * len(recipe.experts)  # they have one number for all tensors
     return {
         "average": {"plain average": linear(recipe, weights)},
         "task_arithmetic": {f"task arithmetic (scale {scale:g})": task_arithmetic(recipe, weights, scale=scale) for scale in SCALES},

@@ -18,10 +18,11 @@ def step(name: str, function: Callable[P, T], *arguments: P.args, **keywords: P.
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
+    @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False, retries=0)
     def run() -> T:
         return function(*arguments, **keywords)
 
-    return task(run, name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False, retries=0)()
+    return run()
 
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], text: str) -> None:

@@ -68,7 +68,8 @@ def connect(store: Store) -> Iterator["MlflowClient"]:
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         # The SQL store resolves `models:/m-...` through the process's address, not through the client's.
         mlflow.set_tracking_uri(store.tracking_uri)

@@ -17,7 +17,9 @@ def toy_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], config: dict 
     return folder
 
 
-def tiny_llama(folder: Path, seed: int = 0, *, tied: bool = True, dtype: torch.dtype = torch.bfloat16, hidden: int = 64, layers: int = 2, vocab: int = 256) -> Path:
+def tiny_llama(
+    folder: Path, seed: int = 0, *, tied: bool = True, dtype: torch.dtype = torch.bfloat16, hidden: int = 64, layers: int = 2, vocab: int = 256
+) -> Path:
     """A random Llama with byte-level tokenizer, as transformers writes it. Heads of 32: vLLM's CPU attention has no smaller ones."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -74,7 +74,7 @@ def plain_mask(seed: int, expert: str, tensor: str, count: int, drop_rate: float
     first, second = (key & 0xFFFFFFFF for key in mask_keys(seed, expert, tensor, 0))
     hashes = [mix(mix(i ^ first) ^ second) for i in range(count)]
     # Hashes are compared as signed numbers, so the upper half comes first.
-    return [((h ^ 0x80000000)) < round((1 - drop_rate) * 2**32) for h in hashes]
+    return [(h ^ 0x80000000) < round((1 - drop_rate) * 2**32) for h in hashes]
 
 
 def test_a_dare_copy_keeps_what_the_plain_hash_keeps_and_rescales_by_the_share_kept(folders):

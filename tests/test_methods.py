@@ -35,14 +35,17 @@ def test_dare_weighs_only_the_sparsified_copies():
     assert recipe.drop_rate == 0.9
 
 
-@pytest.mark.parametrize(("method", "weights", "options"), [("linear", [1, -1], {}), ("ties", [1, 1], {"density": 0}), ("ties", [-1, 1], {}), ("dare", [1, 1], {"drop_rate": 1})])
+@pytest.mark.parametrize(
+    ("method", "weights", "options"), [("linear", [1, -1], {}), ("ties", [1, 1], {"density": 0}), ("ties", [-1, 1], {}), ("dare", [1, 1], {"drop_rate": 1})]
+)
 def test_impossible_parameters_are_refused(method, weights, options):
     with pytest.raises(ConfigError):
         METHODS[method](RECIPE, weights, **options)
 
 
 def test_ties_elects_the_heavier_sign_and_averages_only_what_agrees():
-    # Column 1: all agree, mean 2. Column 2: +3 against -1 elects +, only 3 counts. Column 3: -4 against +1+1 elects -. Column 4: nothing left. Column 5: exact tie elects +.
+    # Column 1: all agree, mean 2. Column 2: +3 against -1 elects +, only 3 counts. Column 3: -4 against +1+1 elects -. Column 4: nothing left.
+    # Column 5: an exact tie elects +.
     trimmed = [torch.tensor([1.0, 3, -4, 0, 2]), torch.tensor([3.0, -1, 1, 0, -2]), torch.tensor([2.0, 0, 1, 0, 0])]
     assert elect_and_average(trimmed, [1, 1, 1]).tolist() == [2, 3, -4, 0, 2]
 

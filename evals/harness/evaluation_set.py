@@ -17,8 +17,8 @@ from evals.harness.items import Items, select
 from evals.harness.tasks import filter_names, foreign_code, load_tasks, one_line
 from evals.scores import BenchmarkScore
 from evals.suite import Benchmark, Suite
-from psomerge.errors import ConfigError, EngineError
 from psomerge.digest import digest_of
+from psomerge.errors import ConfigError, EngineError
 
 SCORING_KEYS = ("output_type", "doc_to_text", "doc_to_choice", "doc_to_target", "process_results", "metric_list", "filter_list", "generation_kwargs", "repeats")
 """Of a task's configuration: what turns answers into values. Prompts are in the digest as tokens, documents by their hashes."""

@@ -1,0 +1,1 @@
+"""What psomerge costs, measured: `python -m benchmarks [NAME ...]`. Prints figures with their context; asserts no time."""
