@@ -1,10 +1,12 @@
 """The basis of a search: the base, its experts, and how coefficients become tensors, one at a time.
 
-Holds mapped files, no copies: peak memory of making a model is one tensor, whatever the number of particles.
+Holds mapped files, no copies: peak memory of making a model is one tensor of every shape and the next one, whatever the number of particles.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from psomerge.checkpoint import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.fused import chunked_pass, compiled_pass, wrapped
+from psomerge.fused import Workspace, chunked_pass, compiled_pass, wrapped
 from psomerge.masks import keep_threshold, mask_keys
 from psomerge.methods.ties import TiesDirection
 from psomerge.recipe import Recipe
@@ -58,6 +60,10 @@ class Basis:
         self.experts = tuple(experts)
         self._compiled = compiled
         self._ties: dict[float, TiesDirection] = {}
+        self._workspace = Workspace()
+        # A model has hundreds of small tensors: what every particle needs again is made once.
+        self._views: dict[str, list[Tensor]] = {}
+        self._keys: dict[tuple[int, float, str, int], Tensor] = {}
 
     def parameters(self) -> int:
         """Returns the number of elements of one model."""
@@ -66,16 +72,29 @@ class Basis:
     def merged_tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
         """Yields (name, tensor) in layer order, each in the recipe's dtype.
 
+        A tensor is the caller's for as long as it is held; its memory is used again when it is not, so a caller that lets go of each is served faster.
+
         Raises:
             ArtefactError: the recipe's coefficients do not fit this basis.
         """
         rows = self._rows(recipe)
-        for name in self.base.tensors:
-            yield name, self._tensor(recipe, name, recipe.coefficients[rows[name]], None)
+        weights = [self._weights(recipe, row) for row in recipe.coefficients]
+        made = ((name, partial(self._tensor, recipe, name, weights[rows[name]], None)) for name in self.base.tensors)
+        if self._compiled or torch.get_num_threads() == 1:
+            yield from ((name, make()) for name, make in made)
+            return
+        # The eager pass runs on one core: with a second one the next tensor is made while the caller writes or loads this one.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            started = ((name, pool.submit(make)) for name, make in made)
+            ahead = next(started, None)
+            while ahead is not None:
+                (name, tensor), ahead = (ahead[0], ahead[1].result()), next(started, None)
+                yield name, tensor
+                del tensor
 
     def merged_tensor(self, recipe: Recipe, name: str, rows: slice | None = None) -> Tensor:
         """Returns one tensor, or the given rows of it (a range of dimension 0), in the recipe's dtype. Raises as `merged_tensors`."""
-        return self._tensor(recipe, name, recipe.coefficients[self._rows(recipe)[name]], rows)
+        return self._tensor(recipe, name, self._weights(recipe, recipe.coefficients[self._rows(recipe)[name]]), rows)
 
     def _rows(self, recipe: Recipe) -> dict[str, int]:
         names = [expert.name for expert in recipe.experts]
@@ -89,36 +108,50 @@ class Basis:
             )
         return rows
 
-    def _tensor(self, recipe: Recipe, name: str, coefficients: Sequence[float], rows: slice | None) -> Tensor:
+    def _tensor(self, recipe: Recipe, name: str, weights: Tensor, rows: slice | None) -> Tensor:
         base = self.base.tensor(name, rows)
         if not base.is_floating_point():
             return base  # integer buffers are equal in base and experts: the fit check saw to that
         dtype = base.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
         if recipe.method == "ties":
-            return self._with_ties(recipe, name, coefficients, rows).to(dtype)
+            return self._with_ties(recipe, name, [float(weight) for weight in weights[0]], rows).to(dtype)
         start = 0 if rows is None else (rows.start or 0) * torch.Size(self.base.tensors[name].shape[1:]).numel()
-        flat = [expert.tensor(name, rows).reshape(-1) for expert in self.experts]
-        out = torch.empty(base.numel(), dtype=dtype)
-        weights = self._weights(recipe, coefficients)
+        flat = self._flat(name, rows)
+        out = self._workspace.empty(base.numel(), dtype)
+        masked = max(map(len, recipe.coefficients)) > len(self.experts)
         for block in range(start // _BLOCK, (start + max(out.numel(), 1) - 1) // _BLOCK + 1):
             piece = slice(max(0, block * _BLOCK - start), max(0, (block + 1) * _BLOCK - start))
-            keys = self._keys(recipe, name, block) if len(coefficients) > len(flat) else None
-            self._pass(base.reshape(-1)[piece], [expert[piece] for expert in flat], weights, keys, start + piece.start, out[piece])
-        return out.reshape(base.shape)
+            keys = self._mask_keys(recipe, name, block) if masked else None
+            self._pass([one[piece] for one in flat], weights, keys, start + piece.start, out[piece])
+        return out.view(base.shape)
+
+    def _flat(self, name: str, rows: slice | None) -> list[Tensor]:
+        """Base and experts' elements of a tensor, flattened views on the mapped files."""
+        if rows is None and name in self._views:
+            return self._views[name]
+        models = (self.base, *self.experts)
+        flat = [one.tensor(name, rows).reshape(-1) for one in models]
+        infos = [one.tensors[name] for one in models]
+        if rows is None and all(info.begin % info.dtype.itemsize == 0 for info in infos):  # one at an odd address is a copy: not to be kept
+            self._views[name] = flat
+        return flat
 
     def _weights(self, recipe: Recipe, coefficients: Sequence[float]) -> Tensor:
         n = len(self.experts)
         copies = [b / (1 - recipe.drop_rate) for b in coefficients[n:]] or [0.0] * n
         return torch.tensor([list(coefficients[:n]), copies], dtype=torch.float64).float()
 
-    def _keys(self, recipe: Recipe, name: str, block: int) -> Tensor:
-        pairs = [mask_keys(recipe.mask_seed, expert.name, name, block) for expert in self.experts]
-        threshold = keep_threshold(recipe.drop_rate)
-        return torch.tensor([*pairs, (threshold, threshold)], dtype=torch.int32).T.contiguous()
+    def _mask_keys(self, recipe: Recipe, name: str, block: int) -> Tensor:
+        place = (recipe.mask_seed, recipe.drop_rate, name, block)
+        if place not in self._keys:
+            pairs = [mask_keys(recipe.mask_seed, expert.name, name, block) for expert in self.experts]
+            self._keys[place] = torch.tensor([pairs[0][0], keep_threshold(recipe.drop_rate), *(second for _, second in pairs)], dtype=torch.int32)
+        return self._keys[place]
 
-    def _pass(self, base: Tensor, experts: list[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
+    def _pass(self, flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
+        base, *experts = flat
         if self._compiled:
-            out.copy_(compiled_pass()(base, experts, weights, keys, wrapped(start)))
+            compiled_pass()(base, experts, weights, keys, wrapped(start), out)
         else:
             chunked_pass(base, experts, weights, keys, start, out)
 

@@ -72,7 +72,7 @@ def plain_mask(seed: int, expert: str, tensor: str, count: int, drop_rate: float
         return value ^ (value >> 16)
 
     first, second = (key & 0xFFFFFFFF for key in mask_keys(seed, expert, tensor, 0))
-    hashes = [mix(mix(i ^ first) ^ second) for i in range(count)]
+    hashes = [(mix(i ^ first) * second) & 0xFFFFFFFF for i in range(count)]
     # Hashes are compared as signed numbers, so the upper half comes first.
     return [(h ^ 0x80000000) < round((1 - drop_rate) * 2**32) for h in hashes]
 
@@ -134,6 +134,15 @@ def test_groups_take_their_own_row_of_coefficients(folders):
     assert all(torch.equal(merged[name], owner.tensor(name)) for name, owner in zip(names, expected, strict=True))
 
 
+def test_a_group_without_dare_copies_stands_beside_groups_with_them(folders):
+    names = list(open_basis(folders).base.tensors)
+    basis, copies = open_basis(folders), [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    merged = tensors(basis, recipe_of(folders, [[1, 0, 0], copies, [0, 0, 1]], grouping="layers"))
+    assert torch.equal(merged[names[0]], basis.experts[0].tensor(names[0]))
+    assert torch.equal(merged[names[1]], basis.merged_tensor(recipe_of(folders, [copies]), names[1]))
+    assert not torch.equal(merged[names[1]], basis.base.tensor(names[1]))
+
+
 def test_a_recipe_of_other_experts_or_of_too_few_groups_is_refused(folders):
     basis = open_basis(folders)
     fewer = {name: folders[name] for name in ("base", "so")}
@@ -158,3 +167,40 @@ def test_masks_keep_the_share_asked_for_and_are_independent_of_neighbours_and_of
     if drop_rate:
         for pair in ((one, other), (one[1:], one[:-1]), (one[64:], one[:-64])):
             assert abs(float(torch.corrcoef(torch.stack(pair))[0, 1])) < 5 / count**0.5
+
+
+def test_masks_of_four_experts_are_independent_of_each_other_all_together():
+    count, share = 2_000_000, 0.2
+    index = torch.arange(count, dtype=torch.int32)
+    threshold = torch.tensor(keep_threshold(1 - share), dtype=torch.int32)
+    kept = torch.zeros(count, dtype=torch.int64)
+    for expert in ("so", "tk", "eu", "skill"):
+        first, second = (torch.tensor(key, dtype=torch.int32) for key in mask_keys(0, expert, "w", 0))
+        kept += keep(index, first, second, threshold)
+    # How many of four independent coins of 0.2 show heads: a binomial distribution, each count within five standard deviations.
+    for heads, ways in enumerate((1, 4, 6, 4, 1)):
+        expected = ways * share**heads * (1 - share) ** (4 - heads)
+        deviation = (expected * (1 - expected) / count) ** 0.5
+        assert abs(float((kept == heads).double().mean()) - expected) < 5 * deviation
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_tensor_that_is_held_is_never_written_to_again(folders, threads):
+    basis = open_basis(folders)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        # Only views are held, one of them a single row, while two more models are made.
+        held = {name: (tensor[:1], tensor[:1].clone()) for name, tensor in basis.merged_tensors(recipe_of(folders, [[0.3, 0.5, -0.4]]))}
+        for coefficients in ([[1, 1, 1]], [[-1, 0, 2]]):
+            tensors(basis, recipe_of(folders, coefficients))
+    finally:
+        torch.set_num_threads(before)
+    assert all(same_bits(view, copy) for view, copy in held.values())
+
+
+def test_memory_of_a_tensor_that_is_let_go_of_is_used_again(folders):
+    basis, recipe = open_basis(folders), recipe_of(folders, [[0.3, 0.5, -0.4]])
+    name = next(iter(SHAPES))
+    places = {basis.merged_tensor(recipe, name).data_ptr() for _ in range(5)}
+    assert len(places) == 1
