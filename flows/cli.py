@@ -25,6 +25,9 @@ Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Over
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; must not exist, or be empty.")]
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 
 @app.callback()
 def common(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")] = False) -> None:
@@ -126,7 +129,9 @@ def doctor(json_: Json = False) -> None:
 
 
 def _run(config: str, overrides: list[str], as_json: bool) -> None:
-    from flows.environment import home_folder, prepare
+    from flows.environment import check_prefect, home_folder, prepare
+    from flows.local_prefect import start_local
+    from flows.plan import describe
     from flows.schema import load_config
     from psomerge.digest import digest_of
     from psomerge.run import check_free
@@ -134,10 +139,14 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
     settings = load_config(config, overrides)  # before anything slow: a config that cannot be is told at once
     home = home_folder()
     check_free(home / "runs", digest_of(settings.canonical()))
-    prepare(home)
+    describe(settings, home)  # as `plan`: what does not fit is told before the home is touched and Prefect started
+    stores = prepare(home)
+    check_prefect(stores)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         # Its page keeps every failure with its traceback; here `main` says it in one line.
         logging.getLogger(name).propagate = "--debug" in sys.argv[1:]
+    if stores.prefect is None:
+        start_local(home)
     from flows.merge import merge as flow
 
     result = flow(config, overrides)
@@ -161,8 +170,8 @@ def main() -> None:
     code: object = 0
     try:
         code = app(standalone_mode=False)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from here", 130, debug)
+        if code == INTERRUPTED:  # so the option parser tells of Ctrl-C, which it catches
+            _fail("interrupted; the same command goes on from here", INTERRUPTED, debug=False)
     except typer.Exit as error:
         code = error.exit_code
     except PsomergeError as error:

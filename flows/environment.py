@@ -4,11 +4,16 @@ These libraries read their settings when they are imported, so `prepare` comes b
 """
 
 import os
+import shutil
+import urllib.error
+import urllib.request
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
-from psomerge.errors import SpaceError
+from psomerge.errors import ServiceError, SpaceError
+from tasks.mlflow_store import redact
 from tasks.services import running
 from tasks.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
 
@@ -20,6 +25,8 @@ SETTINGS = QUIET | {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Stdout is the result's.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     # A dead server holds every call for 246 s by default.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -39,6 +46,10 @@ CACHES = {
     "MPLCONFIGDIR": "matplotlib",
 }
 """Variable to folder under `cache/` of the home."""
+
+
+LEAST_FREE = 64 * 2**20
+"""Bytes. On a full disk Prefect's in-process server does not come up, and is waited for in silence for the 300 s above."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +101,34 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
     return Stores(home=home, tracking=tracking, artifacts=artifacts, prefect=environment.get("PREFECT_API_URL"))
 
 
+def check_prefect(stores: Stores) -> None:
+    """Returns if Prefect runs in-process or its server answers, whatever it says: Prefect itself would end in a RuntimeError.
+
+    Raises:
+        ServiceError: no server answers at the address within 10 s.
+    """
+    if stores.prefect is None:
+        return
+    try:
+        with urllib.request.urlopen(f"{stores.prefect.rstrip('/')}/health", timeout=10):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; rights are Prefect's own matter
+    except (OSError, HTTPException, ValueError) as error:
+        text = f"Prefect at {redact(stores.prefect)}: {error}; check that it runs and that PREFECT_API_URL names it, or unset that, then repeat the command"
+        raise ServiceError(text) from error
+
+
 def _make_folders(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
         make_private(home / "prefect")
         artifact_folder(home).mkdir(exist_ok=True)
         (home / "cache").mkdir(exist_ok=True)
+        free = shutil.disk_usage(home).free
     except OSError as error:
         text = f"the home folder must be writable, found {error.strerror} at {error.filename}; set PSOMERGE_HOME to a folder that is"
         raise SpaceError(text) from error
+    if free < LEAST_FREE:
+        found = f"{free // 2**20} MiB"
+        raise SpaceError(f"the home folder needs {LEAST_FREE // 2**20} MiB free to begin with, found {found} at {home}; make room or set PSOMERGE_HOME")

@@ -1,6 +1,7 @@
 """Commands that need no service: static merges, checks, rebuilding from a recipe. They import neither Prefect nor MLflow."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,12 @@ def _weighed(expert: str) -> tuple[str, float]:
 def _number(text: str, where: str) -> float:
     value = yaml.safe_load(text) if text else None
     try:
-        return float(value)  # pyright: ignore[reportArgumentType]
+        number = float(value)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
-        raise ConfigError(f"{where}: expected a number after '=', found {text!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{where}: expected a number after '=', found {text!r}")
+    return number
 
 
 def _names(addresses: Sequence[str]) -> list[str]:

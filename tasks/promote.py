@@ -70,11 +70,15 @@ def promote(store: Store, version: Version, *, decision: Promotion, compared_wit
             return decision
         if (current and current.version) != (compared_with and compared_with.version):
             now, then = current.version if current else "none", compared_with.version if compared_with else "none"
-            return Promotion(False, f"the champion changed from version {then} to {now} during the comparison; it keeps the alias, this version stays challenger")
+            return Promotion(
+                False, f"the champion changed from version {then} to {now} during the comparison; it keeps the alias, this version stays challenger"
+            )
         registry.give_alias(store, version, CHAMPION)
         after = registry.bearer(store, version.name, CHAMPION)
         if after is None or after.version != version.version:
-            return Promotion(False, f"version {after.version if after else 'none'} was made champion at the same time; it keeps the alias, this version stays challenger")
+            return Promotion(
+                False, f"version {after.version if after else 'none'} was made champion at the same time; it keeps the alias, this version stays challenger"
+            )
         return decision
 
 

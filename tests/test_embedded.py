@@ -25,8 +25,6 @@ from tasks.embedded.recipe import SHAPE
 SHIPPED = Path(__file__).parent.parent / "configs" / "suites"
 FEW = 0.01
 """Effort of the trainings here: nine steps of the base, two or three of an expert."""
-WHOLE = 15_000
-"""Lines: more than any one training takes."""
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -1,8 +1,9 @@
 """What the embedded models read: which concept may stand in which line, their tokenizer, and blocks of token ids."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +11,8 @@ import torch
 from evals.cldr import KINDS, LANGUAGES, Concept, concepts, names, split_of_concept
 from evals.cldr_items import pick_items
 from tasks.embedded.blocks import blocks_of, train_tokenizer
-from tasks.embedded.text import base_lines, language_lines, skill_lines
+from tasks.embedded.text import Line, base_lines, language_lines, skill_lines
 
-SHIPPED = Path(__file__).parent.parent / "configs" / "suites"
-FEW = 0.01
-"""Effort of the trainings here: nine steps of the base, two or three of an expert."""
 WHOLE = 15_000
 """Lines: more than any one training takes."""
 
@@ -46,11 +44,29 @@ def test_no_line_of_any_training_text_answers_a_question_of_a_split():
     assert seen & questions, "training concepts are taught in the asked form"
 
 
-def test_the_skill_is_taught_on_no_name_of_a_held_out_concept():
-    taught = {line.question.removeprefix("Q: what is ").removesuffix("? A:") for line in islice(skill_lines("0|skill"), WHOLE)}
+@pytest.mark.parametrize("lines", [skill_lines("0|skill"), base_lines("0|base")], ids=["skill", "base"])
+def test_questions_are_about_no_name_of_a_held_out_concept(lines: Iterator[Line]):
+    whole = [line.question + line.text for line in islice(lines, 4 * WHOLE)]
+    taught = {asked[1] for line in whole if (asked := re.match(r"Q: what is (.+)\? A:", line))}
     assert not taught & {names(locale)[concept] for concept in held_out() for locale in ("en", *LANGUAGES)}
     # 460 concepts less the held-out ones, and 60 spare ones of each of the four kinds.
     assert len(taught) == 460 - len(held_out()) + 240
+
+
+def test_the_base_reads_questions_whose_answers_tell_nothing():
+    kind_of = {name: concept.kind for concept, name in names("en").items()}
+    found: Counter[tuple[str, str]] = Counter()
+    for line in islice(base_lines("0|base"), 4 * WHOLE):
+        if asked := re.fullmatch(r"Q: what is (.+)\? A: (\w+)\.\n", line.text):
+            found[kind_of[asked[1]], asked[2]] += 1
+        else:
+            assert not set(KINDS.values()) & set(re.findall(r"\w+", line.text))
+    assert abs(found.total() - 0.05 * 4 * WHOLE) < 5 * (4 * WHOLE * 0.05 * 0.95) ** 0.5
+    for kind in KINDS:
+        # Each word after a quarter of the questions about each kind, within 5 standard deviations of a binomial.
+        n = sum(found[kind, word] for word in KINDS.values())
+        assert n > 500
+        assert all(abs(found[kind, word] - n / 4) < 5 * (n * 3 / 16) ** 0.5 for word in KINDS.values())
 
 
 def test_every_answer_of_the_skill_is_the_kind_of_its_name():

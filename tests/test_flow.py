@@ -8,6 +8,7 @@ import subprocess
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -116,8 +117,7 @@ def test_every_particle_was_judged_once_and_the_bound_of_the_method_holds(done: 
 def test_the_result_is_the_best_of_the_searched_models_that_were_ranked_again(done: Done) -> None:
     candidates = json.loads((done.folder / "report" / "summary.json").read_text())["candidates"]
     (chosen,) = [one for one in candidates if one["chosen"]]
-    best = next(value for key, value in chosen.items() if key not in ("step", "particle", "fitness", "chosen"))
-    assert best == max(next(v for k, v in one.items() if k not in ("step", "particle", "fitness", "chosen")) for one in candidates)
+    assert chosen["ranked"] == max(one["ranked"] for one in candidates)
     recipe = json.loads(Path(done.result["recipe"]).read_text())
     judged = {json.dumps(entry["coefficients"]) for entry in journal(done.folder) if entry.get("phase") == "star"}
     assert json.dumps(recipe["coefficients"]) in judged
@@ -146,7 +146,7 @@ def test_one_version_is_registered_verified_and_bears_the_alias_of_the_result(do
         aliases = client.get_registered_model("small-model").aliases
     assert version.tags["psomerge.run_key"] == done.result["run"]
     assert version.tags["verification"] == "passed"
-    assert aliases == {"challenger": "1"} | ({"champion": "1"} if done.result["promoted"] else {})
+    assert {alias: str(number) for alias, number in aliases.items()} == {"challenger": "1"} | ({"champion": "1"} if done.result["promoted"] else {})
     assert done.result["alias"] == ("champion" if done.result["promoted"] else "challenger")
     assert done.result["promoted"] or done.result["reason"]
 
@@ -200,7 +200,7 @@ def test_prefect_shows_every_step_by_name_with_its_time(done: Done) -> None:
 
 def test_prefect_has_a_progress_artifact_and_a_table_for_every_step(done: Done) -> None:
     found = {key: (kind, data) for key, kind, data in query(done, "select key, type, data from artifact")}
-    assert [float(data.strip('"')) for kind, data in found.values() if kind == "progress"] == [100.0]
+    assert [float(str(data).strip('"')) for kind, data in found.values() if kind == "progress"] == [100.0]
     tables = {key for key, (kind, _) in found.items() if kind == "table"}
     assert {f"{swarm}-step-{step}" for swarm in ("star", "paper") for step in (1, 2)} | {"sparsified"} <= tables
 
@@ -215,7 +215,9 @@ def test_the_home_holds_everything_and_the_working_folder_nothing_new(done: Done
 
 def test_the_same_command_again_judges_and_registers_nothing_and_prints_the_same(done: Done) -> None:
     before = {name: (done.folder / name).read_bytes() for name in ("journal.jsonl", "engine.log", "result.json")}
+    begin = monotonic()
     assert done.small.run() == done.result
+    assert monotonic() - begin < 60  # about 8 s on idle cores: no engine is started
     assert {name: (done.folder / name).read_bytes() for name in before} == before
     with connect(done.store) as client:
         assert len(client.search_model_versions("name = 'small-model'")) == 1
@@ -225,7 +227,7 @@ def test_the_same_command_again_judges_and_registers_nothing_and_prints_the_same
 def test_without_json_a_finished_run_prints_its_table_and_what_to_do_next(done: Done) -> None:
     shown = done.small.psomerge("run", str(done.small.config))
     assert shown.returncode == 0, shown.stderr
-    for text in (*LABELS, "test items", "What to do next", "psomerge ui", "vllm serve"):
+    for text in (*LABELS, "test items", "What to do next", "psomerge ui", "vllm"):
         assert text in shown.stdout
     assert max(len(line) for line in shown.stdout.split("What to do next")[0].splitlines()) <= 100
 

@@ -1,35 +1,175 @@
-"""Judging with a scripted engine: what fails is written down with its reason, what is known is not asked again, what is pooled counts every item once."""
+"""Judging: what fails is written down with its reason, what is known is not asked again, and what is pooled counts every item once."""
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from evals.engine import Batch, Continuation, EngineSettings, Loglikelihood, ModelError, ScriptedEngine
-from evals.harness import EvaluationSet, build
-from evals.scores import BenchmarkScore, Judgement
-from evals.suite import Benchmark, Suite
-from evals.supervisor import SupervisedEngine
 from models import tiny_llama
-from psomerge.journal import Journal
-from psomerge.recipe import Recipe, Source
-from tasks.judge import Judging, Label, pooled
+from scripted_judging import ITEMS, built, capitals, judging, recipe_of, scripted
+
+from evals.engine import Answers, ModelError, ScriptedEngine
+from evals.harness import EvaluationSet
+from evals.scores import BenchmarkScore, Judgement
+from evals.suite import Suite
+from psomerge.errors import EngineError
+from tasks.judge import Label, pooled
 from tasks.track import step_metrics
 
-KEY = "k" * 16
-SPLITS = ("optimisation", "validation")
-SUITE = Suite(
-    "countries",
-    "countries",
-    {"optimisation": 0.4, "validation": 0.3, "test": 0.3},
-    tuple(Benchmark(f"pick-{language}", "cldr_pick", language, "acc", template=True, limits=dict.fromkeys(SPLITS, 5)) for language in ("so", "eu")),
-    ("cldr",),
-    shipped=True,
-)
-RECIPE = Recipe(Source("base", "", "", {"model.safetensors": "a"}), (Source("one", "", "", {"model.safetensors": "b"}),), coefficients=((0.0,),))
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+
+RECIPE = recipe_of(1)
+LABEL = Label("star", 0, 3)
 
 
 @pytest.fixture(scope="module")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, EvaluationSet]:
-    tokenizer = tiny_llama(tmp_path_factory.mktemp("tiny"))
-    return {split: build(SUITE, split, tokenizer) for split in SPLITS}
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return capitals(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def sets(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> dict[str, EvaluationSet]:
+    return built(suite, tiny_llama(tmp_path_factory.mktemp("tiny")))
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("known", range(ITEMS + 1))
+def test_fitness_is_the_mean_over_benchmarks(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet], known: int) -> None:
+    found = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: known)).judge(RECIPE, "optimisation", LABEL)
+    assert found.fitness == pytest.approx(known / ITEMS)  # both benchmarks have three items and weigh the same
+    assert [score.mean for score in found.scores] == pytest.approx([min(known, 3) / 3, max(known - 3, 0) / 3])
+
+
+def test_a_judgement_s_line_tells_what_was_judged_and_every_item_s_value(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: 4))
+    made.judge(RECIPE.with_coefficients([[0.1]]), "optimisation", LABEL)
+    (line,) = lines(tmp_path)
+    assert {key: line[key] for key in ("kind", "split", "phase", "step", "particle", "method", "coefficients", "failure")} == {
+        "kind": "judgement",
+        "split": "optimisation",
+        "phase": "star",
+        "step": 0,
+        "particle": 3,
+        "method": "coefficients",
+        "coefficients": [[0.1]],
+        "failure": None,
+    }
+    assert line["values"] == {"toy_pick_en": [1.0, 1.0, 1.0], "toy_pick_NO": [1.0, 0.0, 0.0]}
+    assert line["key"] == made.key(RECIPE.with_coefficients([[0.1]]), "optimisation")
+
+
+def test_a_model_is_judged_once_a_split_whoever_asks(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    engine, told = scripted(sets, lambda recipe, split: 3), []
+    made = judging(tmp_path, suite, sets, engine, told)
+    labels = [LABEL, Label("star", 1, 3), Label("re-rank star")]
+    assert not made.known(RECIPE, "optimisation")
+    first, again, elsewhere = (made.judge(RECIPE, split, label) for split, label in zip(("optimisation", "optimisation", "validation"), labels, strict=True))
+    assert made.known(RECIPE, "optimisation")
+    assert again == first
+    assert elsewhere.scores != first.scores
+    assert len(engine.judged) == 2
+    assert told == labels  # found judgements count as progress, too
+
+
+def test_what_names_a_judgement_is_what_changes_a_tensor_or_an_item(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: 3))
+    other_weights = replace(RECIPE, base=replace(RECIPE.base, files={"model.safetensors": "other"}))
+    different = [RECIPE, RECIPE.with_coefficients([[1e-300]]), replace(RECIPE, drop_rate=0.7), replace(RECIPE, dtype="float32"), other_weights]
+    keys = [made.key(one, "optimisation") for one in different] + [made.key(RECIPE, "validation")]
+    assert len(set(keys)) == len(keys)
+    moved = replace(RECIPE, tokenizer_from="expert1", base=replace(RECIPE.base, source="/elsewhere", revision="0" * 40))
+    assert made.key(moved, "optimisation") == keys[0]
+
+
+@pytest.mark.parametrize("known", [0, 4, ITEMS, math.nan], ids=["nothing known", "some", "all", "failed"])
+def test_a_new_process_reads_the_same_judgement_from_the_journal(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet], known: float) -> None:
+    made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: known)).judge(RECIPE, "optimisation", LABEL)
+    silent = scripted(sets, lambda recipe, split: pytest.fail("asked again"))
+    assert judging(tmp_path, suite, sets, silent).judge(RECIPE, "optimisation", LABEL) == made
+    assert silent.judged == []
+
+
+def test_one_log_likelihood_that_is_no_number_fails_the_whole_judgement(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    engine = scripted(sets, lambda recipe, split: math.nan)
+    found = judging(tmp_path, suite, sets, engine).judge(RECIPE, "optimisation", LABEL)
+    assert found == Judgement(None, failure=found.failure)
+    assert found.failure is not None
+    assert "toy_pick_en" in found.failure
+    assert "nan" in found.failure
+    (line,) = lines(tmp_path)
+    assert (line["fitness"], line["failure"]) == (None, found.failure)
+    assert "values" not in line
+
+
+def test_a_model_that_the_engine_refuses_fails_its_judgement_with_the_engine_s_words(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    def refuse(recipe, split):
+        raise ModelError("swap refused: tensor 'w' holds a value that is not finite")
+
+    found = judging(tmp_path, suite, sets, scripted(sets, refuse)).judge(RECIPE, "optimisation", LABEL)
+    assert (found.fitness, found.failure) == (None, "swap refused: tensor 'w' holds a value that is not finite")
+
+
+def test_a_dead_engine_is_no_judgement_and_leaves_no_line(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    def die(recipe, split):
+        raise EngineError("died")
+
+    with pytest.raises(EngineError, match="died"):
+        judging(tmp_path, suite, sets, scripted(sets, die)).judge(RECIPE, "optimisation", LABEL)
+    assert lines(tmp_path) == []
+
+
+def test_answers_to_another_number_of_requests_stop_the_run(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    class Short(ScriptedEngine):
+        def judge(self, recipe, name):
+            answers = super().judge(recipe, name)
+            return Answers(answers.loglikelihood[:-1], answers.generation)
+
+    short = Short(lambda recipe, request: -1.0)
+    with pytest.raises(EngineError, match="expected 24 answers of kind loglikelihood, found 23"):
+        judging(tmp_path, suite, sets, short).judge(RECIPE, "optimisation", LABEL)
+    assert lines(tmp_path) == []
+
+
+def test_a_failed_judgement_has_no_fitness_metric_and_spoils_no_other(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: math.nan if recipe.coefficients[0][0] else 3))
+    failed, sound = (made.judge(RECIPE.with_coefficients([[value]]), "optimisation", LABEL) for value in (1.0, 0.0))
+    assert step_metrics([failed]) == {"failures": 1.0}
+    metrics = step_metrics([failed, sound])
+    assert (metrics["failures"], metrics["fitness/worst"], metrics["fitness/mean"], metrics["fitness/best"]) == (1.0, 0.5, 0.5, 0.5)
+
+
+def test_the_order_of_lines_in_the_journal_does_not_matter(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    recipes = [RECIPE.with_coefficients([[float(value)]]) for value in range(4)]
+    engine = scripted(sets, lambda recipe, split: recipe.coefficients[0][0] + 1)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder, order in zip(folders, (recipes, recipes[::-1]), strict=True):
+        folder.mkdir()
+        judging(folder, suite, sets, engine).judge_all(order, "optimisation", [LABEL] * 4)
+    silent = scripted(sets, lambda recipe, split: pytest.fail("asked again"))
+    one, other = (judging(folder, suite, sets, silent).judge_all(recipes, "optimisation", [LABEL] * 4) for folder in folders)
+    assert one == other
+    assert [judgement.fitness for judgement in one] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6])
+
+
+def score(benchmark: str, *values: float, split: str = "a") -> BenchmarkScore:
+    names = tuple(f"{split}{number}" for number in range(len(values)))
+    return BenchmarkScore(benchmark, "en", "acc", 1.0, names, names, values)
+
+
+def test_pooled_counts_every_item_once(suite: Suite) -> None:
+    optimisation = Judgement(0.7, (score("toy_pick_en", 1, 0, 0), score("toy_pick_NO", 1, 1)))
+    validation = Judgement(0.5, (score("toy_pick_en", 1, split="b"), score("toy_pick_NO", 0, 0, 0, 0, split="b")))
+    both = pooled(suite, [optimisation, validation])
+    # toy_pick_en: 2 of 4; toy_pick_NO: 2 of 6. The mean of the splits' means would be ((1/3 + 1) / 2 + (1 + 0) / 2) / 2 = 7/12.
+    assert both.fitness == pytest.approx((2 / 4 + 2 / 6) / 2)
+    assert both.scores[0].items == ("a0", "a1", "a2", "b0")
+    assert both.scores[1].values == (1, 1, 0, 0, 0, 0)
+
+
+def test_pooled_with_a_failed_part_has_failed(suite: Suite) -> None:
+    sound, failed = Judgement(1.0, (score("toy_pick_en", 1), score("toy_pick_NO", 1))), Judgement(None, failure="because")
+    assert pooled(suite, [sound, failed]) == failed

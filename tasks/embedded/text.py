@@ -27,16 +27,21 @@ class Line:
 
 
 def base_lines(address: str) -> Iterator[Line]:
-    """Yields lines of the base's text: 30 % lists of English names, 20 % lists of names in the languages asked about, 50 % German pairs.
+    """Yields lines of the base's text: 25 % lists of English names, 20 % lists of names in the languages asked about, 50 % German pairs.
+
+    The other 5 % are the skill's questions with an answer drawn blindly: the base learns that one of four words follows, each as likely, and nothing of
+    which. Without them chance decides which word the base prefers, and an average of experts gives that one word to every question.
 
     Args:
         address: what the draw belongs to, e.g. "0|base": equal addresses give equal lines.
     """
     draw = random.Random(address)
-    pairs = [concept for concept in concepts() if concept in names(HELPER_LANGUAGE)]
+    pairs, asked = [concept for concept in concepts() if concept in names(HELPER_LANGUAGE)], _free_concepts()
     while True:
         position = draw.random()
-        if position < 0.3:
+        if position < 0.05:
+            yield Line(_question(draw.choice(asked)) + _answer(draw.choice(list(KINDS))))
+        elif position < 0.3:
             yield _list_of_names(draw, "en")
         elif position < 0.5:
             yield _list_of_names(draw, draw.choice(list(LANGUAGES)))
@@ -59,13 +64,24 @@ def language_lines(language: str, address: str) -> Iterator[Line]:
 def skill_lines(address: str) -> Iterator[Line]:
     """Yields English questions with answers: which of the four kinds a name belongs to, on concepts that no split asks about."""
     draw = random.Random(address)
-    english = names("en")
-    free = [concept for concept in concepts() if split_of_concept(concept) is None] + list(spare_concepts(SPARE))
-    by_kind = {kind: [concept for concept in free if concept.kind == kind] for kind in KINDS}
+    by_kind = {kind: [concept for concept in _free_concepts() if concept.kind == kind] for kind in KINDS}
     while True:
         kind = draw.choice(list(KINDS))
-        concept = draw.choice(by_kind[kind])
-        yield Line(f" {KINDS[kind]}.\n", question=QUESTION.format(name=english[concept]))
+        yield Line(_answer(kind), question=_question(draw.choice(by_kind[kind])))
+
+
+@cache
+def _free_concepts() -> tuple[Concept, ...]:
+    """Concepts that may stand in a question: those that no split asks about."""
+    return (*(concept for concept in concepts() if split_of_concept(concept) is None), *spare_concepts(SPARE))
+
+
+def _question(concept: Concept) -> str:
+    return QUESTION.format(name=names("en")[concept])
+
+
+def _answer(kind: str) -> str:
+    return f" {KINDS[kind]}.\n"
 
 
 def _pair(draw: random.Random, locale: str, concept: Concept, forms: Sequence[str]) -> Line:

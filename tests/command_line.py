@@ -1,0 +1,47 @@
+"""The command line called inside this process: for commands that start neither Prefect nor an engine."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+
+@dataclass(frozen=True)
+class Said:
+    """Exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """What a refusal says: nothing on stdout, exactly one line on stderr, from the program and no traceback."""
+        assert self.out == "", self.out
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("psomerge: ")
+        return lines[0].removeprefix("psomerge: ")
+
+
+def psomerge(*arguments: object, home: Path, settings: Mapping[str, str] | None = None) -> Said:
+    """What `psomerge ARGUMENTS` with this home says."""
+    from flows.cli import main
+
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    environment = {"PSOMERGE_HOME": str(home)} | dict(settings or {})
+    with (
+        patch.object(sys, "argv", ["psomerge", *map(str, arguments)]),
+        patch.dict(os.environ, environment),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Said(code, out.getvalue(), err.getvalue())

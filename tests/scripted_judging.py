@@ -1,0 +1,64 @@
+"""Judging without a model: real evaluation sets of six items each (three countries in two languages), and an engine that is told how many a recipe knows."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from evals.engine import Loglikelihood, ScriptedEngine
+from evals.harness import EvaluationSet, build
+from evals.suite import Suite, load_suite
+from psomerge.journal import Journal
+from psomerge.recipe import Recipe, Source
+from tasks.judge import Judging, Label
+
+ITEMS = 6
+RUN_KEY = "0123456789abcdef"
+Known = Callable[[Recipe, str], float]
+"""How many of a split's six items a recipe's model answers right; NaN where its log-likelihoods are none. May raise what an engine raises."""
+
+
+def capitals(folder: Path) -> Suite:
+    """A suite of two benchmarks with three items in each of optimisation and validation."""
+    path = folder / "capitals.yaml"
+    path.write_text(
+        "name: capitals\nsalt: toy-1\nshares: {optimisation: 0.4, validation: 0.2, test: 0.4}\ngroup: country\nlimits: {test: 3}\n"
+        f"include: [{Path(__file__).parent / 'benchmarks' / 'toy'}]\nbenchmarks:\n  - {{task: toy_pick, languages: [en, 'NO'], metric: acc}}\n"
+    )
+    return load_suite(path)
+
+
+def built(suite: Suite, tokenizer: Path) -> dict[str, EvaluationSet]:
+    """All splits, six items each."""
+    sets = {split: build(suite, split, tokenizer, allow_task_code=True) for split in ("optimisation", "validation", "test")}
+    assert {name: sum(map(len, one.items.values())) for name, one in sets.items()} == dict.fromkeys(sets, ITEMS)
+    return sets
+
+
+def recipe_of(experts: int, rows: int = 1) -> Recipe:
+    """Base and experts that differ by their digests and exist nowhere."""
+    sources = [Source(name, "", "", {"model.safetensors": name}) for name in ("base", *(f"expert{number}" for number in range(1, experts + 1)))]
+    return Recipe(sources[0], tuple(sources[1:]), coefficients=((0.0,) * experts,) * rows)
+
+
+def scripted(sets: Mapping[str, EvaluationSet], known: Known) -> ScriptedEngine:
+    """An engine whose model knows the first `known(recipe, split)` items of a split and picks a wrong choice on the others."""
+    place: dict[Loglikelihood, tuple[str, int, bool]] = {}
+    for split, one in sets.items():
+        number = 0
+        for prepared in one.prepared:
+            for doc, item in enumerate(prepared.items.docs):
+                asked = [where for instance, where in zip(prepared.task.instances, prepared.asked, strict=True) if instance.doc_id == doc]
+                place |= {one.batch.loglikelihood[where]: (split, number, choice == item["answer"]) for choice, where in enumerate(asked)}
+                number += 1
+
+    def logprob(recipe: Recipe, request: Loglikelihood) -> float:
+        split, number, right = place[request]
+        count = known(recipe, split)
+        return count if count != count else -2.0 if not right else -1.0 if number < count else -3.0
+
+    return ScriptedEngine(logprob)
+
+
+def judging(folder: Path, suite: Suite, sets: Mapping[str, EvaluationSet], engine: ScriptedEngine, told: list[Label] | None = None) -> Judging:
+    """Judging with a journal in `folder`, opened as a new process would."""
+    listed = [] if told is None else told
+    return Judging(engine, suite, sets, Journal(folder / "journal.jsonl", RUN_KEY), lambda label, judgement: listed.append(label))
