@@ -101,6 +101,9 @@ def _check(recipe: Recipe, where: str) -> None:
         raise ArtefactError(f"{where}: unknown dtype {recipe.dtype!r}; expected one of {', '.join(DTYPES)}")
     if not 0 <= recipe.drop_rate < 1:
         raise ArtefactError(f"{where}: drop_rate must lie in [0, 1), found {recipe.drop_rate}")
+    known = ["base", *(expert.name for expert in recipe.experts)]
+    if recipe.tokenizer_from not in known:
+        raise ArtefactError(f"{where}: unknown tokenizer_from {recipe.tokenizer_from!r}; expected one of {', '.join(known)}")
     n = len(recipe.experts)
     for row in recipe.coefficients:
         if len(row) not in (n, 2 * n):

@@ -106,8 +106,8 @@ def test_equal_seeds_give_equal_tokenizers_and_other_seeds_others():
 def test_blocks_hold_the_tokens_of_the_recipe_with_questions_weighing_a_tenth():
     tokenizer = train_tokenizer(0)
     ids, weights = blocks_of(tokenizer, "skill", 0, effort=0.1)
-    # 22,000 tokens: 60 % own text and 40 % replay, in whole blocks of 128.
-    assert ids.shape == weights.shape == (13_200 // 128 + 8_800 // 128, 128)
+    # 33,000 tokens: 75 % own text and 25 % replay, in whole blocks of 128.
+    assert ids.shape == weights.shape == (24_750 // 128 + 8_250 // 128, 128)
     assert (ids.dtype, weights.dtype) == (torch.int64, torch.float32)
     assert sorted(weights.unique().tolist()) == pytest.approx([0.1, 1.0])
     answers = {tokenizer.encode(f" {word}").ids[0] for word in KINDS.values()}

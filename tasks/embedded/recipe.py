@@ -30,7 +30,7 @@ class Stage:
 STAGES: Mapping[str, Stage] = {
     "base": Stage(1_000_000, 4e-3),
     **{language: Stage(300_000, 1.2e-3, 0.25) for language in LANGUAGES},
-    "skill": Stage(220_000, 1.5e-3, 0.4),
+    "skill": Stage(330_000, 1.5e-3, 0.25),
 }
 
 
