@@ -96,7 +96,7 @@ def _decide(run: Run, table: Sequence[Result], champion: Version | None) -> Prom
     if result is None or base is None:
         failed = "the base" if result else "the model"
         return Promotion(False, f"{failed} could not be judged on the test items")
-    experts = {label: one.test.scores for label, one in by_kind(table, "expert").items()}
+    experts = {label.removeprefix("expert "): one.test.scores for label, one in by_kind(table, "expert").items()}
     try:
         scores = None if champion is None else _champion_scores(run, champion)
     except (EngineError, FailedBenchmark, VerificationError) as error:
