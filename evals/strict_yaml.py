@@ -92,11 +92,13 @@ def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str
     """Names of the keys at a place inside a model, through lists, tuples and optional fields."""
     current: Any = model
     for part in location:
-        if isinstance(part, str) and part in current.model_fields:
-            current = _model_in(current.model_fields[part].annotation)
+        # By the name in the file: a key such as `register` is another field's alias.
+        named = {field.alias or name: field for name, field in current.model_fields.items()}
+        if isinstance(part, str) and part in named:
+            current = _model_in(named[part].annotation)
         if current is None:
             return []
-    return list(current.model_fields)
+    return [field.alias or name for name, field in current.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from psomerge.checkpoint import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.fused import Workspace, chunked_pass, compiled_pass, wrapped
+from psomerge.fused import Workspace, merge_compiled, merge_eager
 from psomerge.masks import keep_threshold, mask_keys
 from psomerge.methods.ties import TiesDirection
 from psomerge.recipe import Recipe
@@ -109,21 +109,23 @@ class Basis:
         return rows
 
     def _tensor(self, recipe: Recipe, name: str, weights: Tensor, rows: slice | None) -> Tensor:
-        base = self.base.tensor(name, rows)
-        if not base.is_floating_point():
-            return base  # integer buffers are equal in base and experts: the fit check saw to that
-        dtype = base.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
+        info = self.base.tensors[name]
+        if not info.dtype.is_floating_point:
+            return self.base.tensor(name, rows)  # integer buffers are equal in base and experts: the fit check saw to that
+        dtype = info.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
         if recipe.method == "ties":
             return self._with_ties(recipe, name, [float(weight) for weight in weights[0]], rows).to(dtype)
-        start = 0 if rows is None else (rows.start or 0) * torch.Size(self.base.tensors[name].shape[1:]).numel()
+        start = 0 if rows is None else (rows.start or 0) * torch.Size(info.shape[1:]).numel()
         flat = self._flat(name, rows)
-        out = self._workspace.empty(base.numel(), dtype)
+        out = self._workspace.empty(flat[0].numel(), dtype)
+        merge = merge_compiled if self._compiled else merge_eager
         masked = max(map(len, recipe.coefficients)) > len(self.experts)
-        for block in range(start // _BLOCK, (start + max(out.numel(), 1) - 1) // _BLOCK + 1):
+        first, last = start // _BLOCK, (start + max(out.numel(), 1) - 1) // _BLOCK
+        for block in range(first, last + 1):
             piece = slice(max(0, block * _BLOCK - start), max(0, (block + 1) * _BLOCK - start))
-            keys = self._mask_keys(recipe, name, block) if masked else None
-            self._pass([one[piece] for one in flat], weights, keys, start + piece.start, out[piece])
-        return out.view(base.shape)
+            inside, into = (flat, out) if first == last else ([one[piece] for one in flat], out[piece])
+            merge(inside, weights, self._mask_keys(recipe, name, block) if masked else None, start + piece.start, into)
+        return out.view(info.shape if rows is None else (-1, *info.shape[1:]))
 
     def _flat(self, name: str, rows: slice | None) -> list[Tensor]:
         """Base and experts' elements of a tensor, flattened views on the mapped files."""
@@ -139,7 +141,7 @@ class Basis:
     def _weights(self, recipe: Recipe, coefficients: Sequence[float]) -> Tensor:
         n = len(self.experts)
         copies = [b / (1 - recipe.drop_rate) for b in coefficients[n:]] or [0.0] * n
-        return torch.tensor([list(coefficients[:n]), copies], dtype=torch.float64).float()
+        return torch.tensor([list(coefficients[:n]), copies], dtype=torch.float64).float() + 0.0  # the pass wants no -0.0
 
     def _mask_keys(self, recipe: Recipe, name: str, block: int) -> Tensor:
         place = (recipe.mask_seed, recipe.drop_rate, name, block)
@@ -147,13 +149,6 @@ class Basis:
             pairs = [mask_keys(recipe.mask_seed, expert.name, name, block) for expert in self.experts]
             self._keys[place] = torch.tensor([pairs[0][0], keep_threshold(recipe.drop_rate), *(second for _, second in pairs)], dtype=torch.int32)
         return self._keys[place]
-
-    def _pass(self, flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
-        base, *experts = flat
-        if self._compiled:
-            compiled_pass()(base, experts, weights, keys, wrapped(start), out)
-        else:
-            chunked_pass(base, experts, weights, keys, start, out)
 
     def _with_ties(self, recipe: Recipe, name: str, weights: Sequence[float], rows: slice | None) -> Tensor:
         density = recipe.parameters["density"]

@@ -7,68 +7,108 @@ Sums are float32, left to right, without fused multiply-add, and rounded once to
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 import numpy
 import torch
 from torch import Tensor
 
-from psomerge.masks import kept, scatter
+from psomerge.masks import scatter
 
 CHUNK = 2**15
 """Elements a chunk of the eager pass: base, experts and temporaries stay in the cache, and no second thread is woken."""
+COLUMNS, NARROW = 2**12, 2**6
+"""Elements a row of the compiled pass, in large tensors and in small ones. The index of an element is its row's number plus one of so many numbers that
+are read from the nearest cache: numbering each element by itself took as long as all the rest of the pass."""
 
 
-def merge_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: Tensor, out: Tensor) -> None:
+def merge_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, first: Tensor, columns: Tensor, out: Tensor) -> None:
     """Writes the merged elements, rounded, into `out`.
 
     Args:
-        base: (n,) any float dtype.
-        experts: n_experts tensors (n,), any float dtypes.
-        weights: (2, n_experts) float32: a_i, then b_i / (1 - p).
+        base: (rows, n) any float dtype.
+        experts: n_experts tensors (rows, n), any float dtypes.
+        weights: (2, n_experts) float32: a_i, then b_i / (1 - p), none of them -0.0.
         keys: (2 + n_experts,) int32: the tensor's key, `masks.keep_threshold`, and every expert's key, of `masks.mask_keys`; None without DARE copies.
-        start: () int32, index of the first element in the whole tensor, wrapped to 32 bits.
-        out: (n,) any float dtype; shares no memory with the others.
+        first: () int32, index of the first element in the whole tensor, wrapped to 32 bits.
+        columns: (n,) int32, 0 to n - 1.
+        out: (rows, n) any float dtype; shares no memory with the others.
     """
     origin = base.float()
     total = origin
-    scattered = None if keys is None else scatter(torch.arange(base.numel(), dtype=torch.int32, device=base.device) + start, keys[0])
+    scattered = None
+    if keys is not None:
+        rows = torch.arange(base.shape[0], dtype=torch.int32, device=base.device) * base.shape[1] + first
+        scattered = scatter(rows[:, None] + columns, keys[0])
     for i, expert in enumerate(experts):
         weight = weights[0, i]
         if keys is not None and scattered is not None:
-            weight = torch.where(kept(scattered, keys[2 + i], keys[1]), weight + weights[1, i], weight)
+            weight = choose(scattered * keys[2 + i], keys[1], weight, weights[1, i])
         total = total + weight * (expert.float() - origin)
     out.copy_(total)
 
 
+def choose(product: Tensor, threshold: Tensor, weight: Tensor, copy: Tensor) -> Tensor:
+    """Returns weight + copy where DARE keeps an element (`masks.kept`), else weight; may overwrite `product`, shaped as the result."""
+    if torch.compiler.is_compiling():
+        return torch.where(product < threshold, weight + copy, weight)
+    # Eager `where` goes element by element, 30 times slower than arithmetic. Neither weight is -0.0, so 0 * copy + weight has weight's bits.
+    return product.lt_(threshold).float() * copy + weight
+
+
 @cache
 def compiled_pass() -> Callable[..., None]:
-    """Returns `merge_pass` compiled for any length. The first call takes seconds and needs a C++ compiler.
+    """Returns `merge_pass` compiled for any number of rows above 1. The first call takes seconds and needs a C++ compiler.
 
     An engine may have switched the compiler off for its own functions (TORCH_COMPILE_DISABLE); here it is on.
     """
     from torch._dynamo import config
 
     compiled = cast(Any, torch).compile(merge_pass, dynamic=True, fullgraph=True)
+    if not config.disable:  # looking, or switching, at each of the hundreds of calls of a model costs as much as half a call
+        return compiled
 
-    def run(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: Tensor, out: Tensor) -> None:
-        if config.disable:  # switching costs as much as half a call, and a model is hundreds of calls
-            with cast(Any, config).patch(disable=False):
-                return compiled(base, experts, weights, keys, start, out)
-        return compiled(base, experts, weights, keys, start, out)
+    def run(*arguments: Any) -> None:
+        with cast(Any, config).patch(disable=False):
+            compiled(*arguments)
 
     return run
 
 
-def chunked_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
-    """Runs `merge_pass` eagerly, chunk by chunk; `start` is not wrapped."""
-    for begin in range(0, base.numel(), CHUNK):
-        piece = slice(begin, begin + CHUNK)
-        merge_pass(base[piece], [expert[piece] for expert in experts], weights, keys, wrapped(start + begin), out[piece])
+def merge_compiled(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
+    """Runs the compiled pass over whole rows, and the eager one over what is left of a row.
+
+    Args:
+        flat: base and experts, (n,) each.
+        weights, keys, out: as in `merge_pass`, `out` (n,).
+        start: index of the first element in the whole tensor, not wrapped.
+    """
+    count = out.numel()
+    columns = COLUMNS if count >= 2 * COLUMNS else NARROW
+    whole = count - count % columns
+    if whole < 2 * columns:  # a single row would be compiled apart
+        return merge_eager(flat, weights, keys, start, out)
+    base, *experts, into = [(one if whole == count else one[:whole]).view(-1, columns) for one in (*flat, out)]
+    compiled_pass()(base, experts, weights, keys, _wrapped(start), _numbers()[:columns], into)
+    if whole < count:
+        merge_eager([one[whole:] for one in flat], weights, keys, start + whole, out[whole:])
 
 
-def wrapped(index: int) -> Tensor:
+def merge_eager(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
+    """Runs `merge_pass` eagerly, chunk by chunk; arguments as in `merge_compiled`."""
+    for begin in range(0, out.numel(), CHUNK):
+        base, *experts, into = [one[None, begin : begin + CHUNK] for one in (*flat, out)]
+        merge_pass(base, experts, weights, keys, _wrapped(start + begin), _numbers()[: base.shape[1]], into)
+
+
+@cache
+def _numbers() -> Tensor:
+    return torch.arange(CHUNK, dtype=torch.int32)
+
+
+@lru_cache(maxsize=4096)
+def _wrapped(index: int) -> Tensor:
     """Returns an index as () int32, its lower 32 bits."""
     return torch.tensor((index & 0xFFFFFFFF) - ((index & 0x80000000) << 1), dtype=torch.int32)
 

@@ -167,6 +167,8 @@ def test_a_run_refuses_values_that_are_no_numbers_without_a_run_folder(small: Sm
     [
         ({"swram": {}}, "unknown key swram; did you mean swarm?"),
         ({"swarm": {"step": 3}}, "unknown key swarm.step; did you mean steps?"),
+        ({"registre": {}}, "unknown key registre; did you mean register?"),
+        ({"register": {"model": "m", "modle": "m"}}, "unknown key register.modle; did you mean model?"),
         ({"swarm": {"steps": 0}}, "swarm.steps"),
         ({"swarm": {"drop_rate": 1.0}}, "swarm.drop_rate"),
         ({"swarm": {"inertia": float("nan")}}, "swarm.inertia"),
