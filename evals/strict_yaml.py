@@ -3,16 +3,14 @@
 In YAML 1.1, which PyYAML reads, Norwegian's code NO is False, 12:30 is 750, 010 is 8 and 1e-3 is text; a key given twice wins silently.
 """
 
-import difflib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from psomerge.errors import ConfigError
+from psomerge.errors import ConfigError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -79,13 +77,6 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
             raise ConfigError(f"{where}: unknown key {place}{nearest(str(first['loc'][-1]), _fields(model, first['loc'][:-1]))}") from error
         found = "" if first["type"] in ("missing", "value_error") else f", found {first['input']!r}"
         raise ConfigError(f"{where}: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{found}") from error
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Returns `; did you mean X?` for the known name most like `name`, else a list of all known names, else nothing."""
-    if match := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
-        return f"; did you mean {match[0]}?"
-    return f"; known are {', '.join(sorted(known))}" if 0 < len(known) <= 30 else ""
 
 
 def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

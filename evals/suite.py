@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evals.scores import BenchmarkScore
 from evals.splits import SPLITS
-from evals.strict_yaml import nearest, read, validate
-from psomerge.errors import ConfigError
+from evals.strict_yaml import read, validate
+from psomerge.errors import ConfigError, nearest
 
 UNDETERMINED = "und"
 """Language tag (BCP 47) of a benchmark that names no language."""

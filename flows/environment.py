@@ -14,7 +14,6 @@ from pathlib import Path
 
 from psomerge.errors import ServiceError, SpaceError
 from tasks.mlflow_store import redact
-from tasks.services import running
 from tasks.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
 
 SETTINGS = QUIET | {
@@ -83,6 +82,8 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
     Raises:
         SpaceError: the home folder cannot be made or written.
     """
+    from tasks.services import running
+
     environment = os.environ if environment is None else environment
     _make_folders(home)
     paths = {variable: str(home / "cache" / folder) for variable, folder in CACHES.items()}

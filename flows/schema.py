@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from evals.strict_yaml import nearest, read, validate
-from psomerge.errors import ConfigError
+from evals.strict_yaml import read, validate
+from psomerge.errors import ConfigError, nearest
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
 Text = Annotated[str, Field(strict=True, min_length=1)]

@@ -1,26 +1,24 @@
-"""Commands that need no service: static merges, checks, rebuilding from a recipe. They import neither Prefect nor MLflow."""
+"""Commands that need no service: static merges, checks, rebuilding from a recipe. They import neither Prefect nor MLflow.
+
+Importing torch takes a third of a merge's time: it is done inside the functions, while the models' files are being hashed.
+"""
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from evals.strict_yaml import nearest
 from flows.environment import home_folder
 from flows.progress import Progress
 from psomerge import recipe as recipes
-from psomerge.basis import open_basis
-from psomerge.checkpoint import check_finite, check_fit, open_checkpoint, pin
-from psomerge.errors import ConfigError, PsomergeError, VerificationError
-from psomerge.materialize import materialize, write_model
+from psomerge.errors import ConfigError, PsomergeError, VerificationError, nearest
 from psomerge.methods.static import METHODS
-from psomerge.recipe import Recipe
-from tasks.check import choose_tokenizer
+from psomerge.pins import pin
+from psomerge.recipe import Recipe, Source
 from tasks.fetch import fetch
-from tasks.publish import MANIFEST, misfits
 
 
 def merge_models(method: str, base: str, experts: Sequence[str], out: Path, settings: Sequence[str]) -> dict[str, Any]:
@@ -43,14 +41,29 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
     weighed = [_weighed(expert) for expert in experts]
     names = _names([address for address, _ in weighed])
     folders = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
-    basis = open_basis(folders, compiled=False)
-    check_fit(basis.base, basis.experts)
-    sources = {name: pin(folder, name, str(folder)) for name, folder in folders.items()}
-    tokenizer_from = choose_tokenizer(basis.base, basis.experts, None)
-    plain = Recipe(sources["base"], tuple(sources[name] for name in names), tokenizer_from=tokenizer_from)
-    recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)
-    write_model(recipe, basis, out)
+    with _pinning(folders) as pins:
+        from psomerge.basis import open_basis
+        from psomerge.checkpoint import check_fit
+        from psomerge.materialize import write_model
+        from tasks.check import choose_tokenizer
+
+        basis = open_basis(folders, compiled=False)
+        check_fit(basis.base, basis.experts)
+        tokenizer_from = choose_tokenizer(basis.base, basis.experts, None)
+        plain = Recipe(Source("base", "", ""), tuple(Source(name, "", "") for name in names), tokenizer_from=tokenizer_from)
+        recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)
+        write_model(recipe, basis, out, pins=lambda: {name: one.result() for name, one in pins.items()})
     return {"checkpoint": str(out), "recipe": str(out / "recipe.json"), "method": method, "coefficients": recipe.coefficients}
+
+
+@contextmanager
+def _pinning(folders: Mapping[str, Path]) -> Iterator[Mapping[str, Future[Source]]]:
+    """Yields the source records of folders, made one after the other beside whatever the block does."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        yield {name: pool.submit(pin, folder, name, str(folder)) for name, folder in folders.items()}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for gigabytes to be read
 
 
 def _option(method: str, setting: str) -> tuple[str, float]:
@@ -67,10 +80,9 @@ def _weighed(expert: str) -> tuple[str, float]:
 
 
 def _number(text: str, where: str) -> float:
-    value = yaml.safe_load(text) if text else None
     try:
-        number = float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError):
+        number = float(text)
+    except ValueError:
         number = math.nan
     if not math.isfinite(number):
         raise ConfigError(f"{where}: expected a number after '=', found {text!r}")
@@ -98,6 +110,9 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
         ArtefactError: a model is broken, holds values that are not finite, or does not fit the base.
         VerificationError: files differ from the manifest beside them.
     """
+    from psomerge.checkpoint import check_finite, check_fit, open_checkpoint
+    from tasks.publish import MANIFEST, misfits
+
     against = None if base is None else open_checkpoint(_fetched({"base": base})["base"], "base")
     found: dict[str, Any] = {}
     for address in models:
@@ -115,6 +130,8 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
 
 def rebuild(recipe: Path, out: Path) -> dict[str, Any]:
     """Returns where the recipe's model was written, from the sources that it pins. Raises ArtefactError where a source differs from its pin."""
+    from psomerge.materialize import materialize
+
     content = recipes.read(recipe)
     try:
         folders = _fetched({"base": content.base.source} | {expert.name: expert.source for expert in content.experts})

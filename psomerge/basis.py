@@ -1,11 +1,12 @@
 """The basis of a search: the base, its experts, and how coefficients become tensors, one at a time.
 
-Holds mapped files, no copies: peak memory of making a model is one tensor of every shape and the next one, whatever the number of particles.
+Holds mapped files, no copies: peak memory of making a model is one tensor of every shape and the next few, whatever the number of particles.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,14 @@ from psomerge.recipe import Recipe
 COMPILE_FROM = 2**25
 """Parameters of a model from which compiling the pass (20 s, once) pays in a search; smaller ones run eagerly."""
 
+AHEAD = 4
+"""Tensors made before the caller asks for them: one large one among small ones keeps neither side waiting."""
+
 _BLOCK = 2**32
+
+
+def _result(started: tuple[str, Future[Tensor]]) -> tuple[str, Tensor]:
+    return started[0], started[1].result()
 
 
 def _layer(name: str) -> str:
@@ -83,14 +91,15 @@ class Basis:
         if self._compiled or torch.get_num_threads() == 1:
             yield from ((name, make()) for name, make in made)
             return
-        # The eager pass runs on one core: with a second one the next tensor is made while the caller writes or loads this one.
+        # The eager pass runs on one core: with a second one the next tensors are made while the caller writes or loads this one.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            started = ((name, pool.submit(make)) for name, make in made)
-            ahead = next(started, None)
-            while ahead is not None:
-                (name, tensor), ahead = (ahead[0], ahead[1].result()), next(started, None)
-                yield name, tensor
-                del tensor
+            started: deque[tuple[str, Future[Tensor]]] = deque()
+            for name, make in made:
+                started.append((name, pool.submit(make)))
+                if len(started) > AHEAD:
+                    yield _result(started.popleft())
+            while started:
+                yield _result(started.popleft())
 
     def merged_tensor(self, recipe: Recipe, name: str, rows: slice | None = None) -> Tensor:
         """Returns one tensor, or the given rows of it (a range of dimension 0), in the recipe's dtype. Raises as `merged_tensors`."""

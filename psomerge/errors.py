@@ -13,6 +13,9 @@
 Every message is one line: what was expected, what was found and where, what to do.
 """
 
+import difflib
+from collections.abc import Sequence
+
 
 class PsomergeError(Exception):
     """Base of all errors that the command line prints as one line, without a traceback."""
@@ -66,3 +69,10 @@ class VerificationError(PsomergeError):
     """A registered model differs from the one that was judged."""
 
     exit_code = 9
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Returns `; did you mean X?` for the known name most like `name`, else a list of all known names, else nothing."""
+    if match := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return f"; did you mean {match[0]}?"
+    return f"; known are {', '.join(sorted(known))}" if 0 < len(known) <= 30 else ""

@@ -23,30 +23,38 @@ COLUMNS, NARROW = 2**12, 2**6
 are read from the nearest cache: numbering each element by itself took as long as all the rest of the pass."""
 
 
-def merge_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, first: Tensor, columns: Tensor, out: Tensor) -> None:
+def merge_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, index: Tensor | None, out: Tensor) -> None:
     """Writes the merged elements, rounded, into `out`.
 
     Args:
-        base: (rows, n) any float dtype.
-        experts: n_experts tensors (rows, n), any float dtypes.
+        base: any shape, any float dtype.
+        experts: n_experts tensors of that shape, any float dtypes.
         weights: (2, n_experts) float32: a_i, then b_i / (1 - p), none of them -0.0.
         keys: (2 + n_experts,) int32: the tensor's key, `masks.keep_threshold`, and every expert's key, of `masks.mask_keys`; None without DARE copies.
-        first: () int32, index of the first element in the whole tensor, wrapped to 32 bits.
-        columns: (n,) int32, 0 to n - 1.
-        out: (rows, n) any float dtype; shares no memory with the others.
+        index: int32 of the base's shape, each element's position in the whole tensor, wrapped to 32 bits; None without DARE copies.
+        out: of the base's shape, any float dtype; shares no memory with the others.
     """
-    origin = base.float()
-    total = origin
-    scattered = None
-    if keys is not None:
-        rows = torch.arange(base.shape[0], dtype=torch.int32, device=base.device) * base.shape[1] + first
-        scattered = scatter(rows[:, None] + columns, keys[0])
+    origin = total = base.float()
+    scattered = None if keys is None or index is None else scatter(index, keys[0])
     for i, expert in enumerate(experts):
         weight = weights[0, i]
         if keys is not None and scattered is not None:
             weight = choose(scattered * keys[2 + i], keys[1], weight, weights[1, i])
-        total = total + weight * (expert.float() - origin)
+        step = (expert - origin).mul_(weight)
+        total = step.add_(total)
     out.copy_(total)
+
+
+def rows_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, first: Tensor, columns: Tensor, out: Tensor) -> None:
+    """Runs `merge_pass` over tensors (rows, n).
+
+    Args:
+        base, experts, weights, keys, out: as there.
+        first: () int32, position of the first element, wrapped to 32 bits.
+        columns: (n,) int32, 0 to n - 1.
+    """
+    rows = torch.arange(base.shape[0], dtype=torch.int32, device=base.device) * base.shape[1] + first
+    merge_pass(base, experts, weights, keys, rows[:, None] + columns, out)
 
 
 def choose(product: Tensor, threshold: Tensor, weight: Tensor, copy: Tensor) -> Tensor:
@@ -54,18 +62,18 @@ def choose(product: Tensor, threshold: Tensor, weight: Tensor, copy: Tensor) -> 
     if torch.compiler.is_compiling():
         return torch.where(product < threshold, weight + copy, weight)
     # Eager `where` goes element by element, 30 times slower than arithmetic. Neither weight is -0.0, so 0 * copy + weight has weight's bits.
-    return product.lt_(threshold).float() * copy + weight
+    return product.lt_(threshold).float().mul_(copy).add_(weight)
 
 
 @cache
 def compiled_pass() -> Callable[..., None]:
-    """Returns `merge_pass` compiled for any number of rows above 1. The first call takes seconds and needs a C++ compiler.
+    """Returns `rows_pass` compiled for any number of rows above 1. The first call takes seconds and needs a C++ compiler.
 
     An engine may have switched the compiler off for its own functions (TORCH_COMPILE_DISABLE); here it is on.
     """
     from torch._dynamo import config
 
-    compiled = cast(Any, torch).compile(merge_pass, dynamic=True, fullgraph=True)
+    compiled = cast(Any, torch).compile(rows_pass, dynamic=True, fullgraph=True)
     if not config.disable:  # looking, or switching, at each of the hundreds of calls of a model costs as much as half a call
         return compiled
 
@@ -81,8 +89,9 @@ def merge_compiled(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None,
 
     Args:
         flat: base and experts, (n,) each.
-        weights, keys, out: as in `merge_pass`, `out` (n,).
-        start: index of the first element in the whole tensor, not wrapped.
+        weights, keys: as in `merge_pass`.
+        start: position of the first element in the whole tensor, not wrapped.
+        out: (n,).
     """
     count = out.numel()
     columns = COLUMNS if count >= 2 * COLUMNS else NARROW
@@ -98,8 +107,9 @@ def merge_compiled(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None,
 def merge_eager(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
     """Runs `merge_pass` eagerly, chunk by chunk; arguments as in `merge_compiled`."""
     for begin in range(0, out.numel(), CHUNK):
-        base, *experts, into = [one[None, begin : begin + CHUNK] for one in (*flat, out)]
-        merge_pass(base, experts, weights, keys, _wrapped(start + begin), _numbers()[: base.shape[1]], into)
+        base, *experts, into = [one[begin : begin + CHUNK] for one in (*flat, out)]
+        index = None if keys is None else _numbers()[: into.numel()] + _wrapped(start + begin)
+        merge_pass(base, experts, weights, keys, index, into)
 
 
 @cache

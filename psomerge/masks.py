@@ -3,12 +3,15 @@
 Every mask is the same on every device, in every order, shard, chunk and thread count, and is never stored.
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
 from psomerge.randomness import key32
 
 _SIGN = -(2**31)
+_CHUNK = 2**15
 
 
 def mask_keys(seed: int, expert: str, tensor: str, block: int) -> tuple[int, int]:
@@ -72,13 +75,14 @@ def kept(scattered: Tensor, multiplier: Tensor, threshold: Tensor) -> Tensor:
     return scattered * multiplier < threshold
 
 
-def magnitude_threshold(delta: Tensor, density: float) -> float:
+def magnitude_threshold(delta: Callable[[slice], Tensor], count: int, density: float) -> float:
     """Returns the smallest magnitude among the `density` largest of |delta|: keep what is at least that (TIES, 'trim').
 
-    Selects by a histogram of the upper 16 bits of the float32 magnitude, then exactly within one bin.
+    Selects by a histogram of the upper 16 bits of the float32 magnitude, then exactly within one bin; never holds more than a piece of the task vector.
 
     Args:
-        delta: any shape, float32, finite.
+        delta: gives any piece of the flattened task vector, (n,) float32, finite; asked for all of it twice.
+        count: its elements, at least 1.
         density: share kept, in (0, 1].
 
     Raises:
@@ -86,12 +90,19 @@ def magnitude_threshold(delta: Tensor, density: float) -> float:
     """
     if not 0 < density <= 1:
         raise ValueError(f"density must lie in (0, 1], found {density}")
-    bits = delta.reshape(-1).abs().view(torch.int32)  # for non-negative floats the order of the bits is the order of the values
-    kept = max(1, round(density * bits.numel()))
-    upper = bits >> 16
-    counts = torch.bincount(upper, minlength=2**15).flip(0).cumsum(0)
-    position = int(torch.searchsorted(counts, kept))  # how many bins from the top until `kept` elements are covered
-    above = int(counts[position - 1]) if position else 0
-    candidates = bits[upper == 2**15 - 1 - position]
-    smallest = candidates.kthvalue(candidates.numel() - (kept - above) + 1).values
+
+    def magnitudes() -> Iterator[tuple[Tensor, Tensor]]:
+        for begin in range(0, count, _CHUNK):
+            bits = delta(slice(begin, begin + _CHUNK)).abs().view(torch.int32)  # for floats >= 0 the order of the bits is the order of the values
+            yield bits, bits >> 16
+
+    wanted = max(1, round(density * count))
+    counts = torch.zeros(2**15, dtype=torch.int64)
+    for _, upper in magnitudes():
+        counts += torch.bincount(upper, minlength=2**15)
+    covered = counts.flip(0).cumsum(0)
+    position = int(torch.searchsorted(covered, wanted))  # how many bins from the top until `wanted` elements are covered
+    above = int(covered[position - 1]) if position else 0
+    candidates = torch.cat([bits[upper == 2**15 - 1 - position] for bits, upper in magnitudes()])
+    smallest = candidates.kthvalue(candidates.numel() - (wanted - above) + 1).values
     return float(smallest.view(torch.float32))

@@ -1,12 +1,16 @@
 """From a recipe to a checkpoint on disk: any particle ever judged, with the bits that were judged."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from psomerge.basis import Basis, open_basis
-from psomerge.checkpoint import check_fit, file_digests, write_checkpoint
+from psomerge.checkpoint import check_fit, write_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.recipe import Recipe, write
+from psomerge.pins import file_digests
+from psomerge.recipe import Recipe, Source, write
 
 
 def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[str, str]:
@@ -27,11 +31,24 @@ def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[
     return write_model(recipe, basis, out)
 
 
-def write_model(recipe: Recipe, basis: Basis, out: Path) -> dict[str, str]:
-    """Writes the recipe's model from an opened basis; see `materialize`."""
+def write_model(recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapping[str, Source]] | None = None) -> dict[str, str]:
+    """Writes the recipe's model from an opened basis; see `materialize`.
+
+    Args:
+        pins: returns the sources to write down instead of the recipe's own, by name; asked when the tensors are made and nothing is published yet.
+    """
     named = {"base": basis.base} | {expert.name: expert for expert in basis.experts}
-    digests = write_checkpoint(out, basis.merged_tensors(recipe), basis.base, named[recipe.tokenizer_from], recipe.dtype)
-    write(recipe, out / "recipe.json")
+    pinned = recipe
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        nonlocal pinned
+        yield from basis.merged_tensors(recipe)
+        if pins is not None:
+            found = pins()
+            pinned = replace(recipe, base=found["base"], experts=tuple(found[expert.name] for expert in recipe.experts))
+
+    digests = write_checkpoint(out, tensors(), basis.base, named[recipe.tokenizer_from], recipe.dtype)
+    write(pinned, out / "recipe.json")
     return digests
 
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from psomerge.checkpoint import pin
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.pins import pin
 from psomerge.recipe import Source
 from tasks.embedded import MODELS, embedded_folder, train
 

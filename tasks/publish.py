@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 
 from psomerge import recipe as recipes
-from psomerge.checkpoint.files import TOKENIZER_FILES, allowed, listing, read_json
 from psomerge.errors import ArtefactError
+from psomerge.files import TOKENIZER_FILES, allowed, listing, read_json
 from psomerge.recipe import Recipe
 from tasks import registry
 from tasks.summary import Estimate, Row

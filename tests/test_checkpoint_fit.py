@@ -9,8 +9,9 @@ import pytest
 import torch
 from models import tiny_llama, toy_checkpoint
 
-from psomerge.checkpoint import Checkpoint, check_finite, check_fit, file_digests, has_chat_template, misfits, open_checkpoint, pin, tokenizers_differ
+from psomerge.checkpoint import Checkpoint, check_finite, check_fit, has_chat_template, misfits, open_checkpoint, tokenizers_differ
 from psomerge.errors import ArtefactError
+from psomerge.pins import file_digests, pin
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from models import tiny_llama, toy_checkpoint
 from safetensors.torch import load_file
 
-from psomerge.checkpoint import Checkpoint, file_digests, open_checkpoint, write_checkpoint, write_companions
+from psomerge.checkpoint import Checkpoint, open_checkpoint, write_checkpoint, write_companions
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, SpaceError
+from psomerge.pins import file_digests
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 

@@ -16,8 +16,9 @@ import torch
 from evals.cldr import LANGUAGES
 from evals.harness import build
 from evals.suite import load_suite
-from psomerge.checkpoint import check_finite, check_fit, file_digests, open_checkpoint
+from psomerge.checkpoint import check_finite, check_fit, open_checkpoint
 from psomerge.errors import PsomergeError, SpaceError
+from psomerge.pins import file_digests
 from tasks.embedded import EXPERTS, MODELS, embedded_folder, train
 from tasks.embedded.blocks import blocks_of, train_tokenizer
 from tasks.embedded.recipe import SHAPE

@@ -8,9 +8,10 @@ import torch
 from models import toy_checkpoint
 from safetensors.torch import load_file, save_file
 
-from psomerge.checkpoint import open_checkpoint, pin, write_checkpoint
+from psomerge.checkpoint import open_checkpoint, write_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.materialize import materialize
+from psomerge.pins import pin
 from psomerge.recipe import Recipe, read
 
 NAMES = ("base", "so", "tk")

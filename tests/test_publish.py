@@ -8,8 +8,8 @@ from local_mlflow import published
 from models import tiny_llama
 
 from psomerge import recipe as recipes
-from psomerge.checkpoint import pin
 from psomerge.errors import ArtefactError
+from psomerge.pins import pin
 from psomerge.recipe import Recipe
 from tasks import publish
 from tasks.summary import Estimate, Row

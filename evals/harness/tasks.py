@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.strict_yaml import nearest
 from evals.suite import Benchmark, Suite
-from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError
+from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest
 
 OWN_TASKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import torch
 
-from psomerge.checkpoint.files import read_json
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.files import read_json
 from psomerge.recipe import DTYPES
 
 MAX_CONFIG = 4 * 2**20

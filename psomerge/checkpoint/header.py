@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import torch
 
-from psomerge.checkpoint.files import parse_object
 from psomerge.errors import ArtefactError
+from psomerge.files import parse_object
 
 MAX_HEADER = 32 * 2**20
 MAX_TENSORS = 200_000

@@ -16,10 +16,10 @@ from typing import Any, cast
 import torch
 
 from psomerge.checkpoint.config import read_config
-from psomerge.checkpoint.files import INDEX, listing, open_regular, read_json
 from psomerge.checkpoint.header import MAX_TENSORS, TensorInfo, parse_header
 from psomerge.checkpoint.layers import doubled_head, is_head, lacks_head, layer_order
 from psomerge.errors import ArtefactError
+from psomerge.files import INDEX, listing, open_regular, read_json
 
 MAX_INDEX = 64 * 2**20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

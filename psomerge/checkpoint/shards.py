@@ -11,9 +11,9 @@ from types import TracebackType
 import torch
 
 from psomerge.checkpoint.config import output_dtype
-from psomerge.checkpoint.digests import digest_file
 from psomerge.checkpoint.header import TensorInfo, header_bytes
 from psomerge.errors import ConfigError
+from psomerge.pins import digest_file
 
 _SMALL = 2**16
 """Bytes below which handing over to a thread takes longer than hashing."""

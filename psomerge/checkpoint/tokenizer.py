@@ -4,8 +4,8 @@ import json
 from typing import Any, cast
 
 from psomerge.checkpoint.config import MAX_TOKENIZER
-from psomerge.checkpoint.files import parse_object, read_bytes, read_json
 from psomerge.checkpoint.reader import Checkpoint
+from psomerge.files import parse_object, read_bytes, read_json
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 _PER_CALL = ("version", "truncation", "padding")

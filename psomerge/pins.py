@@ -5,9 +5,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from psomerge.checkpoint.files import allowed, listing, open_regular
 from psomerge.digest import digest_of
+from psomerge.files import allowed, listing, open_regular
 from psomerge.recipe import Source
+
+BLOCK = 2**24
+"""Bytes read and hashed at a time. After each the interpreter must be got hold of again, which beside a busy thread takes up to 5 ms: the small blocks of
+`hashlib.file_digest` wait longer than they work."""
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -24,8 +28,11 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 def digest_file(path: Path) -> str:
     """Returns the SHA-256 in hex of a regular file. Raises ArtefactError as `open_regular`."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(BLOCK))
     with open(open_regular(path), "rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+    return digest.hexdigest()
 
 
 def pin(folder: Path, name: str, source: str) -> Source:
