@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from psomerge.errors import ConfigError, PsomergeError
+from psomerge.errors import ConfigError, PsomergeError, SpaceError
 
 app = typer.Typer(
     help="Merge fine-tuned language models into one by particle swarm optimisation over their weights.",
@@ -129,7 +129,7 @@ def doctor(json_: Json = False) -> None:
 
 
 def _run(config: str, overrides: list[str], as_json: bool) -> None:
-    from flows.environment import check_prefect, home_folder, prepare
+    from flows.environment import check_servers, home_folder, prepare
     from flows.local_prefect import start_local
     from flows.plan import describe
     from flows.schema import load_config
@@ -141,10 +141,12 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
     check_free(home / "runs", digest_of(settings.canonical()))
     describe(settings, home)  # as `plan`: what does not fit is told before the home is touched and Prefect started
     stores = prepare(home)
-    check_prefect(stores)
+    check_servers(stores)
+    debug = "--debug" in sys.argv[1:]
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         # Its page keeps every failure with its traceback; here `main` says it in one line.
-        logging.getLogger(name).propagate = "--debug" in sys.argv[1:]
+        logging.getLogger(name).propagate = debug
+    logging.raiseExceptions = debug  # nor is it news that a page which cannot be written to gets no log lines
     if stores.prefect is None:
         start_local(home)
     from flows.merge import merge as flow
@@ -174,14 +176,24 @@ def main() -> None:
             _fail("interrupted; the same command goes on from here", INTERRUPTED, debug=False)
     except typer.Exit as error:
         code = error.exit_code
-    except PsomergeError as error:
-        _fail(f"{error}", error.exit_code, debug)
     except Exception as error:  # the one place where anything ends as a line
-        if hasattr(error, "format_message"):  # of the option parser
-            _fail(f"{error.format_message()}", ConfigError.exit_code, debug)  # pyright: ignore[reportAttributeAccessIssue]
-        _fail(f"a bug of psomerge: {type(error).__name__}: {' '.join(str(error).split())[:500]}; run with --debug for the traceback", 1, debug)
+        _report(error, debug)
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: Exception, debug: bool) -> None:
+    """Ends with the line and the code of an error."""
+    from flows.environment import full_disk
+
+    if hasattr(error, "format_message"):  # of the option parser
+        _fail(f"{error.format_message()}", ConfigError.exit_code, debug)  # pyright: ignore[reportAttributeAccessIssue]
+    # Libraries that run out of space all say something else.
+    if not isinstance(error, ConfigError | SpaceError) and (full := full_disk()):
+        _fail(f"{full}; make room, then run the same command again", SpaceError.exit_code, debug)
+    if isinstance(error, PsomergeError):
+        _fail(f"{error}", error.exit_code, debug)
+    _fail(f"a bug of psomerge: {type(error).__name__}: {' '.join(str(error).split())[:500]}; run with --debug for the traceback", 1, debug)
 
 
 def _fail(text: str, code: int, debug: bool) -> None:

@@ -4,7 +4,9 @@ These libraries read their settings when they are imported, so `prepare` comes b
 """
 
 import os
+import re
 import shutil
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import MutableMapping
@@ -50,6 +52,9 @@ CACHES = {
 LEAST_FREE = 64 * 2**20
 """Bytes. On a full disk Prefect's in-process server does not come up, and is waited for in silence for the 300 s above."""
 
+FULL = 2**20
+"""Bytes. With less a disk counts as full: what could not be written was larger than what is left."""
+
 
 @dataclass(frozen=True)
 class Stores:
@@ -68,6 +73,14 @@ def home_folder(environment: MutableMapping[str, str] | None = None) -> Path:
     """The absolute path of the home folder: PSOMERGE_HOME, or `.psomerge` in the working folder; not made."""
     environment = os.environ if environment is None else environment
     return Path(environment.get("PSOMERGE_HOME") or ".psomerge").expanduser().resolve()
+
+
+def full_disk() -> str | None:
+    """Returns a line that names the folder without room among those that a run writes to: its home, and the system's for temporary files. None: both have."""
+    for folder in (home_folder(), Path(tempfile.gettempdir())):
+        if folder.exists() and shutil.disk_usage(folder).free < FULL:
+            return f"no room is left in {folder}"
+    return None
 
 
 def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> Stores:
@@ -102,21 +115,29 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
     return Stores(home=home, tracking=tracking, artifacts=artifacts, prefect=environment.get("PREFECT_API_URL"))
 
 
-def check_prefect(stores: Stores) -> None:
-    """Returns if Prefect runs in-process or its server answers, whatever it says: Prefect itself would end in a RuntimeError.
+def check_servers(stores: Stores) -> None:
+    """Returns if the servers that a run is to use answer, whatever they say; what runs in-process or keeps files is not asked.
+
+    Without this Prefect ends in a RuntimeError, and MLflow's client tries for half a minute.
 
     Raises:
-        ServiceError: no server answers at the address within 10 s.
+        ServiceError: no server answers at an address within 10 s.
     """
-    if stores.prefect is None:
-        return
+    if stores.prefect is not None:
+        _ask(stores.prefect, "Prefect", "PREFECT_API_URL")
+    if stores.tracking.startswith(("http://", "https://")):
+        _ask(stores.tracking, "MLflow", "MLFLOW_TRACKING_URI")
+
+
+def _ask(address: str, name: str, variable: str) -> None:
+    anonymous = re.sub(r"(?<=://)[^/@]*@", "", address)  # urllib takes a user for a part of the host
     try:
-        with urllib.request.urlopen(f"{stores.prefect.rstrip('/')}/health", timeout=10):
+        with urllib.request.urlopen(f"{anonymous.rstrip('/')}/health", timeout=10):
             return
     except urllib.error.HTTPError:
-        return  # it answers; rights are Prefect's own matter
+        return  # it answers; rights are its own matter
     except (OSError, HTTPException, ValueError) as error:
-        text = f"Prefect at {redact(stores.prefect)}: {error}; check that it runs and that PREFECT_API_URL names it, or unset that, then repeat the command"
+        text = f"{name} at {redact(address)}: {error}; check that it runs and that {variable} names it, or unset that, then repeat the command"
         raise ServiceError(text) from error
 
 

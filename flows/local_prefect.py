@@ -6,7 +6,8 @@ By default a terminal's Ctrl-C reaches it as well: it dies first, and the interr
 import json
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evals.host import start_time
@@ -31,7 +32,8 @@ def start_local(home: Path) -> None:
     # A blocked signal stays blocked in a child, whatever handler that installs.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        server.start()
+        with _stderr_into(records / "server.log"):
+            server.start()
         assert server.server_process is not None
         record = {"run": _identity(os.getpid()), "server": _identity(server.server_process.pid)}
         (records / f"{os.getpid()}.json").write_text(json.dumps(record))
@@ -39,6 +41,19 @@ def start_local(home: Path) -> None:
         raise ServiceError(f"Prefect's temporary server did not start: {' '.join(str(error).split())[:300]}; repeat the command") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _stderr_into(log: Path) -> Iterator[None]:
+    """Standard error of the block's child processes goes to a file: the server writes a page of traceback for each request that fails."""
+    before = os.dup(2)
+    try:
+        with log.open("wb") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _sweep(records: Path) -> None:

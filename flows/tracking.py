@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from evals.scores import Judgement
 from flows.opening import Run
 from psomerge.digest import digest_of
+from psomerge.errors import PsomergeError
 from tasks import track
 from tasks.search import Search
 from tasks.sparsify import Sparsified
@@ -25,11 +26,9 @@ def tracked(run: Run) -> Iterator[track.Run]:
         track.log_setup(tracking, config.canonical(), digests=digests, sets=sets)
     try:
         yield tracking
-    except KeyboardInterrupt:
-        track.finish(tracking, "KILLED")
-        raise
-    except BaseException:
-        track.finish(tracking, "FAILED")
+    except BaseException as error:
+        with suppress(PsomergeError):  # what ended the run matters more, and may be what keeps this from being written
+            track.finish(tracking, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     track.finish(tracking, "FINISHED")
 

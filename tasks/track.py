@@ -68,8 +68,8 @@ def connect(store: Store) -> Iterator["MlflowClient"]:
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it writes a traceback of each error that it raises
     try:
         # The SQL store resolves `models:/m-...` through the process's address, not through the client's.
         mlflow.set_tracking_uri(store.tracking_uri)

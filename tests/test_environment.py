@@ -2,15 +2,19 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from services_fixture import ROOT
 
-from flows.environment import home_folder, prepare
-from psomerge.errors import SpaceError
+from flows.environment import Stores, check_servers, home_folder, prepare
+from psomerge.errors import ServiceError, SpaceError
 from tasks.services import start_mlflow, start_prefect, stop
 
 # What a run does first; then an experiment with one file and one flow.
@@ -121,3 +125,38 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SpaceError, match=f"found Not a directory at {tmp_path}/file/home; set PSOMERGE_HOME"):
         prepare(tmp_path / "file" / "home", {})
+
+
+@pytest.mark.parametrize(("tracking", "prefect", "named"), [("http://user:hidden@{}", None, "MLflow"), ("sqlite:///x.db", "http://{}/api", "Prefect")])
+def test_a_server_that_is_not_there_is_named_at_once_and_without_its_password(tmp_path: Path, tracking: str, prefect: str | None, named: str) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        stores = Stores(tmp_path, tracking.format(place), None, prefect and prefect.format(place))
+        begin = time.monotonic()
+        with pytest.raises(ServiceError, match=f"^{named} at http.*: .*efused.*; check that it runs") as refused:
+            check_servers(stores)
+    assert time.monotonic() - begin < 5
+    assert "hidden" not in str(refused.value)
+
+
+def test_stores_without_a_server_are_not_asked(tmp_path: Path) -> None:
+    check_servers(Stores(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", tmp_path, None))
+
+
+def test_a_server_that_answers_anything_is_there(tmp_path: Path) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(401)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    asked: list[str] = []
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        check_servers(Stores(tmp_path, place, None, f"{place}/api/"))
+        server.shutdown()
+    assert asked == ["/api/health", "/health"]
