@@ -66,6 +66,10 @@ class Recipe:
         for source in (content["base"], *content["experts"]):
             del source["source"], source["revision"]
             source["files"] = {name: digest for name, digest in source["files"].items() if name.endswith(".safetensors")}
+        n = len(self.experts)
+        if self.method == "coefficients" and not any(b for row in self.coefficients for b in row[n:]):
+            # No DARE copy weighs anything: the same model as without them, whatever the masks.
+            content |= {"coefficients": [row[:n] for row in content["coefficients"]], "drop_rate": None, "mask_seed": None}
         return digest_of(content)
 
     def with_coefficients(self, coefficients: Sequence[Sequence[float]]) -> "Recipe":

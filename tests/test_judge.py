@@ -78,7 +78,9 @@ def test_a_model_is_judged_once_a_split_whoever_asks(tmp_path: Path, suite: Suit
 def test_what_names_a_judgement_is_what_changes_a_tensor_or_an_item(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: 3))
     other_weights = replace(RECIPE, base=replace(RECIPE.base, files={"model.safetensors": "other"}))
-    different = [RECIPE, RECIPE.with_coefficients([[1e-300]]), replace(RECIPE, drop_rate=0.7), replace(RECIPE, dtype="float32"), other_weights]
+    copy = RECIPE.with_coefficients([[0.0, 1.0]])
+    different = [RECIPE, RECIPE.with_coefficients([[1e-300]]), copy, replace(copy, drop_rate=0.7), replace(copy, mask_seed=1), replace(RECIPE, dtype="float32")]
+    different.append(other_weights)
     keys = [made.key(one, "optimisation") for one in different] + [made.key(RECIPE, "validation")]
     assert len(set(keys)) == len(keys)
     moved = replace(RECIPE, tokenizer_from="expert1", base=replace(RECIPE.base, source="/elsewhere", revision="0" * 40))

@@ -1,5 +1,6 @@
 """Static merges against hand-worked values and an independent TIES."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,11 @@ def test_a_recipe_digest_changes_with_coefficients_and_masks_but_not_with_the_pl
     assert RECIPE.with_coefficients([[1, 2]]).digest() != RECIPE.with_coefficients([[2, 1]]).digest()
     dare = METHODS["dare"]
     assert dare(RECIPE, [1, 1], drop_rate=0.5).digest() != dare(RECIPE, [1, 1], drop_rate=0.6).digest()
+
+
+def test_a_recipe_digest_knows_that_masks_without_weight_change_nothing():
+    plain = RECIPE.with_coefficients([[1, 2]])
+    assert RECIPE.with_coefficients([[1, 2, 0, 0]]).digest() == plain.digest()
+    assert replace(plain, drop_rate=0.5, mask_seed=7).digest() == plain.digest()
+    assert RECIPE.with_coefficients([[1, 2, 0, 1]]).digest() != plain.digest()
+    assert RECIPE.with_coefficients([[0, 0, 1, 2]]).digest() != plain.digest()

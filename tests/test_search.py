@@ -89,6 +89,15 @@ def test_a_search_that_goes_on_from_its_journal_takes_the_same_way_and_asks_noth
     assert not {one.digest() for one in first.judged} & {one.digest() for one in second.judged}
 
 
+def test_a_second_swarm_asks_nothing_about_models_that_the_first_one_knew(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    engine = scripted(sets, near)
+    judge = judging(tmp_path, suite, sets, engine)
+    searched(judge, 1)
+    before = len(engine.judged)
+    searched(judge, 1, "paper")
+    assert [one.coefficients[0] for one in engine.judged[before:]] == [(0, 0, 1, 0), (0, 0, 0, 1)]  # base and experts are the star's too: the copies are new
+
+
 def test_the_base_s_failure_stops_the_run_with_exit_code_7(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     judge = judging(tmp_path, suite, sets, scripted(sets, failing_at((0.0, 0.0))))
     with pytest.raises(EngineError, match=r"the base could not be judged: toy_pick_en: .*nan") as caught:
