@@ -122,7 +122,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
         progress.say(f"run {folder.key} in {folder.path}")
         engine = SupervisedEngine(folders, config.engine.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
         run = Run(config, home, store, folder, suite, sets, sources, basis, recipe, settings, engine, progress)
-        run.judging = Judging(engine, suite, sets, folder.journal, run.told)
+        run.judging = Judging(engine, suite, sets, journal=folder.journal, told=run.told, guard=basis.check_unchanged)
         run.seconds["fetch"] = fetched
         try:
             yield run

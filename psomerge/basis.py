@@ -77,6 +77,11 @@ class Basis:
         """Returns the number of elements of one model."""
         return sum(torch.Size(info.shape).numel() for info in self.base.tensors.values())
 
+    def check_unchanged(self) -> None:
+        """Raises ArtefactError, naming the file, if weights of base or experts changed since they were opened."""
+        for checkpoint in (self.base, *self.experts):
+            checkpoint.check_unchanged()
+
     def merged_tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
         """Yields (name, tensor) in layer order, each in the recipe's dtype.
 

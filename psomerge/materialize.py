@@ -43,6 +43,7 @@ def write_model(recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapp
     def tensors() -> Iterator[tuple[str, Tensor]]:
         nonlocal pinned
         yield from basis.merged_tensors(recipe)
+        basis.check_unchanged()
         if pins is not None:
             found = pins()
             pinned = replace(recipe, base=found["base"], experts=tuple(found[expert.name] for expert in recipe.experts))

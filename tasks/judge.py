@@ -32,7 +32,16 @@ class Label:
 class Judging:
     """Judgements of recipes on the splits of one suite, by one engine, remembered in one journal."""
 
-    def __init__(self, judge: Judge, suite: Suite, sets: Mapping[str, EvaluationSet], journal: Journal, told: Callable[[Label, Judgement], None]) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        suite: Suite,
+        sets: Mapping[str, EvaluationSet],
+        *,
+        journal: Journal,
+        told: Callable[[Label, Judgement], None],
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
         """Hands the evaluation sets to the engine.
 
         Args:
@@ -41,8 +50,9 @@ class Judging:
             sets: by split.
             journal: of the run.
             told: called after every judgement, made or found.
+            guard: called after the engine's work, before any of it counts; raises if the files behind the recipes are no longer those of the recipes.
         """
-        self._judge, self._suite, self._sets, self._journal, self._told = judge, suite, dict(sets), journal, told
+        self._judge, self._suite, self._sets, self._journal, self._told, self._guard = judge, suite, dict(sets), journal, told, guard
         for name, one in self._sets.items():
             judge.put(name, one.batch)
 
@@ -72,8 +82,11 @@ class Judging:
         return [self.judge(recipe, split, label) for recipe, label in zip(recipes, labels, strict=True)]
 
     def answers(self, recipe: Recipe, split: str) -> Answers:
-        """Returns the engine's raw answers, made now; for comparing with another engine's. Raises EngineError."""
-        return self._judge.judge(recipe, split)
+        """Returns the engine's raw answers, made now. Raises EngineError, and what the guard raises: files that changed explain a lost engine, too."""
+        try:
+            return self._judge.judge(recipe, split)
+        finally:
+            self._guard()
 
     def _make(self, recipe: Recipe, split: str, label: Label) -> dict[str, Any]:
         entry: dict[str, Any] = {
@@ -88,7 +101,7 @@ class Judging:
             "parameters": dict(recipe.parameters),
         }
         try:
-            answers = self._judge.judge(recipe, split)
+            answers = self.answers(recipe, split)
             scores = self._sets[split].score(answers)
         except (ModelError, FailedBenchmark) as error:
             logger.warning("judgement failed: %s", error)

@@ -58,7 +58,14 @@ def scripted(sets: Mapping[str, EvaluationSet], known: Known) -> ScriptedEngine:
     return ScriptedEngine(logprob)
 
 
-def judging(folder: Path, suite: Suite, sets: Mapping[str, EvaluationSet], engine: ScriptedEngine, told: list[Label] | None = None) -> Judging:
+def judging(
+    folder: Path,
+    suite: Suite,
+    sets: Mapping[str, EvaluationSet],
+    engine: ScriptedEngine,
+    told: list[Label] | None = None,
+    guard: Callable[[], None] = lambda: None,
+) -> Judging:
     """Judging with a journal in `folder`, opened as a new process would."""
-    listed = [] if told is None else told
-    return Judging(engine, suite, sets, Journal(folder / "journal.jsonl", RUN_KEY), lambda label, judgement: listed.append(label))
+    listed, journal = [] if told is None else told, Journal(folder / "journal.jsonl", RUN_KEY)
+    return Judging(engine, suite, sets, journal=journal, told=lambda label, judgement: listed.append(label), guard=guard)

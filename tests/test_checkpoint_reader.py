@@ -387,3 +387,33 @@ def test_a_file_exchanged_after_the_folder_was_listed_is_refused_too(
     with pytest.raises(ArtefactError, match=phrase):
         open_checkpoint(folder)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def appended(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"x")
+
+
+def rewritten(path: Path) -> None:
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        (appended, "changed while it was used"),
+        (rewritten, "changed while it was used"),
+        (lambda path: replaced(path, lambda place: place.write_bytes(b"")), "changed while it was used"),
+        (Path.unlink, "is gone while it is used"),
+    ],
+    ids=["longer", "same length", "exchanged", "deleted"],
+)
+def test_a_file_that_changes_after_it_was_opened_is_noticed(tmp_path: Path, change: Callable[[Path], object], phrase: str) -> None:
+    folder = simple(tmp_path / "expert")
+    checkpoint = open_checkpoint(folder, "tam")
+    checkpoint.check_unchanged()
+    change(folder / SAFE)
+    with pytest.raises(ArtefactError, match=f'^"tam": .*{SAFE} {phrase}'):
+        checkpoint.check_unchanged()

@@ -13,7 +13,7 @@ from evals.engine import Answers, ModelError, ScriptedEngine
 from evals.harness import EvaluationSet
 from evals.scores import BenchmarkScore, Judgement
 from evals.suite import Suite
-from psomerge.errors import EngineError
+from psomerge.errors import ArtefactError, EngineError
 from tasks.judge import Label, pooled
 from tasks.track import step_metrics
 
@@ -121,6 +121,23 @@ def test_a_dead_engine_is_no_judgement_and_leaves_no_line(tmp_path: Path, suite:
 
     with pytest.raises(EngineError, match="died"):
         judging(tmp_path, suite, sets, scripted(sets, die)).judge(RECIPE, "optimisation", LABEL)
+    assert lines(tmp_path) == []
+
+
+@pytest.mark.parametrize("engine", ["answers", "dies"])
+def test_answers_about_files_that_changed_leave_no_line_and_the_change_is_what_is_told(
+    tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet], engine: str
+) -> None:
+    def known(recipe, split):
+        if engine == "dies":
+            raise EngineError("died")
+        return 3
+
+    def guard():
+        raise ArtefactError('"tam": changed')
+
+    with pytest.raises(ArtefactError, match="changed"):
+        judging(tmp_path, suite, sets, scripted(sets, known), guard=guard).judge(RECIPE, "optimisation", LABEL)
     assert lines(tmp_path) == []
 
 

@@ -8,9 +8,10 @@ import torch
 from models import toy_checkpoint
 from safetensors.torch import load_file, save_file
 
+from psomerge.basis import open_basis
 from psomerge.checkpoint import open_checkpoint, write_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.materialize import materialize
+from psomerge.materialize import materialize, write_model
 from psomerge.pins import pin
 from psomerge.recipe import Recipe, read
 
@@ -65,6 +66,15 @@ def test_what_was_written_is_rebuilt_from_its_own_recipe_file(tmp_path, folders)
     again = materialize(read(tmp_path / "first" / "recipe.json"), folders, tmp_path / "again")
     assert first == again
     assert bits(tmp_path / "first") == bits(tmp_path / "again")
+
+
+def test_a_source_that_changes_while_it_is_merged_leaves_nothing(tmp_path, folders):
+    basis = open_basis(folders)
+    with (folders["tk"] / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ArtefactError, match=r'"tk": .* changed while it was used'):
+        write_model(recipe_of(folders), basis, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_source_that_changed_since_it_was_pinned_is_refused_and_nothing_is_written(tmp_path, folders):

@@ -43,6 +43,7 @@ class Checkpoint:
     tied: bool
     """Whether the output head is the input embedding and not stored."""
     _maps: Mapping[str, mmap.mmap] = field(repr=False)
+    _stamps: Mapping[str, "_Stamp"] = field(repr=False)
 
     def tensor(self, name: str, rows: slice | None = None) -> torch.Tensor:
         """Returns a tensor, or a range of rows of it, in its stored dtype: a view on the mapped file that must not be written to.
@@ -59,6 +60,25 @@ class Checkpoint:
             raise ArtefactError(f'"{self.name}" ({self.folder}) has no tensor {name!r}')
         whole = _view(self._maps[info.file], info)
         return whole if rows is None else whole[rows]
+
+    def check_unchanged(self) -> None:
+        """Raises ArtefactError if a file of weights was written to or exchanged since it was opened: its tensors are then not what was checked."""
+        for file, stamp in self._stamps.items():
+            path = self.folder / file
+            try:
+                found = _stamp(path.lstat())
+            except OSError as error:
+                raise ArtefactError(f'"{self.name}": {path} is gone while it is used ({error.strerror}); put it back and run the same command again') from error
+            if found != stamp:
+                raise ArtefactError(f'"{self.name}": {path} changed while it was used; leave the files alone until the end and run the same command again')
+
+
+_Stamp = tuple[int, int, int, int]
+"""What tells a file from a changed one: device, inode, size, time of the last change in nanoseconds."""
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _view(file: mmap.mmap, info: TensorInfo) -> torch.Tensor:
@@ -86,9 +106,10 @@ def open_checkpoint(folder: Path, name: str = "") -> Checkpoint:
     config = read_config(folder, files)
     weight_map = _weight_map(folder, files)
     maps: dict[str, mmap.mmap] = {}
+    stamps: dict[str, _Stamp] = {}
     tensors: dict[str, TensorInfo] = {}
     for file in sorted(set(weight_map.values())) if weight_map else ["model.safetensors"]:
-        maps[file], found = _map(folder / file)
+        maps[file], stamps[file], found = _map(folder / file)
         for tensor, info in found.items():
             if tensor in tensors:
                 raise ArtefactError(f"{folder}: tensor {tensor!r} stands in both {tensors[tensor].file} and {file}; expected it once")
@@ -100,13 +121,14 @@ def open_checkpoint(folder: Path, name: str = "") -> Checkpoint:
     _settle_head(tensors, maps, config, folder=folder)
     ordered = {tensor: tensors[tensor] for tensor in sorted(tensors, key=layer_order)}
     tied = not any(map(is_head, tensors))
-    return Checkpoint(folder, name or folder.resolve().name, MappingProxyType(config), MappingProxyType(ordered), MappingProxyType(files), tied, maps)
+    return Checkpoint(folder, name or folder.resolve().name, MappingProxyType(config), MappingProxyType(ordered), MappingProxyType(files), tied, maps, stamps)
 
 
-def _map(path: Path) -> tuple[mmap.mmap, dict[str, TensorInfo]]:
+def _map(path: Path) -> tuple[mmap.mmap, _Stamp, dict[str, TensorInfo]]:
     descriptor = open_regular(path)
     try:
-        size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        size = status.st_size
         if size == 0:
             raise ArtefactError(f"{path}: truncated: the file is empty; fetch it again")
         mapped = mmap.mmap(descriptor, size, flags=_MAP_FLAGS, prot=mmap.PROT_READ | mmap.PROT_WRITE)
@@ -115,7 +137,7 @@ def _map(path: Path) -> tuple[mmap.mmap, dict[str, TensorInfo]]:
     finally:
         os.close(descriptor)
     with memoryview(mapped) as content:
-        return mapped, parse_header(content, size, path.name, str(path))
+        return mapped, _stamp(status), parse_header(content, size, path.name, str(path))
 
 
 def _weight_map(folder: Path, files: Mapping[str, int]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A disk that fills up while a run goes on: one line, the right exit code, and with room again the same end."""
+"""What happens to files while a run goes on: the disk fills up, an expert is overwritten. One line, the right exit code, and nothing lost."""
 
 import json
 import subprocess
@@ -54,3 +54,21 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_with_room_it_goes_o
     code, out, said = Running(again(small.folder)).ended(PATIENCE)
     assert code == 0, said[-3000:]
     assert outcome(small, json.loads(out)) == interrupted
+
+
+def test_an_expert_that_is_overwritten_during_a_run_is_named_and_none_of_its_judgements_count(tmp_path: Path) -> None:
+    small = small_run(tmp_path / "small", swarm=STEPS)
+    running = Running(small)
+    running.wait_for(MOMENTS[3])
+    weights = small.folder / "expert1" / "model.safetensors"
+    with weights.open("r+b") as file:
+        file.truncate(weights.stat().st_size // 2)  # whoever reads the mapped rest is ended by the system
+    known = (small.runs[0] / "journal.jsonl").read_bytes()
+    code, out, said = running.ended(PATIENCE)
+    assert (code, out) == (3, ""), said[-3000:]
+    assert said.splitlines()[-1].startswith(f'psomerge: "expert1": {weights} changed while it was used; ')
+    assert "Traceback" not in said
+    after = (small.runs[0] / "journal.jsonl").read_bytes()
+    assert after.startswith(known)
+    assert after.count(b"\n") <= known.count(b"\n") + 1  # one judgement may have ended just before
+    assert of_this_run(small) == []
