@@ -122,10 +122,9 @@ class RunFolder:
     def close(self) -> None:
         """Gives the folder back."""
         self.journal.close()
-        try:
+        with contextlib.suppress(OSError):  # the name of a process that is gone hurts nobody
             os.ftruncate(self._lock, 0)
-        finally:
-            os.close(self._lock)
+        os.close(self._lock)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes `result.json`: JSON data, bound to the journal as it is now. Raises ValueError for NaN, SpaceError for no room."""
