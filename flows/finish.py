@@ -1,6 +1,5 @@
 """From finished searches to a registered, verified model and a report: the last steps of the main flow. Each can be repeated after a crash."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,12 +31,11 @@ def start_engine(run: Run) -> None:
 
 
 def write(run: Run, outcome: Outcome) -> Path:
-    """Returns the folder of the chosen model's checkpoint, written durably; one that an earlier process finished stays."""
+    """Returns the folder of the chosen model's checkpoint, which appears whole or not at all; one that an earlier process made stays."""
     folder = run.folder.path / "checkpoint"
     with run.time("write"):
-        if (folder / "recipe.json").is_file():
+        if folder.exists():
             return folder
-        shutil.rmtree(folder, ignore_errors=True)  # recipe.json is written last: without it the rest may be of another attempt
         write_model(outcome.chosen, run.basis, folder)
         run.folder.journal.append({"kind": "written", "recipe": outcome.chosen.digest()})
     return folder

@@ -1,16 +1,14 @@
 """From a recipe to a checkpoint on disk: any particle ever judged, with the bits that were judged."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-
-from torch import Tensor
 
 from psomerge.basis import Basis, open_basis
 from psomerge.checkpoint import check_fit, write_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.pins import file_digests
-from psomerge.recipe import Recipe, Source, write
+from psomerge.recipe import Recipe, Source, to_bytes
 
 
 def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[str, str]:
@@ -32,25 +30,24 @@ def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[
 
 
 def write_model(recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapping[str, Source]] | None = None) -> dict[str, str]:
-    """Writes the recipe's model from an opened basis; see `materialize`.
+    """Writes the recipe's model from an opened basis, its `recipe.json` beside it; see `materialize`.
 
     Args:
-        pins: returns the sources to write down instead of the recipe's own, by name; asked when the tensors are made and nothing is published yet.
+        pins: returns the sources to write down instead of the recipe's own, by name; asked when the tensors are made.
+
+    Raises:
+        ArtefactError: a file of weights changed while it was read.
     """
     named = {"base": basis.base} | {expert.name: expert for expert in basis.experts}
-    pinned = recipe
 
-    def tensors() -> Iterator[tuple[str, Tensor]]:
-        nonlocal pinned
-        yield from basis.merged_tensors(recipe)
+    def recipe_file() -> dict[str, bytes]:
         basis.check_unchanged()
-        if pins is not None:
-            found = pins()
-            pinned = replace(recipe, base=found["base"], experts=tuple(found[expert.name] for expert in recipe.experts))
+        if pins is None:
+            return {"recipe.json": to_bytes(recipe)}
+        found = pins()
+        return {"recipe.json": to_bytes(replace(recipe, base=found["base"], experts=tuple(found[expert.name] for expert in recipe.experts)))}
 
-    digests = write_checkpoint(out, tensors(), basis.base, named[recipe.tokenizer_from], recipe.dtype)
-    write(pinned, out / "recipe.json")
-    return digests
+    return write_checkpoint(out, basis.merged_tensors(recipe), basis.base, named[recipe.tokenizer_from], recipe.dtype, beside=recipe_file)
 
 
 def check_pins(recipe: Recipe, folders: Mapping[str, Path]) -> None:

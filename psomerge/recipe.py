@@ -125,6 +125,11 @@ def read(path: Path) -> Recipe:
     return from_dict(cast("dict[str, Any]", content), str(path))
 
 
+def to_bytes(recipe: Recipe) -> bytes:
+    """Returns the content of `recipe.json`: indented, floats exactly."""
+    return (json.dumps(recipe.to_dict(), indent=2) + "\n").encode()
+
+
 def write(recipe: Recipe, path: Path) -> None:
-    """Writes `recipe.json`, indented, floats exactly, whole or not at all. Raises SpaceError where it cannot be written."""
-    write_atomic(path, (json.dumps(recipe.to_dict(), indent=2) + "\n").encode())
+    """Writes `recipe.json`, whole or not at all. Raises SpaceError where it cannot be written."""
+    write_atomic(path, to_bytes(recipe))

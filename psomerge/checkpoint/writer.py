@@ -4,7 +4,7 @@ It computes no merge and rounds only where the caller's tensors are wider than t
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from hashlib import sha256
@@ -30,6 +30,8 @@ def write_checkpoint(
     tokenizer_from: Checkpoint,
     dtype: str,
     shard_bytes: int = 5 * 2**30,
+    *,
+    beside: Callable[[], Mapping[str, bytes]] = dict,
 ) -> dict[str, str]:
     """Returns the SHA-256 in hex of each file of a checkpoint written to `folder`, by name. Memory: the tensor that is being written.
 
@@ -40,6 +42,7 @@ def write_checkpoint(
         tokenizer_from: gives tokenizer, chat template, generation config and stop tokens.
         dtype: of the float tensors, one of `psomerge.recipe.DTYPES`.
         shard_bytes: of tensors in one file at most.
+        beside: further small files by name; asked once all tensors are made, and what it raises keeps the folder from appearing.
 
     Raises:
         ArtefactError: a tensor holds NaN or an infinity, e.g. after an overflow of float16.
@@ -54,7 +57,7 @@ def write_checkpoint(
     needed = sum(shard.size for shard in shards) + sum(map(len, companions.values()))
     with staged(Path(folder), needed) as staging:
         digests = _write_shards(staging, shards, tensors)
-        digests |= _write_companions(staging, companions)
+        digests |= _write_companions(staging, {**companions, **beside()})
     return dict(sorted(digests.items()))
 
 
