@@ -5,14 +5,14 @@ A suite is data. Where a benchmark's items come from and how they are scored is 
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from evals.scores import BenchmarkScore
+from evals.fitness import Aggregate
 from evals.splits import SPLITS
 from evals.strict_yaml import read, validate
 from psomerge.errors import ConfigError, nearest
@@ -56,7 +56,7 @@ class Suite:
     """Folders with lm-eval task YAML, as the suite names them."""
     folder: Path = Path()
     """Of the suite's file: `include` is looked up here first."""
-    aggregate: str = "mean"
+    aggregate: Aggregate = field(default_factory=Aggregate)
     shipped: bool = False
     """Whether it came by name from the shipped ones; a file of the user's is not trusted to run code."""
 
@@ -110,6 +110,11 @@ class _Entry(_Strict):
         return self
 
 
+class _Aggregate(_Strict):
+    over: Literal["benchmarks", "languages"] = "benchmarks"
+    worst: Limit | None = None
+
+
 class _File(_Strict):
     name: Name
     salt: Text
@@ -118,7 +123,7 @@ class _File(_Strict):
     include: tuple[Text, ...] = ()
     group: Text | None = None
     limits: _Limits = _Limits()
-    aggregate: Literal["mean"] = "mean"
+    aggregate: _Aggregate = _Aggregate()
 
 
 def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
@@ -142,8 +147,12 @@ def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
     names = [benchmark.name for benchmark in benchmarks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{path}: several benchmarks are called {', '.join(twice)}; give each entry its own `name`")
+    aggregate = Aggregate(parsed.aggregate.over, parsed.aggregate.worst)
+    counted = len(names) if aggregate.over == "benchmarks" else len({benchmark.language for benchmark in benchmarks})
+    if aggregate.worst is not None and aggregate.worst > counted:
+        raise ConfigError(f"{path}: aggregate.worst: expected at most {counted}, the number of {aggregate.over}, found {aggregate.worst}")
     shares = {split: getattr(parsed.shares, split) for split in SPLITS}
-    return Suite(parsed.name, parsed.salt, shares, benchmarks, parsed.include, path.resolve().parent, parsed.aggregate, shipped=is_name)
+    return Suite(parsed.name, parsed.salt, shares, benchmarks, parsed.include, path.resolve().parent, aggregate, shipped=is_name)
 
 
 def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
@@ -180,23 +189,3 @@ def _fill(value: Any, language: str) -> Any:
     if isinstance(value, Mapping):
         return {key: _fill(part, language) for key, part in value.items()}
     return [_fill(part, language) for part in value] if isinstance(value, list) else value
-
-
-def fitness(suite: Suite, scores: Sequence[BenchmarkScore]) -> float:
-    """Returns the suite's aggregate in [0, 1]: the mean over benchmarks, weighted by their weights (1 each: PSO-Merging's).
-
-    Args:
-        suite: says which benchmarks count, and how much.
-        scores: one for each benchmark, in any order.
-
-    Raises:
-        ValueError: a benchmark is missing, given twice or not in the suite: a mean over fewer would be another fitness.
-
-    Source: arXiv 2508.19839: a particle is scored by the plain mean over tasks; the weights are ours.
-    """
-    means = {score.benchmark: score.mean for score in scores}
-    expected = {benchmark.name for benchmark in suite.benchmarks}
-    if set(means) != expected or len(scores) != len(expected):
-        raise ValueError(f"suite {suite.name}: expected one score each of {sorted(expected)}, found {sorted(score.benchmark for score in scores)}")
-    total = math.fsum(benchmark.weight for benchmark in suite.benchmarks)
-    return math.fsum(benchmark.weight * means[benchmark.name] for benchmark in suite.benchmarks) / total

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.engine import Answers, Judge, ModelError
+from evals.fitness import fitness
 from evals.harness import EvaluationSet, FailedBenchmark
 from evals.scores import BenchmarkScore, Judgement
-from evals.suite import Suite, fitness
+from evals.suite import Suite
 from psomerge.digest import digest_of
 from psomerge.journal import Journal
 from psomerge.recipe import Recipe

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.scores import BenchmarkScore
-from evals.suite import fitness, load_suite
+from evals.suite import load_suite
 from psomerge.errors import ConfigError
 
 SUITE = """\
@@ -25,11 +24,6 @@ def written(folder: Path, text: str = SUITE, name: str = "small.yaml") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def score(benchmark: str, *values: float) -> BenchmarkScore:
-    names = tuple(str(number) for number in range(len(values)))
-    return BenchmarkScore(benchmark, "en", "acc", 1.0, names, names, values)
 
 
 def test_a_suite_is_expanded_into_one_benchmark_a_language(tmp_path):
@@ -113,14 +107,9 @@ def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path):
         load_suite(tmp_path / "latin.yaml")
 
 
-def test_fitness_is_the_mean_over_benchmarks_by_their_weights(tmp_path):
-    suite = load_suite(written(tmp_path))
-    scores = [score("kind", 1.0), score("pick_so", 0.0, 1.0), score("pick_tk", 0.0, 0.0, 0.0), score("xcopa_et", 1.0, 0.0, 0.0, 0.0)]
-    # (1 * 0.5 + 1 * 0 + 2 * 0.25 + 1 * 1) / 5
-    assert fitness(suite, scores) == 0.4
-
-
-def test_fitness_over_fewer_or_other_benchmarks_is_refused(tmp_path):
-    suite = load_suite(written(tmp_path))
-    with pytest.raises(ValueError, match="expected one score each"):
-        fitness(suite, [score("kind", 1.0), score("pick_so", 0.0), score("pick_tk", 0.0)])
+@pytest.mark.parametrize(
+    ("given", "words"), [("{worst: 5}", "at most 4, the number of benchmarks, found 5"), ("{over: languages, worst: 5}", "at most 4, the number of languages")]
+)
+def test_an_aggregate_of_more_than_there_is_is_refused(tmp_path, given, words):
+    with pytest.raises(ConfigError, match=words):
+        load_suite(written(tmp_path, f"{SUITE}aggregate: {given}\n"))

@@ -6,7 +6,7 @@ import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -191,4 +191,4 @@ def _digest(suite: Suite, split: str, batch: Batch, prepared: Sequence[_Prepared
         labels = [record.name, record.task, record.language, record.metric, one.filter, record.weight]
         benchmarks.append([labels, scoring, str(one.task.VERSION), one.items.names, one.items.groups, one.asked])
     requests = [[(r.context, r.continuation) for r in batch.loglikelihood], [(r.prompt, r.stop, r.max_tokens) for r in batch.generation]]
-    return digest_of([suite.name, suite.salt, suite.aggregate, split, version("lm_eval"), requests, benchmarks])
+    return digest_of([suite.name, suite.salt, asdict(suite.aggregate), split, version("lm_eval"), requests, benchmarks])
