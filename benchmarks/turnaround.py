@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import home_folder
-from psomerge.journal import parse
+from psomerge.run import entries
 
 SWAP = ("merge", "load", "reset", "canary")
 SEARCHES = ("star", "paper")
@@ -35,9 +35,7 @@ def newest(home: Path) -> Path:
 
 def figures(folder: Path) -> dict[str, Any]:
     """Returns what the journal and the summary of a finished run tell; see `run`."""
-    path = folder / "journal.jsonl"
-    key = json.loads((folder / "run.json").read_text())["key"]
-    judged = [entry for entry in parse(path.read_bytes(), path, key) if entry["kind"] == "judgement" and entry["failure"] is None]
+    judged = [entry for entry in entries(folder) if entry["kind"] == "judgement" and entry["failure"] is None]
     seconds = json.loads((folder / "report" / "summary.json").read_text())["seconds"]
     searched = [entry["seconds"] for entry in judged if entry["phase"] in SEARCHES]
     score = sum(one["score"] for one in searched)

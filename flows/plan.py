@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from evals.suite import load_suite
 from flows.opening import judgements
 from flows.schema import Config, configs_folder
 from psomerge.checkpoint import check_fit, open_checkpoint
+from psomerge.errors import PsomergeError
+from psomerge.run import entries
 from tasks.fetch import fetch, is_here, locate
-from tasks.wording import size
+from tasks.summary import read
+from tasks.wording import duration, size
 
 
 def describe(config: Config, home: Path) -> dict[str, Any]:
@@ -29,6 +33,7 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         check_fit(here["base"], [checkpoint for name, checkpoint in here.items() if name != "base"])
     largest = max((_bytes(checkpoint.tensors) for checkpoint in here.values()), default=0)
     n = len(config.experts)
+    asked = judgements(config, n)
     return {
         "config": config.name,
         "home": str(home),
@@ -38,7 +43,8 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         "swarms": list(dict.fromkeys((config.swarm.initial, *config.compare.swarms))),
         "particles": 2 * n + 1,
         "steps": config.swarm.steps,
-        "judgements": judgements(config, n),
+        "judgements": asked,
+        "seconds": _seconds(home, suite.name, asked),
         "model_bytes": largest,
         "memory_bytes": (n + 2) * largest,
         "disk_bytes": 3 * largest,
@@ -47,6 +53,18 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "register_as": config.register_as.model,
     }
+
+
+def _seconds(home: Path, suite: str, asked: int) -> float | None:
+    """Wall seconds that so many judgements take with all around them, if they go as in the suite's newest finished run of this home; None without one."""
+    finished = sorted((home / "runs").glob("*/report/summary.json"), key=lambda path: -path.stat().st_mtime)
+    for path in finished:
+        with suppress(PsomergeError, OSError):
+            summary = read(path)
+            made = sum(entry["kind"] == "judgement" for entry in entries(path.parents[1]))
+            if summary.suite == suite and made:
+                return (summary.wall_seconds - summary.seconds.get("fetch", 0.0)) / made * asked
+    return None
 
 
 def _there(address: str, home: Path) -> bool:
@@ -75,6 +93,9 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         fetching,
         f"search: {plan['particles']} particles from {plan['experts']} experts, {plan['steps']} steps, initial swarm {', then '.join(plan['swarms'])}",
         f"judgements: at most {plan['judgements']}, on {plan['threads']} of {plan['cores']} cores",
+        f"time: about {duration(plan['seconds'])}, as in the last run of this suite; what is to be trained or fetched comes on top"
+        if plan["seconds"] is not None
+        else "time: known after a first run of this suite",
         f"memory: at most {size(plan['memory_bytes'])} for {plan['experts'] + 2} models, and the engine's own"
         if known
         else "memory: known once the base is here",

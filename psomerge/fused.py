@@ -99,7 +99,7 @@ def merge_compiled(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None,
     if whole < 2 * columns:  # a single row would be compiled apart
         return merge_eager(flat, weights, keys, start, out)
     base, *experts, into = [(one if whole == count else one[:whole]).view(-1, columns) for one in (*flat, out)]
-    compiled_pass()(base, experts, weights, keys, _wrapped(start), _numbers()[:columns], into)
+    compiled_pass()(base, experts, weights, keys, _wrapped(start), _numbers(out.device)[:columns], into)
     if whole < count:
         merge_eager([one[whole:] for one in flat], weights, keys, start + whole, out[whole:])
 
@@ -108,13 +108,13 @@ def merge_eager(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, st
     """Runs `merge_pass` eagerly, chunk by chunk; arguments as in `merge_compiled`."""
     for begin in range(0, out.numel(), CHUNK):
         base, *experts, into = [one[begin : begin + CHUNK] for one in (*flat, out)]
-        index = None if keys is None else _numbers()[: into.numel()] + _wrapped(start + begin)
+        index = None if keys is None else _numbers(out.device)[: into.numel()] + _wrapped(start + begin)
         merge_pass(base, experts, weights, keys, index, into)
 
 
 @cache
-def _numbers() -> Tensor:
-    return torch.arange(CHUNK, dtype=torch.int32)
+def _numbers(device: torch.device) -> Tensor:
+    return torch.arange(CHUNK, dtype=torch.int32, device=device)
 
 
 @lru_cache(maxsize=4096)

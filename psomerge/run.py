@@ -24,7 +24,7 @@ from typing import Any, cast
 from psomerge.digest import digest_of
 from psomerge.durable import from_bytes, seal, sync_folder, to_bytes, write_atomic, writing
 from psomerge.errors import LockedError, StateError
-from psomerge.journal import Journal
+from psomerge.journal import Journal, parse
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,12 @@ def check_free(root: Path, config: str) -> None:
         with contextlib.suppress(StateError, OSError):
             if _read_sealed(path)["identity"].get("config") == config:
                 os.close(_hold(path.parent / "LOCK", None))
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    """Returns the journal of a run's folder as far as it goes, without its lock. Raises StateError if it is damaged."""
+    journal = path / "journal.jsonl"
+    return parse(journal.read_bytes(), journal, _read_sealed(path / "run.json")["key"])
 
 
 class RunFolder:

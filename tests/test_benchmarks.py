@@ -49,7 +49,7 @@ def test_turnaround_adds_up_the_phases_of_the_search_and_spreads_bookkeeping_ove
         )
         journal, previous = journal + to_bytes(entry), entry["sha256"]
     (tmp_path / "report").mkdir()
-    (tmp_path / "run.json").write_text(json.dumps({"key": "0123456789abcdef"}))
+    (tmp_path / "run.json").write_bytes(to_bytes(seal({"key": "0123456789abcdef"}), indent=2))
     (tmp_path / "journal.jsonl").write_bytes(journal)
     (tmp_path / "report" / "summary.json").write_text(json.dumps({"seconds": {"bookkeeping": 0.3}}))
     found = benchmark("turnaround", "--run", str(tmp_path), scratch=tmp_path)["turnaround"]

@@ -227,6 +227,10 @@ def test_a_misspelt_command_line_is_told_in_one_line(tmp_path: Path, arguments: 
     assert said.line
 
 
+def test_the_plan_of_a_suite_that_never_ran_promises_no_time(small: Small) -> None:
+    assert "time: known after a first run of this suite" in psomerge("plan", small.config, home=small.home).out
+
+
 def test_an_override_reaches_the_plan(small: Small) -> None:
     before, after = (json.loads(psomerge("plan", small.config, "--json", *more, home=small.home).out) for more in ((), ("--set", "swarm.steps=7")))
     # Two experts: 5 particles a step; 2 to rank again, 1 average, and 5 rows on the test split.

@@ -232,6 +232,14 @@ def test_without_json_a_finished_run_prints_its_table_and_what_to_do_next(done: 
     assert max(len(line) for line in shown.stdout.split("What to do next")[0].splitlines()) <= 100
 
 
+def test_the_plan_of_a_suite_that_has_run_tells_how_long_it_takes(done: Done) -> None:
+    plan = json.loads(done.small.psomerge("plan", str(done.small.config), "--json").stdout)
+    summary = json.loads(Path(done.result["summary"]).read_text())
+    made = sum(entry["kind"] == "judgement" for entry in journal(done.folder))
+    assert plan["seconds"] == pytest.approx((summary["wall_seconds"] - summary["seconds"]["fetch"]) / made * plan["judgements"])
+    assert "time: about " in done.small.psomerge("plan", str(done.small.config)).stdout
+
+
 def test_the_report_is_made_again_by_the_key_s_beginning(done: Done) -> None:
     page = Path(done.result["report"])
     before = page.read_bytes()

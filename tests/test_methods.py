@@ -87,6 +87,12 @@ def test_ties_equals_an_independent_implementation_on_whole_tensors(tmp_path: Pa
     assert torch.allclose(merged.double(), expected, atol=1e-6)
 
 
+def test_ties_of_an_empty_tensor_is_empty(tmp_path: Path):
+    folders = {name: toy_checkpoint(tmp_path / name, {"w": torch.ones(2, 3), "none": torch.ones(0, 3)}) for name in ("base", "a", "b")}
+    merged = open_basis(folders).merged_tensor(METHODS["ties"](RECIPE, [1.0, 1.0]), "none")
+    assert merged.shape == (0, 3)
+
+
 def test_a_recipe_survives_json_to_the_last_bit():
     recipe = RECIPE.with_coefficients([[0.1 + 0.2, 1 / 3]])
     assert from_dict(recipe.to_dict()).coefficients == recipe.coefficients

@@ -29,7 +29,7 @@ class TiesDirection:
         """
         models = [one.tensor(tensor, rows) for one in (self._base, *self._experts)]
         base, *experts = [one.reshape(-1) for one in models]
-        thresholds = [self._threshold(i, tensor) for i in range(len(experts))]
+        thresholds = [self._threshold(i, tensor) for i in range(len(experts))] if base.numel() else []
         merged = torch.empty(base.shape, dtype=torch.float32)
         for begin in range(0, base.numel(), CHUNK):
             piece = slice(begin, begin + CHUNK)
