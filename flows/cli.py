@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from psomerge.errors import ConfigError, PsomergeError, SpaceError
+from psomerge.errors import ConfigError, EngineError, PsomergeError, ServiceError, SpaceError
 
 app = typer.Typer(
     help="Merge fine-tuned language models into one by particle swarm optimisation over their weights.",
@@ -188,8 +188,8 @@ def _report(error: Exception, debug: bool) -> None:
 
     if hasattr(error, "format_message"):  # of the option parser
         _fail(f"{error.format_message()}", ConfigError.exit_code, debug)  # pyright: ignore[reportAttributeAccessIssue]
-    # Libraries that run out of space all say something else.
-    if not isinstance(error, ConfigError | SpaceError) and (full := full_disk()):
+    # Libraries and processes that run out of space all say something else.
+    if (not isinstance(error, PsomergeError) or type(error) in (PsomergeError, ServiceError, EngineError)) and (full := full_disk()):
         _fail(f"{full}; make room, then run the same command again", SpaceError.exit_code, debug)
     if isinstance(error, PsomergeError):
         _fail(f"{error}", error.exit_code, debug)

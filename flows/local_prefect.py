@@ -28,17 +28,18 @@ def start_local(home: Path) -> None:
 
     records = make_private(home / "prefect" / "local")
     _sweep(records)
+    log = records / "server.log"
     server = SubprocessASGIServer()  # the one that Prefect's clients will ask for
     # A blocked signal stays blocked in a child, whatever handler that installs.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with _stderr_into(records / "server.log"):
+        with _stderr_into(log):
             server.start()
         assert server.server_process is not None
         record = {"run": _identity(os.getpid()), "server": _identity(server.server_process.pid)}
         (records / f"{os.getpid()}.json").write_text(json.dumps(record))
     except RuntimeError as error:
-        raise ServiceError(f"Prefect's temporary server did not start: {' '.join(str(error).split())[:300]}; repeat the command") from error
+        raise ServiceError(f"Prefect's temporary server did not start: {' '.join(str(error).split())[:300]}; see {log}, then repeat the command") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
