@@ -186,6 +186,8 @@ def _report(error: Exception, debug: bool) -> None:
     """Ends with the line and the code of an error."""
     from flows.environment import full_disk
 
+    if _interrupted(error):
+        _fail("interrupted; the same command goes on from here", INTERRUPTED, debug=False)
     if hasattr(error, "format_message"):  # of the option parser
         _fail(f"{error.format_message()}", ConfigError.exit_code, debug)  # pyright: ignore[reportAttributeAccessIssue]
     # Libraries and processes that run out of space all say something else.
@@ -194,6 +196,11 @@ def _report(error: Exception, debug: bool) -> None:
     if isinstance(error, PsomergeError):
         _fail(f"{error}", error.exit_code, debug)
     _fail(f"a bug of psomerge: {type(error).__name__}: {' '.join(str(error).split())[:500]}; run with --debug for the traceback", 1, debug)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Returns whether Ctrl-C is what an error came from: Prefect, interrupted between two tasks, has no task run to mark and fails over that."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _interrupted(error.__cause__ or error.__context__))
 
 
 def _fail(text: str, code: int, debug: bool) -> None:

@@ -359,3 +359,15 @@ def test_a_perturbed_copy_is_sound_and_fits(small: Small) -> None:
     said = psomerge("check", small.folder / "more", small.folder / "expert1", "--base", small.folder / "base", "--json", home=small.home)
     assert said.code == 0
     assert list(json.loads(said.out)) == [str(small.folder / "more"), str(small.folder / "expert1")]
+
+
+def test_an_error_over_an_interrupt_counts_as_the_interrupt(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted_between_two_tasks(**settings: object) -> None:  # what Prefect does then
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ValueError("Task run is not set")  # noqa: B904
+
+    monkeypatch.setattr("flows.cli.app", interrupted_between_two_tasks)
+    said = psomerge("run", small.config, home=small.home)
+    assert (said.code, said.line) == (130, "interrupted; the same command goes on from here")

@@ -49,9 +49,15 @@ def there(folder: Path | None, *parts: str) -> bool:
     return folder is not None and any(folder.glob("/".join(parts)))
 
 
+def engine_runs(folder: Path | None) -> bool:
+    """Whether an engine's process is there: its folder has a record already before."""
+    records = [path.read_text() for path in folder.glob("engine/engine-*/record.json")] if folder else []
+    return any(json.loads(record)["engine"] for record in records)
+
+
 MOMENTS = (
     Moment("while requests are built", lambda folder, said: "building requests" in said),
-    Moment("while the engine starts", lambda folder, said: there(folder, "engine", "engine-*", "record.json")),
+    Moment("while the engine starts", lambda folder, said: engine_runs(folder)),
     Moment("after the first judgement", lambda folder, said: lines(folder) >= 1),
     Moment("in the middle of the search", lambda folder, said: lines(folder) >= 9),
     Moment("while the checkpoint is written", lambda folder, said: there(folder, "checkpoint")),
