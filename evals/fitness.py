@@ -19,6 +19,18 @@ class Aggregate:
     """What counts as one: a benchmark with its weight, or a language with the weighted mean over its benchmarks, all languages alike."""
     worst: int | None = None
     """Only so many of them count, the lowest; 1 is the worst benchmark or language alone. None: all."""
+    normalised: bool = False
+    """Whether each benchmark counts from the base (0) to the best expert (1) instead of from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a benchmark's score must not fall below, whatever the mean says."""
+
+    at_least: float | None = None
+    """A score in [0, 1]."""
+    below_base: float | None = None
+    """How far below the base's score on the same items it may be, in [0, 1]."""
 
 
 def fitness(suite: "Suite", scores: Sequence[BenchmarkScore]) -> float:

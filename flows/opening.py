@@ -11,7 +11,8 @@ from evals.engine import EngineSettings
 from evals.harness import EvaluationSet, build
 from evals.scores import Judgement
 from evals.splits import SPLITS
-from evals.suite import Suite, load_suite
+from evals.suite import Suite
+from evals.suite_file import load_suite
 from evals.supervisor import SupervisedEngine
 from flows.environment import Stores
 from flows.progress import Progress

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evals.suite import load_suite
+from evals.suite_file import load_suite
 from flows.opening import judgements
 from flows.schema import Config, configs_folder
 from psomerge.checkpoint import check_fit, open_checkpoint

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from evals.engine import Loglikelihood, ScriptedEngine
 from evals.harness import EvaluationSet, build
-from evals.suite import Suite, load_suite
+from evals.suite import Suite
+from evals.suite_file import load_suite
 from psomerge.journal import Journal
 from psomerge.recipe import Recipe, Source
 from tasks.judge import Judging, Label

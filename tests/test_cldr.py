@@ -8,7 +8,7 @@ import pytest
 
 from evals.cldr import KINDS, LANGUAGES, SALT, SHARES, Concept, concepts, names, spare_concepts, split_of_concept
 from evals.cldr_items import Item, kind_items, pick_items
-from evals.suite import load_suite
+from evals.suite_file import load_suite
 
 SHIPPED = Path(__file__).parent.parent / "configs" / "suites"
 JAPAN = Concept("territory", "JP")

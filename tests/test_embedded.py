@@ -15,7 +15,7 @@ import torch
 
 from evals.cldr import LANGUAGES
 from evals.harness import build
-from evals.suite import load_suite
+from evals.suite_file import load_suite
 from psomerge.checkpoint import check_finite, check_fit, open_checkpoint
 from psomerge.errors import PsomergeError, SpaceError
 from psomerge.pins import file_digests

@@ -6,7 +6,8 @@ import pytest
 
 from evals.fitness import fitness
 from evals.scores import BenchmarkScore
-from evals.suite import Suite, load_suite
+from evals.suite import Suite
+from evals.suite_file import load_suite
 
 SUITE = """\
 name: small

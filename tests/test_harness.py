@@ -15,7 +15,7 @@ from models import tiny_llama
 from evals.engine import Answers, Batch, Continuation
 from evals.fitness import fitness
 from evals.harness import FailedBenchmark, build
-from evals.suite import load_suite
+from evals.suite_file import load_suite
 from psomerge.errors import ArtefactError, ConfigError, EngineError, ServiceError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.suite import load_suite
+from evals.suite_file import load_suite
 from psomerge.errors import ConfigError
 
 SUITE = """\
@@ -79,7 +79,7 @@ def test_norwegian_is_a_language_and_not_false(tmp_path):
         ("optimisation: 50", "optimisation: 0", r"limits\.optimisation: .*greater than or equal to 1, found 0"),
         ("languages: [et]", "language: et", r"`\{language\}` needs a list"),
         ("language: en", "language: en, languages: [en]", r"expected `language` .* or `languages`"),
-        ("metric: acc_norm, ", "", r"benchmarks\.2\.metric: Field required"),
+        ("metric: acc_norm, ", "", r"benchmarks\.2: .*expected `metric` .* or `scorer`"),
         ("name: small", "name: ../small", r"name: "),
         ("name: small", "name: !!python/object/apply:os.getcwd []", r"line 1: could not determine a constructor"),
         ("name: small", "name: [", r"line 3: expected"),

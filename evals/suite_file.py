@@ -1,0 +1,195 @@
+"""A suite's file: its YAML keys, and the benchmarks that they stand for, one for each task and language."""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from evals.fitness import Aggregate, Floor
+from evals.splits import SPLITS
+from evals.strict_yaml import read, validate
+from evals.suite import Benchmark, Prompting, Suite
+from psomerge.errors import ConfigError, nearest
+
+UNDETERMINED = "und"
+"""Language tag (BCP 47) of a benchmark that names no language."""
+
+
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Limit = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Shares(_Strict):
+    optimisation: Share
+    validation: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> "_Shares":
+        if (total := math.fsum((self.optimisation, self.validation, self.test))) > 1:
+            raise ValueError(f"expected shares with a sum of at most 1, found {total:g}")
+        return self
+
+
+class _Limits(_Strict):
+    optimisation: Limit | None = None
+    validation: Limit | None = None
+    test: Limit | None = None
+
+
+class _Prompting(_Strict):
+    num_fewshot: Annotated[int, Field(ge=0, strict=True)] = 0
+    chat_template: bool = False
+    fewshot_as_multiturn: bool = False
+    system_instruction: Text | None = None
+
+    @model_validator(mode="after")
+    def _turns_need_a_template(self) -> "_Prompting":
+        if self.fewshot_as_multiturn and not (self.chat_template and self.num_fewshot):
+            raise ValueError("`fewshot_as_multiturn` needs `chat_template: true` and a `num_fewshot`")
+        return self
+
+
+class _Floor(_Strict):
+    at_least: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
+    below_base: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "_Floor":
+        if self.at_least is None and self.below_base is None:
+            raise ValueError("expected `at_least` (a score) or `below_base` (how far below the base's score), both in [0, 1]")
+        return self
+
+
+class _Entry(_Strict):
+    task: Text
+    metric: Text | None = None
+    name: Text | None = None
+    language: Text | None = None
+    languages: tuple[Text, ...] | None = Field(default=None, min_length=1)
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 1.0
+    filter: Text | None = None
+    group: Text | None = None
+    limits: _Limits = _Limits()
+    config: dict[str, Any] = {}
+    revision: Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{40}$")] | None = None
+    prompt_language: Text | None = None
+    prompting: _Prompting | None = None
+    scorer: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    scorer_options: dict[str, Any] = {}
+    floor: _Floor | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_score(self) -> "_Entry":
+        if (self.metric is None) == (self.scorer is None):
+            raise ValueError("expected `metric` (one of the task's own) or `scorer` (package.module:name), one of the two")
+        if self.scorer_options and self.scorer is None:
+            raise ValueError("`scorer_options` needs a `scorer`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_name_languages(self) -> "_Entry":
+        if self.language and self.languages:
+            raise ValueError("expected `language` (a label) or `languages` (one benchmark each), found both")
+        if not self.languages and "{language}" in f"{self.task}{self.name}{self.config}{self.scorer_options}":
+            raise ValueError("`{language}` needs a list `languages` to be filled from")
+        return self
+
+
+class _Aggregate(_Strict):
+    over: Literal["benchmarks", "languages"] = "benchmarks"
+    worst: Limit | None = None
+    normalised: bool = False
+
+
+class _File(_Strict):
+    name: Name
+    salt: Text
+    shares: _Shares
+    benchmarks: tuple[_Entry, ...] = Field(min_length=1)
+    include: tuple[Text, ...] = ()
+    group: Text | None = None
+    limits: _Limits = _Limits()
+    prompting: _Prompting = _Prompting()
+    aggregate: _Aggregate = _Aggregate()
+
+
+def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
+    """Returns the suite in a file, one benchmark for each task and language.
+
+    Args:
+        name_or_path: a path (it ends in .yaml or .yml), or the name of a shipped suite.
+        folder: where the shipped suites lie, NAME.yaml each.
+
+    Raises:
+        ConfigError: no such file or name, or a file that is not a suite; names the key and, for a misspelt one, the nearest.
+    """
+    path = Path(name_or_path)
+    if is_name := path.suffix not in (".yaml", ".yml"):
+        shipped = {file.stem: file for file in sorted(folder.glob("*.yaml"))} if folder else {}
+        if str(name_or_path) not in shipped:
+            raise ConfigError(f"unknown suite {str(name_or_path)!r}{nearest(str(name_or_path), list(shipped))}; give a shipped name or a path to a .yaml file")
+        path = shipped[str(name_or_path)]
+    parsed = validate(_File, read(path), str(path))
+    benchmarks = tuple(benchmark for entry in parsed.benchmarks for benchmark in _expand(entry, parsed, str(path)))
+    names = [benchmark.name for benchmark in benchmarks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{path}: several benchmarks are called {', '.join(twice)}; give each entry its own `name`")
+    aggregate = Aggregate(parsed.aggregate.over, parsed.aggregate.worst, parsed.aggregate.normalised)
+    counted = len(names) if aggregate.over == "benchmarks" else len({benchmark.language for benchmark in benchmarks})
+    if aggregate.worst is not None and aggregate.worst > counted:
+        raise ConfigError(f"{path}: aggregate.worst: expected at most {counted}, the number of {aggregate.over}, found {aggregate.worst}")
+    shares = {split: getattr(parsed.shares, split) for split in SPLITS}
+    return Suite(parsed.name, parsed.salt, shares, benchmarks, parsed.include, path.resolve().parent, aggregate, shipped=is_name)
+
+
+def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
+    """Benchmarks of one entry, in the order of its languages."""
+    template = entry.languages is not None and "{language}" not in entry.task
+    limits = {split: limit for split in SPLITS if (limit := getattr(entry.limits, split) or getattr(suite.limits, split))}
+    pattern = entry.name or (entry.task + "_{language}" if template else entry.task)
+    benchmarks = []
+    for language in entry.languages or (entry.language or UNDETERMINED,):
+        words = {"language": language, "prompt_language": entry.prompt_language or language}
+        name = _fill(pattern, words)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise ConfigError(f"{where}: benchmark name {name!r}: expected letters, digits, '_', '.', '-' only; give the entry a `name`")
+        benchmarks.append(
+            Benchmark(
+                name=name,
+                task=_fill(entry.task, words),
+                language=language,
+                metric=entry.metric or str(entry.scorer).partition(":")[2],
+                weight=entry.weight,
+                filter=entry.filter,
+                group=entry.group or suite.group,
+                limits=limits,
+                template=template,
+                config=_fill(entry.config, words),
+                revision=entry.revision,
+                prompt_language=entry.prompt_language,
+                scorer=entry.scorer,
+                scorer_options=_fill(entry.scorer_options, words),
+                floor=Floor(entry.floor.at_least, entry.floor.below_base) if entry.floor else None,
+                prompting=Prompting(**(entry.prompting or suite.prompting).model_dump()),
+            )
+        )
+    return benchmarks
+
+
+def _fill(value: Any, words: Mapping[str, str]) -> Any:
+    """The value with `{word}` replaced in every text of it for each of the words; Jinja's own `{{word}}` is left alone."""
+    if isinstance(value, str):
+        return re.sub(r"(?<!\{)\{(\w+)\}(?!\})", lambda match: words.get(match[1], match[0]), value)
+    if isinstance(value, Mapping):
+        return {key: _fill(part, words) for key, part in value.items()}
+    return [_fill(part, words) for part in value] if isinstance(value, list) else value
