@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 from evals.engine import EngineSettings
-from evals.harness import EvaluationSet, build
+from evals.harness import EvaluationSet, build_all
 from evals.scores import Judgement
 from evals.splits import SPLITS
 from evals.suite import Suite
@@ -139,7 +139,7 @@ def _fetch(address: str, home: Path, progress: Progress) -> Path:
 
 def _build(config: Config, suite: Suite, tokenizer: Path, home: Path) -> dict[str, EvaluationSet]:
     cache = home / "cache" / "datasets"
-    return {split: build(suite, split, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code) for split in SPLITS}
+    return build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
 
 
 def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokenizer_from: str) -> Recipe:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evals.engine import Loglikelihood, ScriptedEngine
-from evals.harness import EvaluationSet, build
+from evals.harness import EvaluationSet, build_all
+from evals.splits import SPLITS
 from evals.suite import Suite
 from evals.suite_file import load_suite
 from psomerge.journal import Journal
@@ -29,7 +30,7 @@ def capitals(folder: Path) -> Suite:
 
 def built(suite: Suite, tokenizer: Path) -> dict[str, EvaluationSet]:
     """All splits, six items each."""
-    sets = {split: build(suite, split, tokenizer, allow_task_code=True) for split in ("optimisation", "validation", "test")}
+    sets = build_all(suite, SPLITS, tokenizer, allow_task_code=True)
     assert {name: sum(map(len, one.items.values())) for name, one in sets.items()} == dict.fromkeys(sets, ITEMS)
     return sets
 

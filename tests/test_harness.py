@@ -319,7 +319,7 @@ def test_data_files_are_read_through_the_given_cache(tokenizer_folder, tmp_path)
 
 def test_a_document_that_does_not_fit_its_template_is_refused(tokenizer_folder, tmp_path):
     suite = suite_of(tmp_path, 'task: toy_pick, metric: acc, group: "{{contry}}"')
-    with pytest.raises(ArtefactError, match=r"benchmark toy_pick: cannot make its prompts: UndefinedError: 'contry' is undefined"):
+    with pytest.raises(ArtefactError, match=r"benchmark toy_pick: cannot sort its documents: UndefinedError: 'contry' is undefined"):
         built(suite, tokenizer_folder)
 
 

@@ -1,5 +1,6 @@
 """lm-evaluation-harness as the source of benchmarks, by its own Task methods: requests built once, scored many times."""
 
-from evals.harness.evaluation_set import EvaluationSet, FailedBenchmark, build
+from evals.harness.building import build, build_all
+from evals.harness.evaluation_set import EvaluationSet, FailedBenchmark
 
-__all__ = ["EvaluationSet", "FailedBenchmark", "build"]
+__all__ = ["EvaluationSet", "FailedBenchmark", "build", "build_all"]

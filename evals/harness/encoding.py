@@ -87,6 +87,26 @@ class Encoder:
         self._warn(cut, len(requests))
         return requests
 
+    def chat_template(self, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Returns turns as one text, by the tokenizer's template and the rules of the harness's own `HFLM.apply_chat_template`.
+
+        Args:
+            history: turns with `role` and `content`; a template that knows no system role gets them without.
+            add_generation_prompt: whether the text ends where the answer begins, or goes on with the last turn.
+
+        Raises:
+            ConfigError: the tokenizer has no chat template.
+        """
+        from jinja2 import TemplateError
+
+        if not self._tokenizer.chat_template:
+            raise ConfigError("the suite asks for a chat template and the tokenizer has none; set tokenizer_from to a model with one, or chat_template: false")
+        keys = {"tokenize": False, "add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        try:
+            return self._tokenizer.apply_chat_template(history, **keys)
+        except TemplateError:
+            return self._tokenizer.apply_chat_template([turn for turn in history if turn["role"] != "system"], **keys)
+
     def _warn(self, cut: int, among: int) -> None:
         if cut:
             logger.warning(

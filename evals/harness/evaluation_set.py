@@ -8,17 +8,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from evals.engine import Answers, Batch, Generation, Loglikelihood
-from evals.harness.encoding import Encoder
-from evals.harness.items import Items, select
-from evals.harness.tasks import filter_names, foreign_code, load_tasks, one_line
+from evals.engine import Answers, Batch
+from evals.harness.items import Items
+from evals.harness.tasks import one_line
 from evals.scores import BenchmarkScore
 from evals.suite import Benchmark, Suite
 from psomerge.digest import digest_of
-from psomerge.errors import ConfigError, EngineError
+from psomerge.errors import EngineError
 
 SCORING_KEYS = ("output_type", "doc_to_text", "doc_to_choice", "doc_to_target", "process_results", "metric_list", "filter_list", "generation_kwargs", "repeats")
 """Of a task's configuration: what turns answers into values. Prompts are in the digest as tokens, documents by their hashes."""
@@ -29,7 +27,7 @@ class FailedBenchmark(Exception):  # noqa: N818 (a judgement's outcome, to be re
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """One benchmark with its requests: `asked[i]` is where the answer to the task's i-th instance lies in the batch's answers of its kind."""
 
     benchmark: Benchmark
@@ -49,7 +47,7 @@ class EvaluationSet:
     """Each different request once, in the order of benchmarks, items and choices."""
     digest: str
     """64 hex digits that change with everything that could change a score, and with nothing else."""
-    prepared: tuple[_Prepared, ...] = field(repr=False)
+    prepared: tuple[Prepared, ...] = field(repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
@@ -88,49 +86,7 @@ class EvaluationSet:
         return tuple(_record(one, values[one.benchmark.name]) for one in self.prepared)
 
 
-def build(suite: Suite, split: str, tokenizer_folder: Path, *, seed: int = 0, cache: Path | None = None, allow_task_code: bool = False) -> EvaluationSet:
-    """Returns the evaluation set of one split.
-
-    Args:
-        suite: what to ask.
-        split: `optimisation`, `validation` or `test`.
-        tokenizer_folder: of the models that will answer; its `config.json` says how long a sequence may be.
-        seed: of the run: it draws the items of the optimisation split where that is limited, and has no say in the others.
-        cache: folder for what `datasets` keeps.
-        allow_task_code: see `evals.harness.tasks`.
-
-    Raises:
-        ArtefactError: a benchmark without items in this split, or data, prompts or a tokenizer that cannot be used.
-        ConfigError, ServiceError: as `load_tasks`.
-    """
-    encoder = Encoder(tokenizer_folder)
-    tasks = load_tasks(suite, cache, allow_task_code=allow_task_code)
-    loglikelihood: dict[Loglikelihood, int] = {}
-    generation: dict[Generation, int] = {}
-    prepared = []
-    for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
-        with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
-            items = select(suite, benchmark, task, split, seed)
-            task.build_all_requests(samples=frozenset(items.indices))  # the harness asks `in` once a document
-        asked = _encode(task.instances, encoder, loglikelihood, generation)
-        prepared.append(_Prepared(benchmark, task, items, benchmark.filter or filter_names(task)[0], asked))
-    batch = Batch(tuple(loglikelihood), tuple(generation))
-    return EvaluationSet(split, batch, _digest(suite, split, batch, prepared), tuple(prepared))
-
-
-def _encode(instances: list[Any], encoder: Encoder, loglikelihood: dict[Loglikelihood, int], generation: dict[Generation, int]) -> tuple[int, ...]:
-    """Adds the requests that are new to the two ordered sets; returns for each instance the place of its request."""
-    asked: list[int] = [0] * len(instances)
-    for kind, encode, known in (("loglikelihood", encoder.loglikelihood, loglikelihood), ("generate_until", encoder.generation, generation)):
-        chosen = [index for index, instance in enumerate(instances) if instance.request_type == kind]
-        for index, request in zip(chosen, encode([instances[index] for index in chosen]), strict=True):
-            asked[index] = known.setdefault(request, len(known))  # pyright: ignore[reportArgumentType]
-    if other := {instance.request_type for instance in instances} - {"loglikelihood", "generate_until"}:
-        raise ConfigError(f"task {instances[0].task_name} asks for {', '.join(sorted(other))}; only log-likelihood and greedy generation are answered")
-    return tuple(asked)
-
-
-def _score(one: _Prepared, batch: Batch, answers: Answers) -> BenchmarkScore:
+def _score(one: Prepared, batch: Batch, answers: Answers) -> BenchmarkScore:
     """A model on one benchmark: filters and metric are the task's own. Its instances are emptied in any case, or the next model would inherit."""
     benchmark, task = one.benchmark, one.task
     try:
@@ -156,7 +112,7 @@ def _score(one: _Prepared, batch: Batch, answers: Answers) -> BenchmarkScore:
     return _record(one, values)
 
 
-def _record(one: _Prepared, values: Sequence[float]) -> BenchmarkScore:
+def _record(one: Prepared, values: Sequence[float]) -> BenchmarkScore:
     benchmark = one.benchmark
     return BenchmarkScore(benchmark.name, benchmark.language, benchmark.metric, benchmark.weight, one.items.names, one.items.groups, tuple(values))
 
@@ -181,7 +137,7 @@ def _value(metrics: Mapping[str, Any], benchmark: Benchmark, item: str) -> float
     return value
 
 
-def _digest(suite: Suite, split: str, batch: Batch, prepared: Sequence[_Prepared]) -> str:
+def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Prepared]) -> str:
     """Digest over tokens, documents, metrics and versions. Paths stay out: the same set has the same digest in any folder."""
     benchmarks = []
     for one in prepared:

@@ -22,33 +22,60 @@ class Items:
     docs: tuple[dict[str, Any], ...]
 
 
-def select(suite: Suite, benchmark: Benchmark, task: Any, split: str, seed: int) -> Items:
+@dataclass(frozen=True)
+class Documents:
+    """All documents of a task, in its order, and the split that each belongs to; all four of one length."""
+
+    docs: tuple[dict[str, Any], ...]
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    splits: tuple[str | None, ...]
+
+
+def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
+    """The documents of a benchmark with their names, groups and splits.
+
+    Args:
+        suite: its salt and shares decide the splits.
+        benchmark: says how items are grouped.
+        task: the lm-eval task.
+
+    Raises:
+        ArtefactError: an item belongs to no group.
+        ConfigError: the group is neither a field of the documents nor a template.
+    """
+    where = f"suite {suite.name}: benchmark {benchmark.name}"
+    docs = tuple(task.eval_docs)
+    names = identities(docs)
+    groups = tuple(group_of(benchmark.group, doc, name, where) for doc, name in zip(docs, names, strict=True))
+    return Documents(docs, names, groups, tuple(split_of(suite.salt, group, suite.shares) for group in groups))
+
+
+def choose(suite: Suite, benchmark: Benchmark, documents: Documents, split: str, seed: int) -> Items:
     """The items of one split of a benchmark, as many as its limit allows.
 
     Args:
-        suite: its salt decides the splits and, in validation and test, what a limit keeps.
-        benchmark: says how items are grouped and limited.
-        task: the lm-eval task.
+        suite: its salt decides, in validation and test, what a limit keeps.
+        benchmark: says how items are limited.
+        documents: of the benchmark.
         split: `optimisation`, `validation` or `test`.
         seed: decides with the salt what a limit keeps of the optimisation split.
 
     Raises:
-        ArtefactError: no item falls into the split, or one belongs to no group.
-        ConfigError: the group is neither a field of the documents nor a template.
+        ArtefactError: no item falls into the split.
     """
-    where = f"suite {suite.name}: benchmark {benchmark.name}"
-    docs = list(task.eval_docs)
-    items = _identities(docs)
-    groups = [_group(benchmark.group, doc, item, where) for doc, item in zip(docs, items, strict=True)]
-    inside = [index for index, group in enumerate(groups) if split_of(suite.salt, group, suite.shares) == split]
+    inside = [index for index, own in enumerate(documents.splits) if own == split]
     address = f"{suite.salt}|{seed}" if split == "optimisation" else suite.salt
-    kept = [inside[place] for place in subsample(address, [items[index] for index in inside], benchmark.limits.get(split))]
+    kept = [inside[place] for place in subsample(address, [documents.names[index] for index in inside], benchmark.limits.get(split))]
     if not kept:
-        raise ArtefactError(f"{where}: no item of its {len(docs)} falls into the split {split}; give it more items, a finer `group` or a larger share")
-    return Items(tuple(kept), tuple(items[i] for i in kept), tuple(groups[i] for i in kept), tuple(docs[i] for i in kept))
+        raise ArtefactError(
+            f"suite {suite.name}: benchmark {benchmark.name}: no item of its {len(documents.docs)} falls into the split {split}; "
+            "give it more items, a finer `group` or a larger share"
+        )
+    return Items(tuple(kept), *(tuple(column[i] for i in kept) for column in (documents.names, documents.groups, documents.docs)))  # pyright: ignore[reportArgumentType]
 
 
-def _identities(docs: Sequence[Mapping[str, Any]]) -> list[str]:
+def identities(docs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """16 hex digits for each document, of the hash that the harness logs as `doc_hash`; a repeated document gets "-2", "-3", ..."""
     from lm_eval.utils import handle_non_serializable, hash_string
 
@@ -58,10 +85,10 @@ def _identities(docs: Sequence[Mapping[str, Any]]) -> list[str]:
     for name in hashes:
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-    return names
+    return tuple(names)
 
 
-def _group(pattern: str | None, doc: Mapping[str, Any], item: str, where: str) -> str:
+def group_of(pattern: str | None, doc: Mapping[str, Any], item: str, where: str) -> str:
     """The cluster of a document: a field, or a template rendered where it can run no code: a suite is data."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment

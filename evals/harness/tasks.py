@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from evals import corpus
+from evals.harness.corpus import corpus_metric, register
 from evals.suite import Benchmark, Suite
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest
 
@@ -20,7 +22,7 @@ OWN_TASKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def load_tasks(suite: Suite, cache: Path | None, *, allow_task_code: bool) -> list[Any]:
-    """Returns one lm-eval Task for each benchmark of the suite, zero-shot, in the suite's order.
+    """Returns one lm-eval Task for each benchmark of the suite, in the suite's order.
 
     Args:
         suite: names the tasks and the folders to find them in.
@@ -33,6 +35,7 @@ def load_tasks(suite: Suite, cache: Path | None, *, allow_task_code: bool) -> li
         ServiceError: data that must be downloaded, and cannot.
     """
     allowed = allow_task_code or suite.shipped
+    register()
     manager = _manager(suite, allowed)
     tasks = []
     for benchmark in suite.benchmarks:
@@ -40,7 +43,7 @@ def load_tasks(suite: Suite, cache: Path | None, *, allow_task_code: bool) -> li
         if not allowed and re.search(r"\{[{%#]", str(benchmark.config)):
             raise ConfigError(f"{where}: a template in `config` can run code; set allow_task_code if you trust it")
         if fixed := {"num_fewshot", "task"} & set(benchmark.config):
-            raise ConfigError(f"{where}: `config` cannot set {', '.join(sorted(fixed))}: prompts are zero-shot, and the task is named by `task`; remove it")
+            raise ConfigError(f"{where}: `config` cannot set {', '.join(sorted(fixed))}: the keys `prompting` and `task` of the entry do; remove it")
         overrides = _overrides(manager, benchmark, cache)
         with foreign_code(where, f"load task {benchmark.task}"):
             # A group of one is the harness's way to lay values over a registered task.
@@ -111,14 +114,17 @@ def _find(name: str, suite: Suite, allowed: bool) -> Path:
 
 
 def _overrides(manager: Any, benchmark: Benchmark, cache: Path | None) -> dict[str, Any]:
-    """What is laid over the task's own configuration: zero-shot, the suite's `config`, the language of a template, the cache folder."""
+    """What is laid over the task's own configuration: the suite's `config` and shots, the language of a template, revision and cache of its data."""
     own = manager.task_index[benchmark.task].cfg or {}
-    overrides: dict[str, Any] = {**benchmark.config, "num_fewshot": 0}
+    overrides: dict[str, Any] = {**benchmark.config, "num_fewshot": benchmark.prompting.num_fewshot}
     if benchmark.template:
         metadata = own.get("metadata") or {}
         overrides["metadata"] = {**metadata, **overrides.get("metadata", {}), "language": benchmark.language}
+    loading = {"revision": benchmark.revision} if benchmark.revision else {}
     if cache and "custom_dataset" not in own and "class" not in own:
-        overrides["dataset_kwargs"] = {**(own.get("dataset_kwargs") or {}), **(overrides.get("dataset_kwargs") or {}), "cache_dir": str(cache)}
+        loading["cache_dir"] = str(cache)
+    if loading:
+        overrides["dataset_kwargs"] = {**(own.get("dataset_kwargs") or {}), **(overrides.get("dataset_kwargs") or {}), **loading}
     return overrides
 
 
@@ -134,8 +140,16 @@ def _check(task: Any, benchmark: Benchmark, where: str) -> None:
     aggregations = task.aggregation()
     if benchmark.metric not in aggregations:
         raise ConfigError(f"{where}: task {benchmark.task} has no metric {benchmark.metric!r}{nearest(benchmark.metric, list(aggregations))}")
-    if aggregations[benchmark.metric] is not mean:
-        raise ConfigError(f"{where}: metric {benchmark.metric!r} is not a mean over items; expected one such as acc or exact_match")
+    if name := corpus_metric(aggregations[benchmark.metric]):
+        if task.multiple_target and not callable(task.config.process_results):
+            raise ConfigError(f"{where}: the harness makes 0 or 1 of a {name} with several references an item; give the task a process_results")
+        corpus.signature(name)  # a tokeniser that cannot be had is known here, before an engine starts
+    elif aggregations[benchmark.metric] is not mean:
+        how = getattr(aggregations[benchmark.metric], "__name__", str(aggregations[benchmark.metric]))
+        raise ConfigError(
+            f"{where}: metric {benchmark.metric!r} is aggregated by {how!r}, expected a mean over items, such as acc and exact_match have, "
+            f"or one of {', '.join(corpus.SETTINGS)}"
+        )
     filters = filter_names(task)
     if benchmark.filter is None and len(filters) > 1:
         raise ConfigError(f"{where}: task {benchmark.task} has the filters {', '.join(filters)}; say which with `filter`")

@@ -1,0 +1,83 @@
+"""From a suite to evaluation sets: tasks loaded once, documents sorted into splits, prompts made and tokenised once."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.engine import Batch, Generation, Loglikelihood
+from evals.harness.encoding import Encoder
+from evals.harness.evaluation_set import EvaluationSet, Prepared, digest_of_set
+from evals.harness.fewshot import draw_outside_splits
+from evals.harness.items import Documents, choose, sort_documents
+from evals.harness.tasks import filter_names, foreign_code, load_tasks
+from evals.suite import Suite
+from psomerge.errors import ConfigError
+
+
+def build(suite: Suite, split: str, tokenizer_folder: Path, *, seed: int = 0, cache: Path | None = None, allow_task_code: bool = False) -> EvaluationSet:
+    """Returns the evaluation set of one split; see `build_all`."""
+    return build_all(suite, (split,), tokenizer_folder, seed=seed, cache=cache, allow_task_code=allow_task_code)[split]
+
+
+def build_all(
+    suite: Suite, splits: Sequence[str], tokenizer_folder: Path, *, seed: int = 0, cache: Path | None = None, allow_task_code: bool = False
+) -> dict[str, EvaluationSet]:
+    """Returns the evaluation set of each split.
+
+    Args:
+        suite: what to ask.
+        splits: of `optimisation`, `validation`, `test`.
+        tokenizer_folder: of the models that will answer; its `config.json` says how long a sequence may be.
+        seed: of the run: it draws the items of the optimisation split where that is limited, and has no say in the others.
+        cache: folder for what `datasets` keeps.
+        allow_task_code: see `evals.harness.tasks`.
+
+    Raises:
+        ArtefactError: a benchmark without items in a split or with too few examples, or data, prompts or a tokenizer that cannot be used.
+        ConfigError, ServiceError: as `load_tasks`; a chat template is asked for and the tokenizer has none.
+    """
+    encoder = Encoder(tokenizer_folder)
+    tasks = load_tasks(suite, cache, allow_task_code=allow_task_code)
+    sorted_ = []
+    for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
+        with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "sort its documents"):
+            sorted_.append(sort_documents(suite, benchmark, task))
+    draw_outside_splits(suite, tasks, sorted_)
+    return {split: _build(suite, split, tasks, sorted_, encoder, seed) for split in splits}
+
+
+def _build(suite: Suite, split: str, tasks: Sequence[Any], sorted_: Sequence[Documents], encoder: Encoder, seed: int) -> EvaluationSet:
+    from lm_eval.defaults import DEFAULT_OTHER_SEED
+
+    loglikelihood: dict[Loglikelihood, int] = {}
+    generation: dict[Generation, int] = {}
+    prepared = []
+    for benchmark, shared, documents in zip(suite.benchmarks, tasks, sorted_, strict=True):
+        task, prompting = copy.copy(shared), benchmark.prompting  # instances are each split's own
+        items = choose(suite, benchmark, documents, split, seed)
+        with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
+            task.set_fewshot_seed(DEFAULT_OTHER_SEED)
+            task.build_all_requests(
+                samples=frozenset(items.indices),  # the harness asks `in` once a document
+                system_instruction=prompting.system_instruction,
+                apply_chat_template=prompting.chat_template,
+                fewshot_as_multiturn=prompting.fewshot_as_multiturn,
+                chat_template=encoder.chat_template if prompting.chat_template else None,
+            )
+        asked = _encode(task.instances, encoder, loglikelihood, generation)
+        prepared.append(Prepared(benchmark, task, items, benchmark.filter or filter_names(task)[0], asked))
+    batch = Batch(tuple(loglikelihood), tuple(generation))
+    return EvaluationSet(split, batch, digest_of_set(suite, split, batch, prepared), tuple(prepared))
+
+
+def _encode(instances: list[Any], encoder: Encoder, loglikelihood: dict[Loglikelihood, int], generation: dict[Generation, int]) -> tuple[int, ...]:
+    """Adds the requests that are new to the two ordered sets; returns for each instance the place of its request."""
+    asked: list[int] = [0] * len(instances)
+    for kind, encode, known in (("loglikelihood", encoder.loglikelihood, loglikelihood), ("generate_until", encoder.generation, generation)):
+        chosen = [index for index, instance in enumerate(instances) if instance.request_type == kind]
+        for index, request in zip(chosen, encode([instances[index] for index in chosen]), strict=True):
+            asked[index] = known.setdefault(request, len(known))  # pyright: ignore[reportArgumentType]
+    if other := {instance.request_type for instance in instances} - {"loglikelihood", "generate_until"}:
+        raise ConfigError(f"task {instances[0].task_name} asks for {', '.join(sorted(other))}; only log-likelihood and greedy generation are answered")
+    return tuple(asked)

@@ -1,0 +1,50 @@
+"""Solved examples before an item: they come from documents that belong to no split, in no benchmark of the suite."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evals.harness.items import Documents, group_of, identities
+from evals.suite import Benchmark, Suite
+from psomerge.errors import ArtefactError, ConfigError
+
+
+def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[Documents]) -> None:
+    """Takes every document that a split holds, itself or by its group, from what the tasks' own samplers draw examples from.
+
+    Args:
+        suite: says how many examples each benchmark wants.
+        tasks: of the benchmarks, in order; changed in place.
+        documents: of the benchmarks.
+
+    Raises:
+        ArtefactError: fewer examples are left than wanted.
+        ConfigError: a task that has no sampler of the harness.
+    """
+    if not any(benchmark.prompting.num_fewshot for benchmark in suite.benchmarks):
+        return
+    rows = [row for one in documents for row in zip(one.names, one.groups, one.splits, strict=True)]
+    held = {name for name, _, split in rows if split} | {group for _, group, split in rows if split}
+    for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
+        wanted, where = benchmark.prompting.num_fewshot, f"suite {suite.name}: benchmark {benchmark.name}"
+        if not wanted:
+            continue
+        if getattr(task, "sampler", None) is None:
+            raise ConfigError(f"{where}: task {benchmark.task} has no examples to draw from; set num_fewshot: 0")
+        pool = [doc for doc in task.sampler.df if not held & _names(benchmark, doc)]
+        # The harness draws one more where examples and items are of one split of the data, in case it draws the item itself.
+        needed = wanted + (task.fewshot_cfg.split == task.config.test_split)
+        if len(pool) < needed:
+            raise ArtefactError(
+                f"{where}: expected at least {needed} examples that belong to no split, found {len(pool)} of {len(task.sampler.df)}; "
+                "leave a remainder in `shares`, or set a smaller num_fewshot"
+            )
+        task.sampler.replace_df(pool)
+
+
+def _names(benchmark: Benchmark, doc: Mapping[str, Any]) -> set[str]:
+    """Identity and group of an example; one from elsewhere may lack the fields of a group."""
+    name = identities([doc])[0]
+    try:
+        return {name, group_of(benchmark.group, doc, name, benchmark.name)}
+    except Exception:  # whatever a template over fields that are not there may raise
+        return {name}
