@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from evals import corpus
+
 
 @dataclass(frozen=True)
 class BenchmarkScore:
@@ -16,11 +18,17 @@ class BenchmarkScore:
     groups: tuple[str, ...]
     """Cluster of each item (passage, concept): items of one group stay in one split and are resampled together."""
     values: tuple[float, ...]
-    """The metric per item, in [0, 1], in the order of `items`; never empty."""
+    """The metric per item, in [0, 1], in the order of `items`; never empty. Of a corpus metric: of each item alone, for tables and traces."""
+    corpus: str | None = None
+    """Name in `evals.corpus` of a metric that is of all items together; None: the score is the mean of `values`."""
+    statistics: tuple[tuple[float, ...], ...] = ()
+    """Of a corpus metric: one row of sufficient statistics an item."""
 
     @property
-    def mean(self) -> float:
-        """Plain mean of `values`, in [0, 1]."""
+    def score(self) -> float:
+        """Plain mean of `values`, or the corpus metric of the summed `statistics`; in [0, 1]."""
+        if self.corpus is not None:
+            return corpus.score(self.corpus, self.statistics)
         return sum(self.values) / len(self.values)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.engine import Answers
+from evals.fitness import missing
 from evals.harness import FailedBenchmark, build
 from evals.scores import BenchmarkScore
 from flows.opening import Run
@@ -99,7 +100,8 @@ def _decide(run: Run, table: Sequence[Result], champion: Version | None) -> Prom
         scores = None if champion is None else _champion_scores(run, champion)
     except (EngineError, FailedBenchmark, VerificationError) as error:
         return Promotion(False, f"the champion could not be judged: {error}")
-    return decide(result.test.scores, champion=scores, base=base.test.scores, experts=experts)
+    lacks = missing(run.suite, result.test.scores, run.judging.references(("test",)))
+    return decide(result.test.scores, champion=scores, base=base.test.scores, experts=experts, lacks=lacks)
 
 
 def _champion_scores(run: Run, champion: Version) -> tuple[BenchmarkScore, ...]:

@@ -42,7 +42,7 @@ def merge(config: str, overrides: list[str]) -> dict[str, Any]:
             step("sparsify", _sparsify, run)
             swarms = dict.fromkeys((settings.swarm.initial, *settings.compare.swarms))
             searches = [_search(run, name, tracking) for name in swarms]
-            selections = [step(f"re-rank {one.name}", rerank, one, run.suite, run.judging, settings.rerank) for one in searches]
+            selections = [step(f"re-rank {one.name}", rerank, one, run.judging, settings.rerank) for one in searches]
             tuned = [step(f"tune {name}", tune, name, run.recipe, run.judging) for name in settings.compare.baselines]
             outcome = Outcome(tuple(searches), tuple(selections), tuple(one for one in tuned if one))
             checkpoint = step("write", finish.write, run, outcome)

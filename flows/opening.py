@@ -52,7 +52,7 @@ class Run:
     """Wall seconds by phase; judgements' own phases are added up as they are made or found."""
     done: int = 0
     peak_bytes: int = 0
-    best: float = 0.0
+    best: float | None = None
     start: float = field(default_factory=monotonic)
 
     @property
@@ -71,11 +71,12 @@ class Run:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         self.peak_bytes = max(self.peak_bytes, judgement.peak_bytes)
         if label.step is not None and judgement.fitness is not None:
-            self.best = max(self.best, judgement.fitness)
+            self.best = judgement.fitness if self.best is None else max(self.best, judgement.fitness)
         place = label.phase if label.step is None else f"{label.phase} step {label.step + 1} of {self.config.swarm.steps}"
         share = min(1.0, self.done / self.expected())
         with self.time("bookkeeping"):
-            self.progress.show("judging", share, f"({self.done} of at most {self.expected()}: {place}, best fitness {self.best:.3f})")
+            best = "" if self.best is None else f", best fitness {self.best:.3f}"
+            self.progress.show("judging", share, f"({self.done} of at most {self.expected()}: {place}{best})")
             if self.bar:
                 self.bar.show(share)
 
@@ -123,7 +124,10 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
         progress.say(f"run {folder.key} in {folder.path}")
         engine = SupervisedEngine(folders, config.engine.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
         run = Run(config, home, store, folder, suite, sets, sources, basis, recipe, settings, engine, progress)
-        run.judging = Judging(engine, suite, sets, journal=folder.journal, told=run.told, guard=basis.check_unchanged)
+        units = [
+            recipe.with_coefficients([[float(one == place) for one in range(len(recipe.experts))]] * run.groups) for place in range(-1, len(recipe.experts))
+        ]
+        run.judging = Judging(engine, suite, sets, journal=folder.journal, told=run.told, guard=basis.check_unchanged, references=units)
         run.seconds["fetch"] = fetched
         try:
             yield run

@@ -6,19 +6,21 @@ crash, find what is known already.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evals.engine import Answers, Judge, ModelError
-from evals.fitness import fitness
+from evals.fitness import References, fitness, needs_references
 from evals.harness import EvaluationSet, FailedBenchmark
 from evals.scores import BenchmarkScore, Judgement
 from evals.suite import Suite
 from psomerge.digest import digest_of
+from psomerge.errors import EngineError
 from psomerge.journal import Journal
 from psomerge.recipe import Recipe
 
 logger = logging.getLogger(__name__)
+Scores = tuple[BenchmarkScore, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Judging:
         journal: Journal,
         told: Callable[[Label, Judgement], None],
         guard: Callable[[], None] = lambda: None,
+        references: Sequence[Recipe] = (),
     ) -> None:
         """Hands the evaluation sets to the engine.
 
@@ -52,7 +55,10 @@ class Judging:
             journal: of the run.
             told: called after every judgement, made or found.
             guard: called after the engine's work, before any of it counts; raises if the files behind the recipes are no longer those of the recipes.
+            references: the base, then the experts: where the suite's fitness is told beside them, they are judged first on every split.
         """
+        self._recipes = tuple(references) if needs_references(suite) else ()
+        self._reference_scores: dict[str, list[Scores | None]] = {}
         self._judge, self._suite, self._sets, self._journal, self._told, self._guard = judge, suite, dict(sets), journal, told, guard
         for name, one in self._sets.items():
             judge.put(name, one.batch)
@@ -71,9 +77,10 @@ class Judging:
         Raises:
             EngineError: the engine could not be kept alive. A model or benchmark that fails is no error, but a judgement without fitness.
         """
+        self.references((split,))
         entry = self._journal.judgement(self.key(recipe, split))
         if entry is None:
-            entry = self._journal.append(self._make(recipe, split, label))
+            entry = self._journal.append(self._entry(recipe, split, label, *self._measure(recipe, split)))
         judgement = self._read(entry, split)
         self._told(label, judgement)
         return judgement
@@ -89,8 +96,56 @@ class Judging:
         finally:
             self._guard()
 
-    def _make(self, recipe: Recipe, split: str, label: Label) -> dict[str, Any]:
-        entry: dict[str, Any] = {
+    def fitness(self, scores: Scores, splits: Sequence[str]) -> float:
+        """Returns the suite's fitness of scores on the items of these splits together; errors as `references`."""
+        return fitness(self._suite, scores, self.references(splits))
+
+    def references(self, splits: Sequence[str]) -> References | None:
+        """Returns what base and experts reach on the items of these splits together; None where the suite needs none.
+
+        An expert that cannot be judged is left out.
+
+        Raises:
+            EngineError: the base cannot be judged.
+        """
+        if not self._recipes:
+            return None
+        for split in splits:
+            if split not in self._reference_scores:
+                self._reference_scores[split] = self._judge_references(split)
+        base, *experts = zip(*(self._reference_scores[split] for split in splits), strict=True)
+        return References.of(_pooled(base) or (), [scores for parts in experts if (scores := _pooled(parts))])
+
+    def _judge_references(self, split: str) -> list[Scores | None]:
+        """Base and experts on a split. Their lines are written when all are judged: the fitness of each needs the others."""
+        known = [self._journal.judgement(self.key(recipe, split)) for recipe in self._recipes]
+        found = [
+            (self._read(entry, split).scores or None, entry) if entry else self._measure(recipe, split)
+            for recipe, entry in zip(self._recipes, known, strict=True)
+        ]
+        self._reference_scores[split] = [scores for scores, _ in found]
+        if found[0][0] is None:
+            raise EngineError(f"the base could not be judged on the {split} items, and the suite's fitness is told beside it: {found[0][1]['failure']}")
+        for recipe, entry, one in zip(self._recipes, known, found, strict=True):
+            if entry is None:
+                self._journal.append(self._entry(recipe, split, Label("reference"), *one))
+        return self._reference_scores[split]
+
+    def _measure(self, recipe: Recipe, split: str) -> tuple[Scores | None, dict[str, Any]]:
+        """Scores of a recipe's model, None if it cannot be judged; and what the journal keeps of the judgement beside fitness and label."""
+        try:
+            answers = self.answers(recipe, split)
+            scores = self._sets[split].score(answers)
+        except (ModelError, FailedBenchmark) as error:
+            logger.warning("judgement failed: %s", error)
+            return None, {"failure": str(error)}
+        numbers: dict[str, Any] = {"values": {score.benchmark: score.values for score in scores}}
+        if statistics := {score.benchmark: score.statistics for score in scores if score.corpus}:
+            numbers["statistics"] = statistics
+        return scores, {"failure": None, **numbers, "seconds": answers.seconds, "peak_bytes": answers.peak_bytes}
+
+    def _entry(self, recipe: Recipe, split: str, label: Label, scores: Scores | None, measured: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             "kind": "judgement",
             "key": self.key(recipe, split),
             "split": split,
@@ -100,34 +155,38 @@ class Judging:
             "method": recipe.method,
             "coefficients": recipe.coefficients,
             "parameters": dict(recipe.parameters),
+            "fitness": None if scores is None else self.fitness(scores, (split,)),
+            **measured,
         }
-        try:
-            answers = self.answers(recipe, split)
-            scores = self._sets[split].score(answers)
-        except (ModelError, FailedBenchmark) as error:
-            logger.warning("judgement failed: %s", error)
-            return entry | {"fitness": None, "failure": str(error)}
-        measured = {"seconds": answers.seconds, "peak_bytes": answers.peak_bytes}
-        values = {score.benchmark: score.values for score in scores}
-        return entry | {"fitness": fitness(self._suite, scores), "failure": None, "values": values} | measured
 
     def _read(self, entry: Mapping[str, Any], split: str) -> Judgement:
         if entry["fitness"] is None:
             return Judgement(None, failure=entry["failure"])
-        scores = self._sets[split].with_values(entry["values"])
+        scores = self._sets[split].with_values(entry["values"], entry.get("statistics", {}))
         return Judgement(entry["fitness"], scores, seconds=entry["seconds"], peak_bytes=entry["peak_bytes"])
 
 
-def pooled(suite: Suite, parts: Sequence[Judgement]) -> Judgement:
-    """Returns the judgement on the items of several splits together: benchmark by benchmark, every item counts once."""
-    failed = next((part for part in parts if part.fitness is None), None)
+def pooled(judging: Judging, parts: Mapping[str, Judgement]) -> Judgement:
+    """Returns the judgement on the items of several splits together: benchmark by benchmark, every item counts once.
+
+    Args:
+        judging: tells the fitness.
+        parts: one model's judgements by split.
+    """
+    failed = next((part for part in parts.values() if part.fitness is None), None)
     if failed is not None:
         return failed
-    scores = [_joined(scores) for scores in zip(*(part.scores for part in parts), strict=True)]
-    return Judgement(fitness(suite, scores), tuple(scores))
+    scores = _pooled([part.scores for part in parts.values()]) or ()
+    return Judgement(judging.fitness(scores, tuple(parts)), scores)
+
+
+def _pooled(parts: Sequence[Scores | None]) -> Scores | None:
+    """One model's scores on several splits as one, None if it failed on any."""
+    sound = [part for part in parts if part is not None]
+    return tuple(_joined(scores) for scores in zip(*sound, strict=True)) if len(sound) == len(parts) else None
 
 
 def _joined(scores: Sequence[BenchmarkScore]) -> BenchmarkScore:
     first = scores[0]
-    items, groups, values = (tuple(one for score in scores for one in getattr(score, field)) for field in ("items", "groups", "values"))
-    return BenchmarkScore(first.benchmark, first.language, first.metric, first.weight, items, groups, values)
+    columns = {field: tuple(one for score in scores for one in getattr(score, field)) for field in ("items", "groups", "values", "statistics")}
+    return replace(first, **columns)

@@ -25,11 +25,14 @@ class Promotion:
     reason: str
 
 
-def decide(candidate: Scores, *, champion: Scores | None, base: Scores, experts: Mapping[str, Scores]) -> Promotion:
+def decide(candidate: Scores, *, champion: Scores | None, base: Scores, experts: Mapping[str, Scores], lacks: Mapping[str, float]) -> Promotion:
     """Returns whether the candidate deserves to be champion, by paired tests on the items of the test split.
 
-    It must beat the current champion; while there is none, it must beat the base and must not be significantly worse than the best expert.
+    It must keep every floor of the suite (`lacks`: by benchmark, how far it is below one; see `evals.fitness.missing`) and beat the current champion; while
+    there is none, it must beat the base and must not be significantly worse than the best expert.
     """
+    if lacks:
+        return Promotion(False, f"below the suite's floor on {', '.join(f'{name} by {lack:.4f}' for name, lack in lacks.items())}")
     if champion is not None:
         difference = paired(candidate, champion)
         return Promotion(_beats(difference), f"{'beats' if _beats(difference) else 'does not beat'} the champion: {_words(difference)}")

@@ -105,4 +105,4 @@ def contenders(search: Search, number: int) -> list[Contender]:
     for place, (recipe, judgement) in enumerate(search.judged):
         if judgement.fitness is not None:
             met.setdefault(recipe.digest(), Contender(recipe, judgement, place // size, place % size))
-    return sorted(met.values(), key=lambda one: -(one.judgement.fitness or 0.0))[:number]
+    return sorted(met.values(), key=lambda one: one.judgement.fitness or 0.0, reverse=True)[:number]

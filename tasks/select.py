@@ -1,10 +1,10 @@
 """From a finished search to one model: the best few, ranked again on validation and optimisation items together."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.scores import Judgement
-from evals.suite import Suite
 from tasks.judge import Judging, Label, pooled
 from tasks.search import Contender, Search, contenders
 from tasks.summary import Candidate
@@ -18,13 +18,14 @@ class Selection:
     candidates: tuple[Candidate, ...]
 
 
-def rerank(search: Search, suite: Suite, judging: Judging, number: int) -> Selection:
+def rerank(search: Search, judging: Judging, number: int) -> Selection:
     """Returns the best of the `number` best models, by fitness on validation and optimisation items together; of equals the one that the search ranked higher.
 
     Where every validation judgement failed, the search's own best stays.
     """
     best = contenders(search, number)
-    both = [pooled(suite, (one.judgement, judging.judge(one.recipe, "validation", Label(f"re-rank {search.name}")))) for one in best]
+    validation = judging.judge_all([one.recipe for one in best], "validation", [Label(f"re-rank {search.name}")] * len(best))
+    both = [pooled(judging, {"optimisation": one.judgement, "validation": two}) for one, two in zip(best, validation, strict=True)]
     place = _first_best(both)
     rows = (
         Candidate(one.step, one.particle, one.judgement.fitness or 0.0, two.fitness, i == place) for i, (one, two) in enumerate(zip(best, both, strict=True))
@@ -33,5 +34,5 @@ def rerank(search: Search, suite: Suite, judging: Judging, number: int) -> Selec
 
 
 def _first_best(judgements: Sequence[Judgement]) -> int:
-    fitness = [-1.0 if judgement.fitness is None else judgement.fitness for judgement in judgements]
+    fitness = [-math.inf if judgement.fitness is None else judgement.fitness for judgement in judgements]
     return fitness.index(max(fitness))

@@ -189,8 +189,8 @@ def step_metrics(judgements: Sequence[Judgement]) -> dict[str, float]:
     metrics |= {"fitness/best": max(fitness), "fitness/mean": fmean(fitness), "fitness/worst": min(fitness)}
     languages: dict[str, list[float]] = {}
     for score in sound[fitness.index(max(fitness))].scores:
-        metrics[f"score/{score.benchmark}/{score.language}"] = score.mean
-        languages.setdefault(score.language, []).append(score.mean)
+        metrics[f"score/{score.benchmark}/{score.language}"] = score.score
+        languages.setdefault(score.language, []).append(score.score)
     metrics |= {f"language/{language}": fmean(means) for language, means in languages.items()}
     for phase in sorted({phase for one in sound for phase in one.seconds or {}}):
         metrics[f"seconds/{phase}"] = fmean((one.seconds or {}).get(phase, 0.0) for one in sound)

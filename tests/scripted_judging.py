@@ -1,6 +1,6 @@
 """Judging without a model: real evaluation sets of six items each (three countries in two languages), and an engine that is told how many a recipe knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from evals.engine import Loglikelihood, ScriptedEngine
@@ -18,12 +18,13 @@ Known = Callable[[Recipe, str], float]
 """How many of a split's six items a recipe's model answers right; NaN where its log-likelihoods are none. May raise what an engine raises."""
 
 
-def capitals(folder: Path) -> Suite:
+def capitals(folder: Path, aggregate: str = "{}", floor: str = "") -> Suite:
     """A suite of two benchmarks with three items in each of optimisation and validation."""
     path = folder / "capitals.yaml"
     path.write_text(
         "name: capitals\nsalt: toy-1\nshares: {optimisation: 0.4, validation: 0.2, test: 0.4}\ngroup: country\nlimits: {test: 3}\n"
-        f"include: [{Path(__file__).parent / 'benchmarks' / 'toy'}]\nbenchmarks:\n  - {{task: toy_pick, languages: [en, 'NO'], metric: acc}}\n"
+        f"include: [{Path(__file__).parent / 'benchmarks' / 'toy'}]\n"
+        f"aggregate: {aggregate}\nbenchmarks:\n  - {{task: toy_pick, languages: [en, 'NO'], metric: acc{floor}}}\n"
     )
     return load_suite(path)
 
@@ -67,7 +68,8 @@ def judging(
     engine: ScriptedEngine,
     told: list[Label] | None = None,
     guard: Callable[[], None] = lambda: None,
+    references: Sequence[Recipe] = (),
 ) -> Judging:
     """Judging with a journal in `folder`, opened as a new process would."""
     listed, journal = [] if told is None else told, Journal(folder / "journal.jsonl", RUN_KEY)
-    return Judging(engine, suite, sets, journal=journal, told=lambda label, judgement: listed.append(label), guard=guard)
+    return Judging(engine, suite, sets, journal=journal, told=lambda label, judgement: listed.append(label), guard=guard, references=references)

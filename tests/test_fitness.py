@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.fitness import fitness
+from evals.fitness import LEAST_GAIN, References, fitness, missing, needs_references
 from evals.scores import BenchmarkScore
 from evals.suite import Suite
 from evals.suite_file import load_suite
@@ -60,3 +60,58 @@ def test_fitness_over_fewer_or_other_benchmarks_is_refused(tmp_path):
     for scores in (SCORES[1:], [*SCORES, SCORES[0]], [*SCORES[1:], score("other", 1.0)]):
         with pytest.raises(ValueError, match="expected one score each"):
             fitness(suite(tmp_path), scores)
+
+
+# The base and two experts on the same items: the best expert gains 0.5 on kind, 0.5 on pick_so, nothing on pick_tk, and 0.02 on xcopa_et.
+BASE = {"kind": 0.5, "pick_so": 0.25, "pick_tk": 0.25, "xcopa_et": 0.25}
+REFERENCES = References(BASE, {"kind": 1.0, "pick_so": 0.75, "pick_tk": 0.25, "xcopa_et": 0.27})
+
+
+def test_a_normalised_fitness_counts_from_the_base_to_the_best_expert(tmp_path):
+    one = suite(tmp_path, "{normalised: true}")
+    assert needs_references(one)
+    # kind (1 - .5) / .5, pick_so (.5 - .25) / .5, pick_tk (0 - .25) / LEAST_GAIN, xcopa_et (.25 - .25) / LEAST_GAIN twice.
+    assert fitness(one, SCORES, REFERENCES) == pytest.approx((1 + 0.5 - 0.25 / LEAST_GAIN + 2 * 0.0) / 5)
+    assert fitness(suite(tmp_path, "{normalised: true, over: languages, worst: 2}"), SCORES, REFERENCES) == pytest.approx((-0.25 / LEAST_GAIN + 0) / 2)
+
+
+def test_references_are_the_base_and_the_best_expert_on_each_benchmark():
+    first, second = [score("kind", 1.0, 0.0), score("pick", 0.0)], [score("kind", 0.0, 0.0), score("pick", 1.0)]
+    found = References.of([score("kind", 0.0, 0.0), score("pick", 0.5)], [first, second])
+    assert (found.base, found.best) == ({"kind": 0.0, "pick": 0.5}, {"kind": 0.5, "pick": 1.0})
+    assert References.of(first, []).best == {"kind": 0.5, "pick": 0.0}
+
+
+def floored(folder: Path, floors: dict[str, str], aggregate: str = "{}") -> Suite:
+    path, text = folder / "floors.yaml", SUITE
+    for line, floor in floors.items():
+        assert line in text
+        text = text.replace(line, f"{line}, floor: {floor}")
+    path.write_text(f"{text}aggregate: {aggregate}\n", encoding="utf-8")
+    return load_suite(path)
+
+
+def test_a_model_below_a_floor_is_worse_than_every_model_that_keeps_it_and_the_worse_the_more_it_misses(tmp_path):
+    at_least = floored(tmp_path, {"task: kind, language: so, metric: acc": "{at_least: 1.0}"})
+    assert not needs_references(at_least)
+    good, bad, worse = ([score("kind", *kind), *SCORES[1:]] for kind in ([1.0] * 4, [1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]))
+    assert fitness(at_least, good) == fitness(suite(tmp_path), good)
+    assert (fitness(at_least, bad), fitness(at_least, worse)) == pytest.approx((-0.25, -0.5))
+    assert missing(at_least, worse) == pytest.approx({"kind": 0.5})
+    worst = [score(one.benchmark, *([0.0] * len(one.values))) for one in SCORES[1:]]
+    assert fitness(at_least, [good[0], *worst]) > fitness(at_least, [bad[0], *(score(one.benchmark, 1.0) for one in worst)])
+
+
+def test_a_floor_below_the_base_follows_the_base_on_the_same_items(tmp_path):
+    # "English may not lose more than one point": 0.5 in the base, so 0.49; pick_tk may lose a quarter, and does.
+    one = floored(tmp_path, {"task: kind, language: so, metric: acc": "{below_base: 0.01}", "languages: [so, tk], metric: acc": "{below_base: 0.25}"})
+    assert needs_references(one)
+    assert missing(one, SCORES, REFERENCES) == {}
+    assert fitness(one, SCORES, REFERENCES) == fitness(suite(tmp_path), SCORES)
+    poor = [score("kind", *([1.0] * 48 + [0.0] * 52)), *SCORES[1:]]
+    assert missing(one, poor, REFERENCES) == pytest.approx({"kind": 0.01})
+    kept = [score("kind", *([1.0] * 49 + [0.0] * 51)), *SCORES[1:]]
+    assert missing(one, kept, REFERENCES) == {}  # 0.5 - 0.01 is a little more than 0.49
+    assert fitness(one, poor, REFERENCES) == pytest.approx(-0.01)
+    normal = floored(tmp_path, {"task: kind, language: so, metric: acc": "{below_base: 0.01, at_least: 0.6}"}, "{normalised: true}")
+    assert fitness(normal, kept, REFERENCES) == pytest.approx(-1 / LEAST_GAIN - 0.11)  # the higher of the two floors

@@ -110,7 +110,7 @@ def test_replayed_answers_score_as_in_the_harness_to_the_last_digit(tokenizer_fo
         samples = [place for place, country in enumerate(capitals()) if country in score.groups]
         theirs = harness_results("toy_say" if "say" in score.benchmark else "toy_pick", samples, model, score.language.replace("und", "en"))
         assert len(samples) == len(score.values) > 2
-        assert score.mean == theirs[keys[score.benchmark]]
+        assert score.score == theirs[keys[score.benchmark]]
 
 
 def test_the_toy_models_are_sometimes_right_and_sometimes_wrong(tokenizer_folder, tokenizer):
@@ -215,7 +215,7 @@ def test_a_metric_that_crashes_fails_the_benchmark(tokenizer_folder, tokenizer, 
     (folder / "odd.yaml").write_text(text)
     evaluation = built(suite_of(tmp_path, "task: odd, metric: acc, filter: whole", folder=str(folder)), tokenizer_folder)
     count = len(evaluation.batch.generation)
-    assert evaluation.score(Answers(generation=("b",) * count))[0].mean == 0.5
+    assert evaluation.score(Answers(generation=("b",) * count))[0].score == 0.5
     with pytest.raises(FailedBenchmark, match="odd: ZeroDivisionError"):
         evaluation.score(Answers(generation=("b",) * (count - 1) + ("x",)))
     with pytest.raises(FailedBenchmark, match=r"got acc 2\.0; expected a number in \[0, 1\]"):
@@ -389,5 +389,5 @@ def test_fitness_follows_from_the_scores(tokenizer_folder, tokenizer):
     suite = load_suite(SUITES / "toy.yaml")
     evaluation = built(suite, tokenizer_folder)
     scores = evaluation.score(answers_of(evaluation.batch, tokenizer, "first"))
-    en, no, acc, say = (score.mean for score in scores)
+    en, no, acc, say = (score.score for score in scores)
     assert fitness(suite, scores) == pytest.approx((en + no + 2 * acc + say) / 5)

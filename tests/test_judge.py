@@ -41,7 +41,7 @@ def lines(folder: Path) -> list[dict]:
 def test_fitness_is_the_mean_over_benchmarks(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet], known: int) -> None:
     found = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: known)).judge(RECIPE, "optimisation", LABEL)
     assert found.fitness == pytest.approx(known / ITEMS)  # both benchmarks have three items and weigh the same
-    assert [score.mean for score in found.scores] == pytest.approx([min(known, 3) / 3, max(known - 3, 0) / 3])
+    assert [score.score for score in found.scores] == pytest.approx([min(known, 3) / 3, max(known - 3, 0) / 3])
 
 
 def test_a_judgement_s_line_tells_what_was_judged_and_every_item_s_value(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
@@ -179,16 +179,68 @@ def score(benchmark: str, *values: float, split: str = "a") -> BenchmarkScore:
     return BenchmarkScore(benchmark, "en", "acc", 1.0, names, names, values)
 
 
-def test_pooled_counts_every_item_once(suite: Suite) -> None:
+def test_pooled_counts_every_item_once(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     optimisation = Judgement(0.7, (score("toy_pick_en", 1, 0, 0), score("toy_pick_NO", 1, 1)))
     validation = Judgement(0.5, (score("toy_pick_en", 1, split="b"), score("toy_pick_NO", 0, 0, 0, 0, split="b")))
-    both = pooled(suite, [optimisation, validation])
+    made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: 0))
+    both = pooled(made, {"optimisation": optimisation, "validation": validation})
     # toy_pick_en: 2 of 4; toy_pick_NO: 2 of 6. The mean of the splits' means would be ((1/3 + 1) / 2 + (1 + 0) / 2) / 2 = 7/12.
     assert both.fitness == pytest.approx((2 / 4 + 2 / 6) / 2)
     assert both.scores[0].items == ("a0", "a1", "a2", "b0")
     assert both.scores[1].values == (1, 1, 0, 0, 0, 0)
 
 
-def test_pooled_with_a_failed_part_has_failed(suite: Suite) -> None:
+def test_pooled_with_a_failed_part_has_failed(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     sound, failed = Judgement(1.0, (score("toy_pick_en", 1), score("toy_pick_NO", 1))), Judgement(None, failure="because")
-    assert pooled(suite, [sound, failed]) == failed
+    made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: 0))
+    assert pooled(made, {"optimisation": sound, "validation": failed}) == failed
+
+
+# A base that knows 2 of a split's six items (two of the first benchmark), and experts that know 4 and 3; the model itself knows 5.
+UNITS = [RECIPE.with_coefficients([row]) for row in ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])]
+KNOWS = {(0.0, 0.0): 2, (1.0, 0.0): 4, (0.0, 1.0): 3, (1.0, 1.0): 5}
+
+
+def test_a_normalised_fitness_is_told_beside_base_and_experts_which_are_judged_once_a_split(tmp_path: Path, sets: dict[str, EvaluationSet]) -> None:
+    suite, engine = capitals(tmp_path, "{normalised: true}"), scripted(sets, lambda recipe, split: KNOWS[recipe.coefficients[0]])
+    made = judging(tmp_path, suite, sets, engine, references=UNITS)
+    found = made.judge(RECIPE.with_coefficients([[1.0, 1.0]]), "optimisation", LABEL)
+    # English: base 2/3, best expert and model 3/3; Norwegian: base 0, best expert 1/3, model 2/3.
+    assert found.fitness == pytest.approx((1 + 2) / 2)
+    assert [line["phase"] for line in lines(tmp_path)] == ["reference"] * 3 + ["star"]
+    assert [line["fitness"] for line in lines(tmp_path)] == pytest.approx([0, 1, 0.5, 1.5])
+    assert made.judge(UNITS[1], "optimisation", LABEL).fitness == pytest.approx(1)
+    assert len(engine.judged) == 4
+    again = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: pytest.fail("asked again")), references=UNITS)
+    assert again.judge(RECIPE.with_coefficients([[1.0, 1.0]]), "optimisation", LABEL) == found
+
+
+def test_pooled_items_are_told_beside_base_and_experts_on_the_same_pooled_items(tmp_path: Path, sets: dict[str, EvaluationSet]) -> None:
+    # On validation items the base knows nothing and the second expert everything.
+    known = {**KNOWS, ("validation", 0.0, 0.0): 0, ("validation", 0.0, 1.0): 6}
+    engine = scripted(sets, lambda recipe, split: known.get((split, *recipe.coefficients[0]), KNOWS[recipe.coefficients[0]]))
+    made = judging(tmp_path, capitals(tmp_path, "{normalised: true}"), sets, engine, references=UNITS)
+    model = RECIPE.with_coefficients([[1.0, 1.0]])
+    both = pooled(made, {split: made.judge(model, split, LABEL) for split in ("optimisation", "validation")})
+    # English, of six: base 2, experts 6 and 6, model 6. Norwegian: base 0, experts 2 and 3, model 4.
+    assert both.fitness == pytest.approx(((6 - 2) / (6 - 2) + (4 - 0) / (3 - 0)) / 2)
+
+
+def test_an_expert_that_cannot_be_judged_is_no_reference_and_a_base_that_cannot_ends_the_run(tmp_path: Path, sets: dict[str, EvaluationSet]) -> None:
+    suite = capitals(tmp_path, "{normalised: true}")
+    broken = {(1.0, 0.0): math.nan}
+    engine = scripted(sets, lambda recipe, split: broken.get(recipe.coefficients[0], KNOWS[recipe.coefficients[0]]))
+    found = judging(tmp_path, suite, sets, engine, references=UNITS).judge(RECIPE.with_coefficients([[1.0, 1.0]]), "optimisation", LABEL)
+    assert found.fitness == pytest.approx((1 + (2 / 3) / 0.05) / 2)  # the second expert knows no Norwegian: five points are the unit
+    broken |= {(0.0, 0.0): math.nan}
+    (tmp_path / "journal.jsonl").unlink()
+    with pytest.raises(EngineError, match=r"the base could not be judged on the optimisation items.*: toy_pick_en: log-likelihood nan"):
+        judging(tmp_path, suite, sets, engine, references=UNITS).judge(RECIPE.with_coefficients([[1.0, 1.0]]), "optimisation", LABEL)
+
+
+def test_a_floor_puts_a_better_model_that_loses_english_behind_one_that_keeps_it(tmp_path: Path, sets: dict[str, EvaluationSet]) -> None:
+    suite = capitals(tmp_path, floor=", floor: {below_base: 0.1}")
+    engine = scripted(sets, lambda recipe, split: KNOWS[recipe.coefficients[0]])
+    made = judging(tmp_path, suite, sets, engine, references=[UNITS[1]])  # a base that knows English and a third of Norwegian
+    kept, lost = (made.judge(UNITS[place], "optimisation", LABEL).fitness for place in (1, 0))
+    assert (kept, lost) == pytest.approx((4 / 6, -(1 - 0.1 - 2 / 3) - (1 / 3 - 0.1)))

@@ -155,7 +155,7 @@ def test_rerank_picks_by_all_items_of_both_splits(tmp_path: Path, suite: Suite, 
 
     engine = scripted(sets, known)
     judge = judging(tmp_path, suite, sets, engine)
-    selection = rerank(searched(judge, 1), suite, judge, 3)
+    selection = rerank(searched(judge, 1), judge, 3)
     assert selection.chosen.recipe.coefficients == (STAR[1],)
     assert [(one.step, one.particle, one.chosen) for one in selection.candidates] == [(0, 3, False), (0, 1, True), (0, 2, False)]
     assert [one.fitness for one in selection.candidates] == pytest.approx([5 / 6, 4 / 6, 4 / 6])
@@ -167,12 +167,12 @@ def test_rerank_picks_by_all_items_of_both_splits(tmp_path: Path, suite: Suite, 
 def test_of_equals_on_both_splits_the_search_s_own_order_decides(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     plan = {STAR[1]: (2, 1), STAR[3]: (1, 2)}  # both know three items of one benchmark
     judge = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: plan.get(recipe.coefficients[0], (0, 0))[split == "validation"]))
-    assert rerank(searched(judge, 1), suite, judge, 2).chosen.recipe.coefficients == (STAR[1],)
+    assert rerank(searched(judge, 1), judge, 2).chosen.recipe.coefficients == (STAR[1],)
 
 
 def test_where_no_validation_judgement_succeeds_the_search_s_best_stays(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     judge = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: math.nan if split == "validation" else near(recipe, split)))
-    selection = rerank(searched(judge, 1), suite, judge, 2)
+    selection = rerank(searched(judge, 1), judge, 2)
     assert selection.chosen.particle == 3
     assert [one.ranked for one in selection.candidates] == [None, None]
 
@@ -182,7 +182,7 @@ def test_a_contender_that_fails_on_validation_is_not_chosen(tmp_path: Path, suit
         return math.nan if split == "validation" and recipe.coefficients[0] == STAR[3] else near(recipe, split)
 
     judge = judging(tmp_path, suite, sets, scripted(sets, known))
-    assert rerank(searched(judge, 1), suite, judge, 2).chosen.recipe.coefficients == (STAR[1],)
+    assert rerank(searched(judge, 1), judge, 2).chosen.recipe.coefficients == (STAR[1],)
 
 
 @pytest.mark.parametrize("name", ["average", "task_arithmetic", "ties"])
@@ -227,7 +227,7 @@ def test_the_table_holds_every_model_once_judged_once_on_test(tmp_path: Path, su
     engine = scripted(sets, known)
     judge = judging(tmp_path, suite, sets, engine)
     searches = tuple(searched(judge, 2, name) for name in ("star", "paper"))
-    selections = tuple(rerank(one, suite, judge, 2) for one in searches)
+    selections = tuple(rerank(one, judge, 2) for one in searches)
     average = tune("average", RECIPE, judge)
     assert average is not None
     before = len(engine.judged)

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from evals import corpus
 from evals.engine import Answers, Batch
+from evals.harness.corpus import corpus_metric, rows_of
 from evals.harness.items import Items
 from evals.harness.tasks import one_line
 from evals.scores import BenchmarkScore
@@ -35,6 +37,11 @@ class Prepared:
     items: Items
     filter: str
     asked: tuple[int, ...]
+
+    @property
+    def corpus(self) -> str | None:
+        """Name of the corpus metric, or None where the score is a mean over items."""
+        return None if self.benchmark.scorer else corpus_metric(self.task.aggregation().get(self.benchmark.metric))
 
 
 @dataclass(frozen=True)
@@ -77,13 +84,17 @@ class EvaluationSet:
         with self._lock:  # the harness writes answers into its own instances
             return tuple(_score(one, self.batch, answers) for one in self.prepared)
 
-    def with_values(self, values: Mapping[str, Sequence[float]]) -> tuple[BenchmarkScore, ...]:
+    def with_values(self, values: Mapping[str, Sequence[float]], statistics: Mapping[str, Sequence[Sequence[float]]]) -> tuple[BenchmarkScore, ...]:
         """Returns the scores that earlier values per item make, by benchmark, e.g. from a journal.
+
+        Args:
+            values: of every benchmark.
+            statistics: rows per item, of each benchmark with a corpus metric.
 
         Raises:
             KeyError: a benchmark is missing.
         """
-        return tuple(_record(one, values[one.benchmark.name]) for one in self.prepared)
+        return tuple(_record(one, values[one.benchmark.name], statistics[one.benchmark.name] if one.corpus else ()) for one in self.prepared)
 
 
 def _score(one: Prepared, batch: Batch, answers: Answers) -> BenchmarkScore:
@@ -96,11 +107,11 @@ def _score(one: Prepared, batch: Batch, answers: Answers) -> BenchmarkScore:
         by_doc: dict[int, list[Any]] = {}
         for instance in task.instances:
             by_doc.setdefault(instance.doc_id, []).append(instance)
-        values = []
+        found = []
         for place, doc in enumerate(one.items.docs):
             asked = sorted(by_doc[place], key=lambda instance: instance.idx)
-            metrics = task.process_results(copy.deepcopy(doc), [instance.filtered_resps[one.filter] for instance in asked])
-            values.append(_value(metrics, benchmark, one.items.names[place]))
+            found.append(task.process_results(copy.deepcopy(doc), [instance.filtered_resps[one.filter] for instance in asked]))
+        values, rows = _numbers(one, found)
     except FailedBenchmark:
         raise
     except Exception as error:
@@ -109,12 +120,21 @@ def _score(one: Prepared, batch: Batch, answers: Answers) -> BenchmarkScore:
     finally:
         for instance in task.instances:
             instance.resps, instance.filtered_resps = [], {}
-    return _record(one, values)
+    return _record(one, values, rows)
 
 
-def _record(one: Prepared, values: Sequence[float]) -> BenchmarkScore:
-    benchmark = one.benchmark
-    return BenchmarkScore(benchmark.name, benchmark.language, benchmark.metric, benchmark.weight, one.items.names, one.items.groups, tuple(values))
+def _numbers(one: Prepared, found: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[tuple[float, ...]]]:
+    """The metric of each item, from what the task found in it, and of a corpus metric each item's row of statistics."""
+    if one.corpus is None:
+        return [_value(metrics, one.benchmark, name) for metrics, name in zip(found, one.items.names, strict=True)], []
+    rows = rows_of(one.corpus, [metrics[one.benchmark.metric] for metrics in found])
+    return [corpus.sentence_score(one.corpus, row) for row in rows], rows
+
+
+def _record(one: Prepared, values: Sequence[float], rows: Sequence[Sequence[float]]) -> BenchmarkScore:
+    record, names, groups = one.benchmark, one.items.names, one.items.groups
+    statistics = tuple(tuple(row) for row in rows)
+    return BenchmarkScore(record.name, record.language, record.metric, record.weight, names, groups, tuple(values), one.corpus, statistics)
 
 
 def _answer(instance: Any, place: int, batch: Batch, answers: Answers, name: str) -> tuple[float, bool] | str:
@@ -146,5 +166,7 @@ def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Pre
         record = one.benchmark
         labels = [record.name, record.task, record.language, record.metric, one.filter, record.weight]
         benchmarks.append([labels, scoring, str(one.task.VERSION), one.items.names, one.items.groups, one.asked])
+        if one.corpus:
+            benchmarks[-1].append(corpus.signature(one.corpus))
     requests = [[(r.context, r.continuation) for r in batch.loglikelihood], [(r.prompt, r.stop, r.max_tokens) for r in batch.generation]]
     return digest_of([suite.name, suite.salt, asdict(suite.aggregate), split, version("lm_eval"), requests, benchmarks])
