@@ -33,6 +33,32 @@ class BenchmarkScore:
 
 
 @dataclass(frozen=True)
+class Example:
+    """One item as one model answered it: what a score can be traced to."""
+
+    benchmark: str
+    language: str
+    item: str
+    """Stable identity."""
+    group: str
+    prompt: str
+    """As the model saw it, chat template included, before tokenisation."""
+    choices: tuple[str, ...]
+    """Of a question with choices: the texts among which the likeliest is the answer."""
+    logprobs: tuple[float, ...]
+    """Natural-log probability of each choice after the prompt."""
+    output: str | None
+    """Of a question with a free answer: what the model wrote."""
+    extracted: str
+    """What counts as the answer: the likeliest choice, or what the filter took from the output."""
+    reference: str
+    """The right answer."""
+    metric: str
+    value: float
+    """The metric of this item, in [0, 1]."""
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One model on one evaluation set: the fitness in [0, 1], or None with the reason if any benchmark failed."""
 

@@ -15,7 +15,7 @@ from flows.tracking import tell
 from psomerge import recipe as recipes
 from psomerge.errors import EngineError, VerificationError
 from psomerge.materialize import write_model
-from tasks import figures, publish, registry, track
+from tasks import figures, publish, registry, traces, track
 from tasks import report as pages
 from tasks import summary as summaries
 from tasks.champion import judge_champion
@@ -52,7 +52,7 @@ def ask_again(run: Run, outcome: Outcome) -> Answers:
     run.peak_bytes = max(run.peak_bytes, answers.peak_bytes)
     key = run.judging.key(outcome.chosen, "validation")
     entry = run.folder.journal.judgement(key)
-    values = {score.benchmark: list(score.values) for score in run.sets["validation"].score(answers)}
+    values = {score.benchmark: list(score.values) for score in run.sets["validation"].score(answers, run.judging.memory)}
     if entry is None or entry.get("values") != values:
         raise VerificationError(f"the chosen model scores otherwise than before on the validation items (journal key {key[:12]}); the engine is not repeatable")
     run.engine.close()  # its memory is needed for the verifying one
@@ -111,7 +111,9 @@ def _champion_scores(run: Run, champion: Version) -> tuple[BenchmarkScore, ...]:
 
     with run.progress.phase(f"judging the champion {champion.uri}"):
         scratch = run.folder.path / "verify"
-        return judge_champion(run.store, champion, build=evaluation_set, engine=run.config.engine.kind, settings=run.settings, scratch=scratch)
+        return judge_champion(
+            run.store, champion, evaluation_set, engine=run.config.engine.kind, settings=run.settings, scratch=scratch, memory=run.judging.memory
+        )
 
 
 def _write_particles(run: Run, outcome: Outcome) -> None:
@@ -146,6 +148,9 @@ def report(
         track.log_table(tracking, "particles", particles)
         _write_particles(run, outcome)
         track.log_file(tracking, checkpoint / "recipe.json")
+        sound = [(one.label, traces.path_of(run.folder.path, run.judging.key(one.recipe, "test"))) for one in table if one.test.fitness is not None]
+        track.log_table(tracking, "items-test", traces.together(sound, run.folder.report / "items-test.parquet"))
+        track.log_file(tracking, run.folder.report / "items-test.parquet")
     summary = summarise(run, outcome, table, summaries.Registration(version.name, version.version, alias, promotion.promoted, promotion.reason))
     summaries.write(summary, run.folder.report / "summary.json")
     page = pages.write(summary, run.folder.report)

@@ -20,6 +20,7 @@ from flows.schema import Config, configs_folder
 from psomerge.basis import Basis, groups
 from psomerge.recipe import Recipe, Source
 from psomerge.run import RunFolder
+from tasks import traces
 from tasks.baselines import candidates
 from tasks.check import check
 from tasks.fetch import fetch, is_here, pin_all
@@ -127,7 +128,16 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
         units = [
             recipe.with_coefficients([[float(one == place) for one in range(len(recipe.experts))]] * run.groups) for place in range(-1, len(recipe.experts))
         ]
-        run.judging = Judging(engine, suite, sets, journal=folder.journal, told=run.told, guard=basis.check_unchanged, references=units)
+        run.judging = Judging(
+            engine,
+            suite,
+            sets,
+            journal=folder.journal,
+            told=run.told,
+            guard=basis.check_unchanged,
+            references=units,
+            keep=lambda key, examples: traces.write(examples, traces.path_of(folder.path, key)),
+        )
         run.seconds["fetch"] = fetched
         try:
             yield run

@@ -1,7 +1,7 @@
 """How the present champion does on the test items: judged anew from the registry's copy, never taken from its card."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,14 @@ SPLIT = "test"
 
 
 def judge_champion(
-    store: Store, version: Version, *, build: Callable[[Path], EvaluationSet], engine: str, settings: EngineSettings, scratch: Path
+    store: Store,
+    version: Version,
+    build: Callable[[Path], EvaluationSet],
+    *,
+    engine: str,
+    settings: EngineSettings,
+    scratch: Path,
+    memory: MutableMapping[str, str],
 ) -> tuple[BenchmarkScore, ...]:
     """Returns the scores of a registered version on the test items.
 
@@ -31,6 +38,7 @@ def judge_champion(
         engine: kind.
         settings: as in the search; room for this model's own tokens is made.
         scratch: folder with room for a copy; nothing is left there.
+        memory: of the run's scorers.
 
     Raises:
         VerificationError: the registry's copy is not what was published.
@@ -48,6 +56,6 @@ def judge_champion(
         judge = SupervisedEngine({"base": model}, engine, needed, work=place / "engine", log=place / "engine.log")
         try:
             judge.put(SPLIT, evaluation_set.batch)
-            return evaluation_set.score(judge.judge(Recipe(pin(model, "base", version.uri), ()), SPLIT))
+            return evaluation_set.score(judge.judge(Recipe(pin(model, "base", version.uri), ()), SPLIT), memory)
         finally:
             judge.close()

@@ -12,12 +12,13 @@ from typing import Any
 from evals.engine import Answers, Judge, ModelError
 from evals.fitness import References, fitness, needs_references
 from evals.harness import EvaluationSet, FailedBenchmark
-from evals.scores import BenchmarkScore, Judgement
+from evals.scores import BenchmarkScore, Example, Judgement
 from evals.suite import Suite
 from psomerge.digest import digest_of
 from psomerge.errors import EngineError
 from psomerge.journal import Journal
 from psomerge.recipe import Recipe
+from tasks.memory import JournalMemory
 
 logger = logging.getLogger(__name__)
 Scores = tuple[BenchmarkScore, ...]
@@ -45,6 +46,7 @@ class Judging:
         told: Callable[[Label, Judgement], None],
         guard: Callable[[], None] = lambda: None,
         references: Sequence[Recipe] = (),
+        keep: Callable[[str, Sequence[Example]], None] = lambda key, examples: None,
     ) -> None:
         """Hands the evaluation sets to the engine.
 
@@ -55,8 +57,11 @@ class Judging:
             journal: of the run.
             told: called after every judgement, made or found.
             guard: called after the engine's work, before any of it counts; raises if the files behind the recipes are no longer those of the recipes.
+            keep: called with a judgement's key and its items, before the journal knows of it.
             references: the base, then the experts: where the suite's fitness is told beside them, they are judged first on every split.
         """
+        self.memory = JournalMemory(journal)
+        self._keep = keep
         self._recipes = tuple(references) if needs_references(suite) else ()
         self._reference_scores: dict[str, list[Scores | None]] = {}
         self._judge, self._suite, self._sets, self._journal, self._told, self._guard = judge, suite, dict(sets), journal, told, guard
@@ -135,10 +140,12 @@ class Judging:
         """Scores of a recipe's model, None if it cannot be judged; and what the journal keeps of the judgement beside fitness and label."""
         try:
             answers = self.answers(recipe, split)
-            scores = self._sets[split].score(answers)
+            examined = self._sets[split].examine(answers, self.memory)
         except (ModelError, FailedBenchmark) as error:
             logger.warning("judgement failed: %s", error)
             return None, {"failure": str(error)}
+        scores = tuple(score for score, _ in examined)
+        self._keep(self.key(recipe, split), [example for _, examples in examined for example in examples])
         numbers: dict[str, Any] = {"values": {score.benchmark: score.values for score in scores}}
         if statistics := {score.benchmark: score.statistics for score in scores if score.corpus}:
             numbers["statistics"] = statistics

@@ -1,6 +1,7 @@
 """lm-evaluation-harness as the source of benchmarks, by its own Task methods: requests built once, scored many times."""
 
 from evals.harness.building import build, build_all
-from evals.harness.evaluation_set import EvaluationSet, FailedBenchmark
+from evals.harness.evaluation_set import EvaluationSet
+from evals.harness.prepared import FailedBenchmark
 
 __all__ = ["EvaluationSet", "FailedBenchmark", "build", "build_all"]

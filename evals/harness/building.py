@@ -7,10 +7,12 @@ from typing import Any
 
 from evals.engine import Batch, Generation, Loglikelihood
 from evals.harness.encoding import Encoder
-from evals.harness.evaluation_set import EvaluationSet, Prepared, digest_of_set
+from evals.harness.evaluation_set import EvaluationSet, digest_of_set
 from evals.harness.fewshot import draw_outside_splits
 from evals.harness.items import Documents, choose, sort_documents
+from evals.harness.prepared import Prepared
 from evals.harness.tasks import filter_names, foreign_code, load_tasks
+from evals.scorers import Scorer, load_scorer
 from evals.suite import Suite
 from psomerge.errors import ConfigError
 
@@ -44,16 +46,19 @@ def build_all(
         with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "sort its documents"):
             sorted_.append(sort_documents(suite, benchmark, task))
     draw_outside_splits(suite, tasks, sorted_)
-    return {split: _build(suite, split, tasks, sorted_, encoder, seed) for split in splits}
+    allowed = allow_task_code or suite.shipped
+    scorers = [load_scorer(one.scorer, one.scorer_options, allowed=allowed) if one.scorer else None for one in suite.benchmarks]
+    sources = list(zip(tasks, sorted_, scorers, strict=True))
+    return {split: _build(suite, split, sources, encoder, seed) for split in splits}
 
 
-def _build(suite: Suite, split: str, tasks: Sequence[Any], sorted_: Sequence[Documents], encoder: Encoder, seed: int) -> EvaluationSet:
+def _build(suite: Suite, split: str, sources: Sequence[tuple[Any, Documents, Scorer | None]], encoder: Encoder, seed: int) -> EvaluationSet:
     from lm_eval.defaults import DEFAULT_OTHER_SEED
 
     loglikelihood: dict[Loglikelihood, int] = {}
     generation: dict[Generation, int] = {}
     prepared = []
-    for benchmark, shared, documents in zip(suite.benchmarks, tasks, sorted_, strict=True):
+    for benchmark, (shared, documents, scorer) in zip(suite.benchmarks, sources, strict=True):
         task, prompting = copy.copy(shared), benchmark.prompting  # instances are each split's own
         items = choose(suite, benchmark, documents, split, seed)
         with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
@@ -66,7 +71,7 @@ def _build(suite: Suite, split: str, tasks: Sequence[Any], sorted_: Sequence[Doc
                 chat_template=encoder.chat_template if prompting.chat_template else None,
             )
         asked = _encode(task.instances, encoder, loglikelihood, generation)
-        prepared.append(Prepared(benchmark, task, items, benchmark.filter or filter_names(task)[0], asked))
+        prepared.append(Prepared(benchmark, task, items, benchmark.filter or filter_names(task)[0], asked, scorer))
     batch = Batch(tuple(loglikelihood), tuple(generation))
     return EvaluationSet(split, batch, digest_of_set(suite, split, batch, prepared), tuple(prepared))
 

@@ -129,14 +129,27 @@ def _overrides(manager: Any, benchmark: Benchmark, cache: Path | None) -> dict[s
 
 
 def _check(task: Any, benchmark: Benchmark, where: str) -> None:
-    """Refuses what cannot be scored item by item in [0, 1]."""
-    from lm_eval.api.metrics import mean
-
+    """Refuses what cannot be scored in [0, 1]."""
     kind = str(task.OUTPUT_TYPE or task.config.output_type)
     if kind == "loglikelihood_rolling":
         raise ConfigError(f"{where}: task {benchmark.task} asks for perplexity (loglikelihood_rolling), which is no score in [0, 1]; choose another task")
     if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
         raise ConfigError(f"{where}: task {benchmark.task} runs what the model writes, or shows it pictures or sound; choose a task of text alone")
+    if not benchmark.scorer:
+        _check_metric(task, benchmark, where)
+    elif kind != "generate_until":
+        raise ConfigError(f"{where}: a scorer judges what a model writes, and task {benchmark.task} asks for {kind}; give it a `metric`")
+    filters = filter_names(task)
+    if benchmark.filter is None and len(filters) > 1:
+        raise ConfigError(f"{where}: task {benchmark.task} has the filters {', '.join(filters)}; say which with `filter`")
+    if benchmark.filter is not None and benchmark.filter not in filters:
+        raise ConfigError(f"{where}: task {benchmark.task} has no filter {benchmark.filter!r}{nearest(benchmark.filter, filters)}")
+
+
+def _check_metric(task: Any, benchmark: Benchmark, where: str) -> None:
+    """Refuses a metric that is neither a mean over items nor one of the corpus metrics."""
+    from lm_eval.api.metrics import mean
+
     aggregations = task.aggregation()
     if benchmark.metric not in aggregations:
         raise ConfigError(f"{where}: task {benchmark.task} has no metric {benchmark.metric!r}{nearest(benchmark.metric, list(aggregations))}")
@@ -150,11 +163,6 @@ def _check(task: Any, benchmark: Benchmark, where: str) -> None:
             f"{where}: metric {benchmark.metric!r} is aggregated by {how!r}, expected a mean over items, such as acc and exact_match have, "
             f"or one of {', '.join(corpus.SETTINGS)}"
         )
-    filters = filter_names(task)
-    if benchmark.filter is None and len(filters) > 1:
-        raise ConfigError(f"{where}: task {benchmark.task} has the filters {', '.join(filters)}; say which with `filter`")
-    if benchmark.filter is not None and benchmark.filter not in filters:
-        raise ConfigError(f"{where}: task {benchmark.task} has no filter {benchmark.filter!r}{nearest(benchmark.filter, filters)}")
 
 
 def filter_names(task: Any) -> list[str]:

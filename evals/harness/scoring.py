@@ -1,0 +1,110 @@
+"""From a model's answers to a benchmark's score, item by item: filters and metrics are the task's own, or a scorer's."""
+
+import copy
+import json
+import math
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+from evals import corpus
+from evals.engine import Answers, Batch
+from evals.harness.corpus import rows_of
+from evals.harness.prepared import FailedBenchmark, Prepared
+from evals.harness.tasks import one_line
+from evals.scorers import Item
+from evals.scores import BenchmarkScore, Example
+from evals.suite import Benchmark
+from psomerge.errors import PsomergeError
+
+
+def examine(one: Prepared, batch: Batch, answers: Answers, memory: MutableMapping[str, str]) -> tuple[BenchmarkScore, list[Example]]:
+    """A model on one benchmark, and its items; errors as `EvaluationSet.examine`. Of the instances nothing stays that the next model could inherit."""
+    benchmark, task = one.benchmark, one.task
+    try:
+        for instance, place in zip(task.instances, one.asked, strict=True):
+            instance.resps = [_answer(instance, place, batch, answers, benchmark.name)] * (instance.repeats or 1)
+        task.apply_filters()
+        by_doc: dict[int, list[Any]] = {}
+        for instance in task.instances:
+            by_doc.setdefault(instance.doc_id, []).append(instance)
+        asked = [sorted(by_doc[place], key=lambda instance: instance.idx) for place in range(len(one.items.docs))]
+        values, rows = _numbers(one, asked, memory)
+        examples = [_example(one, place, instances, values[place]) for place, instances in enumerate(asked)]
+    except (FailedBenchmark, PsomergeError):
+        raise
+    except Exception as error:
+        # A metric or filter that fails on an unforeseen answer fails the judgement, not the run.
+        raise FailedBenchmark(f"{benchmark.name}: {type(error).__name__}: {one_line(error)}") from error
+    finally:
+        for instance in task.instances:
+            instance.resps, instance.filtered_resps = [], {}
+    return record(one, values, rows), examples
+
+
+def record(one: Prepared, values: Sequence[float], rows: Sequence[Sequence[float]]) -> BenchmarkScore:
+    """Returns the score that values, and rows of statistics of a corpus metric, make."""
+    asked, names, groups = one.benchmark, one.items.names, one.items.groups
+    statistics = tuple(tuple(row) for row in rows)
+    return BenchmarkScore(asked.name, asked.language, asked.metric, asked.weight, names, groups, tuple(values), one.corpus, statistics)
+
+
+def _numbers(one: Prepared, asked: Sequence[list[Any]], memory: MutableMapping[str, str]) -> tuple[list[float], list[tuple[float, ...]]]:
+    """The metric of each item, and of a corpus metric each item's row of statistics."""
+    if one.scorer is not None:
+        items = [_item(one, place, instances) for place, instances in enumerate(asked)]
+        return one.scorer.score(items, [_text(instances[0].filtered_resps[one.filter]) for instances in asked], memory), []
+    pairs = zip(one.items.docs, asked, strict=True)
+    found = [one.task.process_results(copy.deepcopy(doc), [instance.filtered_resps[one.filter] for instance in instances]) for doc, instances in pairs]
+    if one.corpus is None:
+        return [_value(metrics, one.benchmark, name) for metrics, name in zip(found, one.items.names, strict=True)], []
+    rows = rows_of(one.corpus, [metrics[one.benchmark.metric] for metrics in found])
+    return [corpus.sentence_score(one.corpus, row) for row in rows], rows
+
+
+def _item(one: Prepared, place: int, instances: Sequence[Any]) -> Item:
+    doc, asked = one.items.docs[place], one.benchmark
+    return Item(asked.name, asked.language, one.items.names[place], doc, instances[0].args[0], one.task.doc_to_target(copy.deepcopy(doc)))
+
+
+def _example(one: Prepared, place: int, instances: Sequence[Any], value: float) -> Example:
+    """What a person needs to see why an item got its value."""
+    asked, doc = one.benchmark, copy.deepcopy(one.items.docs[place])
+    target, context = one.task.doc_to_target(doc), instances[0].args[0]
+    labels = (asked.name, asked.language, one.items.names[place], one.items.groups[place], context)
+    if instances[0].request_type == "generate_until":
+        output, extracted = instances[0].resps[0], _text(instances[0].filtered_resps[one.filter])
+        return Example(*labels, (), (), output, extracted, _text(target), asked.metric, value)
+    # Some tasks vary the context and keep the continuation: then it is the contexts that are chosen from.
+    choices = tuple(instance.args[1] for instance in instances)
+    if len(set(choices)) == 1 < len(instances):
+        choices = tuple(instance.args[0] for instance in instances)
+    logprobs = tuple(instance.resps[0][0] for instance in instances)
+    lengths = [len(choice) if asked.metric == "acc_norm" else 1 for choice in choices]
+    chosen = choices[max(range(len(choices)), key=lambda n: logprobs[n] / max(lengths[n], 1))]
+    reference = choices[target] if isinstance(target, int) and target < len(choices) else _text(target)
+    return Example(*labels, choices, logprobs, None, chosen, reference, asked.metric, value)
+
+
+def _text(value: Any) -> str:
+    """A filtered answer or a target as text: the harness allows lists and numbers."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _answer(instance: Any, place: int, batch: Batch, answers: Answers, name: str) -> tuple[float, bool] | str:
+    if instance.request_type == "generate_until":
+        from lm_eval.models.utils import postprocess_generated_text
+
+        return postprocess_generated_text(answers.generation[place], list(batch.generation[place].stop), None)
+    answer = answers.loglikelihood[place]
+    if not math.isfinite(answer.logprob):
+        raise FailedBenchmark(f"{name}: log-likelihood {answer.logprob} of request {place}; expected a finite number")
+    return answer.logprob, answer.greedy
+
+
+def _value(metrics: Mapping[str, Any], benchmark: Benchmark, item: str) -> float:
+    if benchmark.metric not in metrics:
+        raise FailedBenchmark(f"{benchmark.name}: item {item} got no {benchmark.metric}")
+    value = float(metrics[benchmark.metric])
+    if not 0 <= value <= 1:
+        raise FailedBenchmark(f"{benchmark.name}: item {item} got {benchmark.metric} {value}; expected a number in [0, 1]")
+    return value
