@@ -5,11 +5,11 @@ import http.client
 import urllib.request
 from pathlib import Path
 
-from psomerge.durable import write_atomic
+from psomerge.durable import write_atomic, writing
 from psomerge.errors import ArtefactError, ServiceError
 
 PUBLISHED = {"flores200": "14bb8dfb35c0ffdea7bc01e56cea38b9e3d5efcdcb9c251d6b40538e1aab555a"}
-"""SHA-256 by tokeniser. flores200: NLLB-200's SPM-200, `sentencepiece.bpe.model` of facebook/nllb-200-distilled-600M. Nobody publishes flores101's."""
+"""SHA-256 by tokeniser. flores200's is NLLB-200's SPM-200, `sentencepiece.bpe.model` of facebook/nllb-200-distilled-600M; of flores101's none is known."""
 DEADLINE = 30
 """Seconds until a server must have answered."""
 
@@ -20,7 +20,7 @@ def model_file(tokeniser: str) -> Path:
     Raises:
         ServiceError: not there, and the server cannot be reached.
         ArtefactError: the file is not the published one.
-        SpaceError: it cannot be written.
+        SpaceError: the folder cannot be written.
     """
     from sacrebleu.tokenizers import tokenizer_spm
 
@@ -29,7 +29,8 @@ def model_file(tokeniser: str) -> Path:
     if not path.is_file() or not path.stat().st_size:  # an interrupted download of sacrebleu's own leaves an empty file
         content = _download(tokeniser, url, path)
         _verify(tokeniser, content, url)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)
     else:
         _verify(tokeniser, path.read_bytes(), str(path))

@@ -4,7 +4,6 @@ Whatever is slow to import is imported inside the command that needs it, so that
 """
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,11 @@ app = typer.Typer(
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the config, e.g. swarm.steps=3. May be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; must not exist, or be empty.")]
+
+_MODEL = "A checkpoint folder, hf://org/name@revision, models:/name@alias, or a recipe file."
+_EVALUATION_KEYS = "Override one setting, e.g. split=validation, engine.threads=2, allow_task_code=true. May be repeated."
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)]
+Suite = Annotated[str, typer.Option("--suite", metavar="SUITE", help="A shipped suite's name, or a path to a YAML file.")]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -97,6 +101,33 @@ def materialize(recipe: Annotated[Path, typer.Argument(help="A recipe.json.")], 
 
 
 @app.command()
+def evaluate(
+    model: Model,
+    suite: Suite,
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=_EVALUATION_KEYS)] = [],  # noqa: B006
+    json_: Json = False,
+) -> None:
+    """Scores a model on a suite, logged to MLflow with every item. The same command resumes; of a finished evaluation it prints the scores."""
+    from flows.comparing import evaluate_model
+
+    evaluate_model(model, suite, set_, as_json=json_)
+
+
+@app.command()
+def compare(
+    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help=_MODEL)],
+    suite: Suite,
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=_EVALUATION_KEYS)] = [],  # noqa: B006
+    items: Annotated[int, typer.Option("--items", metavar="N", help="Also print N items that the first two models answer differently.")] = 0,
+    json_: Json = False,
+) -> None:
+    """A leaderboard of models on the same items: what is significant, what is noise, and what could not have been seen."""
+    from flows.comparing import compare_models
+
+    compare_models(model, suite, set_, items=items, as_json=json_)
+
+
+@app.command()
 def ui(
     prefect_port: Annotated[int, typer.Option(help="0: any free one")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="0: any free one")] = 5000,
@@ -129,10 +160,10 @@ def doctor(json_: Json = False) -> None:
 
 
 def _run(config: str, overrides: list[str], as_json: bool) -> None:
-    from flows.environment import check_servers, home_folder, prepare
-    from flows.local_prefect import start_local
+    from flows.environment import home_folder
     from flows.plan import describe
     from flows.schema import load_config
+    from flows.start import start_services
     from psomerge.digest import digest_of
     from psomerge.run import check_free
 
@@ -140,15 +171,7 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
     home = home_folder()
     check_free(home / "runs", digest_of(settings.canonical()))
     describe(settings, home)  # as `plan`: what does not fit is told before the home is touched and Prefect started
-    stores = prepare(home)
-    check_servers(stores)
-    debug = "--debug" in sys.argv[1:]
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        # Its page keeps every failure with its traceback; here `main` says it in one line.
-        logging.getLogger(name).propagate = debug
-    logging.raiseExceptions = debug  # nor is it news that a page which cannot be written to gets no log lines
-    if stores.prefect is None:
-        start_local(home)
+    start_services(home)
     from flows.merge import merge as flow
 
     result = flow(config, overrides)

@@ -1,6 +1,6 @@
 """From a config to an open run: experts fetched and checked, evaluation sets built, the run's folder locked, the engine ready to start."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from evals.suite_file import load_suite
 from evals.supervisor import SupervisedEngine
 from flows.environment import Stores
 from flows.progress import Progress
-from flows.schema import Config, configs_folder
+from flows.schema import Config, EngineConfig, configs_folder
 from psomerge.basis import Basis, groups
 from psomerge.recipe import Recipe, Source
 from psomerge.run import RunFolder
@@ -118,7 +118,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     with progress.phase("building requests"):
         sets = step("build requests", _build, config, suite, folders[tokenizer_from], home)
     recipe = _recipe(config, sources, basis, tokenizer_from)
-    settings = _settings(config, sets, tokenizer_from)
+    settings = engine_settings(config.engine, sets.values(), tokenizer_from)
     described = identity(config.canonical(), sources, sets, engine=config.engine.kind, settings=settings)
     store = Store(stores.tracking, home / "artifacts" if stores.artifacts else None)
     with RunFolder(home / "runs", described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
@@ -170,14 +170,15 @@ def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokeniz
     )
 
 
-def _settings(config: Config, sets: Mapping[str, EvaluationSet], tokenizer_from: str) -> EngineSettings:
+def engine_settings(engine: EngineConfig, sets: Iterable[EvaluationSet], tokenizer_from: str) -> EngineSettings:
+    """Returns how an engine is started that has room for every request of these sets."""
     return EngineSettings(
-        dtype=config.engine.dtype,
-        threads=config.engine.threads,
-        max_model_len=max(one.longest for one in sets.values()) + 1,
-        max_num_seqs=config.engine.max_num_seqs,
-        max_num_batched_tokens=config.engine.max_num_batched_tokens,
-        kv_cache_bytes=int(config.engine.kv_cache_gib * 2**30),
+        dtype=engine.dtype,
+        threads=engine.threads,
+        max_model_len=max(one.longest for one in sets) + 1,
+        max_num_seqs=engine.max_num_seqs,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        kv_cache_bytes=int(engine.kv_cache_gib * 2**30),
         tokenizer_from=tokenizer_from,
-        deadline_s=config.engine.deadline_s,
+        deadline_s=engine.deadline_s,
     )

@@ -111,6 +111,30 @@ class Config(_Strict):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class EvaluationConfig(_Strict):
+    """One model on one suite."""
+
+    suite: Text
+    """A shipped suite's name, or a path to a suite's YAML."""
+    split: Literal["optimisation", "validation", "test"] = "test"
+    """Which items. A model that was searched for on a suite's optimisation items can be believed on its test items only."""
+    seed: int = Field(default=0, ge=0)
+    """Draws the items of the optimisation split where the suite limits them."""
+    engine: EngineConfig = EngineConfig()
+    experiment: Text = "psomerge evaluations"
+    """MLflow experiment that the run appears in."""
+    allow_task_code: bool = False
+    """Whether a suite's own task folder, templates and scorers may run here."""
+
+
+def evaluation_config(suite: str, overrides: list[str]) -> EvaluationConfig:
+    """Returns the settings of an evaluation. Raises ConfigError as `load_config`."""
+    content: dict[str, Any] = {"suite": str(Path(suite).resolve()) if Path(suite).suffix in (".yaml", ".yml") else suite}
+    for override in overrides:
+        _lay_over(content, override)
+    return validate(EvaluationConfig, content, "--set")
+
+
 def configs_folder() -> Path:
     """Returns where the shipped configs lie: inside the installed package, or at the top of a checkout."""
     inside = Path(__file__).parent / "configs"

@@ -32,7 +32,7 @@ def show(summary: Summary, next_steps: Sequence[str], stream: TextIO) -> None:
     console = Console(file=stream, width=None if terminal else COLUMNS, no_color=not terminal, highlight=False, legacy_windows=False)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     names = list(dict.fromkeys(name for row in summary.rows for name in row.benchmarks))
-    console.print(Text(_fit(plain(verdict(summary), 2000), encoding), style="bold"))
+    console.print(Text(fit(plain(verdict(summary), 2000), encoding), style="bold"))
     console.print()
     table = result_table(summary, names, encoding)
     if console.measure(table, options=console.options.update(width=10_000)).minimum > console.width:
@@ -42,12 +42,12 @@ def show(summary: Summary, next_steps: Sequence[str], stream: TextIO) -> None:
         console.print(Text(f"{len(names)} benchmarks: see the report for each"))
     else:
         console.print(table)
-    console.print(Text(_fit(EXPLANATION, encoding), style="dim"))
+    console.print(Text(fit(EXPLANATION, encoding), style="dim"))
     if next_steps:
         console.print()
         console.print(Text("What to do next", style="bold"))
     for line in next_steps:
-        console.print(Text(_fit(f"  {plain(line, 2000)}", encoding)), soft_wrap=True)
+        console.print(Text(fit(f"  {plain(line, 2000)}", encoding)), soft_wrap=True)
 
 
 def result_table(summary: Summary, names: Sequence[str], encoding: str = "utf-8") -> "Table":
@@ -57,24 +57,24 @@ def result_table(summary: Summary, names: Sequence[str], encoding: str = "utf-8"
     from rich.text import Text
 
     best = best_cells(summary)
-    lines = box.SIMPLE_HEAD if _fit("─", encoding) == "─" else None
+    lines = box.SIMPLE_HEAD if fit("─", encoding) == "─" else None
     table = Table(box=lines, padding=(0, 1), collapse_padding=True, pad_edge=False)
     table.add_column("model", min_width=LABEL - 8, max_width=LABEL, overflow="fold")
     table.add_column("mean", justify="right", no_wrap=True)
     for name in names:
         # "pick-so" over two lines keeps the column as narrow as its numbers.
-        table.add_column(Text(_fit(plain(name, 14).replace("-", "\n", 1), encoding)), justify="right", no_wrap=True)
+        table.add_column(Text(fit(plain(name, 14).replace("-", "\n", 1), encoding)), justify="right", no_wrap=True)
     table.add_column("tries", justify="right", no_wrap=True)
     for row in summary.rows:
         style = "bold" if row.label == summary.result else ""
         cells = [_cell(row.mean, row, best.get(""), 1), *(_cell(row.benchmarks.get(name), row, best.get(name), 0) for name in names)]
-        table.add_row(Text(_fit(plain(row.label), encoding)), *(_marked(_fit(text, encoding)) for text in cells), str(row.judgements), style=style)
+        table.add_row(Text(fit(plain(row.label), encoding)), *(_marked(fit(text, encoding)) for text in cells), str(row.judgements), style=style)
     items = _items(summary.rows)
     table.add_section()
     table.add_row("test items", *(count(items[name]) if name in items else "" for name in ["", *names]), "", style="dim")
     failures = [row for row in summary.rows if row.failure is not None]
     if failures:
-        table.caption = Text("\n".join(_fit(f"{plain(row.label)}: failed: {plain(row.failure or '', 200)}", encoding) for row in failures), justify="left")
+        table.caption = Text("\n".join(fit(f"{plain(row.label)}: failed: {plain(row.failure or '', 200)}", encoding) for row in failures), justify="left")
     return table
 
 
@@ -95,7 +95,7 @@ def _items(rows: Sequence[Row]) -> Mapping[str, int]:
     return {name: estimate.n for row in reversed(rows) for name, estimate in [*row.benchmarks.items(), *([("", row.mean)] if row.mean else [])]}
 
 
-def _fit(text: str, encoding: str) -> str:
+def fit(text: str, encoding: str) -> str:
     """The text as the stream can write it: `±` and dashes spelled in ASCII where the encoding lacks them."""
     try:
         text.encode(encoding)

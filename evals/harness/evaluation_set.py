@@ -4,13 +4,15 @@ import json
 import re
 import threading
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from typing import Any
 
 from evals import corpus
 from evals.engine import Answers, Batch
 from evals.harness.prepared import Prepared
 from evals.harness.scoring import examine, record
+from evals.harness.tally import Tally
 from evals.scorers import source_digest
 from evals.scores import BenchmarkScore, Example
 from evals.suite import Suite
@@ -45,6 +47,19 @@ class EvaluationSet:
         scored = [len(request.context) + len(request.continuation) for request in self.batch.loglikelihood]
         return max(scored + [len(request.prompt) + request.max_tokens for request in self.batch.generation])
 
+    def parts(self, requests: int) -> "list[EvaluationSet]":
+        """Returns the set cut between benchmarks, in order, into sets of at least so many requests each but for the last; NAME/1, NAME/2, ..."""
+        parts, chunk = [], []
+        for one in self.prepared:
+            chunk.append(one)
+            if sum(len(other.asked) for other in chunk) >= requests or one is self.prepared[-1]:
+                batch, asked = _own_batch(chunk, self.batch)
+                prepared = tuple(replace(other, asked=places) for other, places in zip(chunk, asked, strict=True))
+                names = [other.benchmark.name for other in chunk]
+                parts.append(EvaluationSet(f"{self.name}/{len(parts) + 1}", batch, digest_of([self.digest, names]), prepared))
+                chunk = []
+        return parts
+
     def score(self, answers: Answers, memory: MutableMapping[str, str] | None = None) -> tuple[BenchmarkScore, ...]:
         """Returns a model's score on each benchmark, in the suite's order; arguments and errors as `examine`."""
         return tuple(score for score, _ in self.examine(answers, memory))
@@ -68,6 +83,10 @@ class EvaluationSet:
         with self._lock:  # the harness writes answers into its own instances
             return [examine(one, self.batch, answers, kept) for one in self.prepared]
 
+    def tally(self) -> Tally:
+        """Returns what scores a model's answers item by item as they come, and what they can still become."""
+        return Tally(self.batch, self.prepared, self._lock)
+
     def with_values(self, values: Mapping[str, Sequence[float]], statistics: Mapping[str, Sequence[Sequence[float]]]) -> tuple[BenchmarkScore, ...]:
         """Returns the scores that earlier values per item make, by benchmark, e.g. from a journal.
 
@@ -79,6 +98,20 @@ class EvaluationSet:
             KeyError: a benchmark is missing.
         """
         return tuple(record(one, values[one.benchmark.name], statistics[one.benchmark.name] if one.corpus else ()) for one in self.prepared)
+
+
+def _own_batch(chunk: Sequence[Prepared], batch: Batch) -> tuple[Batch, list[tuple[int, ...]]]:
+    """The requests of some benchmarks alone, and where each of their instances finds its own."""
+    scored: dict[Any, int] = {}
+    written: dict[Any, int] = {}
+    asked = []
+    for one in chunk:
+        places = []
+        for instance, place in zip(one.task.instances, one.asked, strict=True):
+            known, request = (written, batch.generation[place]) if instance.request_type == "generate_until" else (scored, batch.loglikelihood[place])
+            places.append(known.setdefault(request, len(known)))
+        asked.append(tuple(places))
+    return Batch(tuple(scored), tuple(written)), asked
 
 
 def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Prepared]) -> str:

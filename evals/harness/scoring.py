@@ -22,7 +22,7 @@ def examine(one: Prepared, batch: Batch, answers: Answers, memory: MutableMappin
     benchmark, task = one.benchmark, one.task
     try:
         for instance, place in zip(task.instances, one.asked, strict=True):
-            instance.resps = [_answer(instance, place, batch, answers, benchmark.name)] * (instance.repeats or 1)
+            instance.resps = [answer_of(instance, place, batch, answers, benchmark.name)] * (instance.repeats or 1)
         task.apply_filters()
         by_doc: dict[int, list[Any]] = {}
         for instance in task.instances:
@@ -56,7 +56,7 @@ def _numbers(one: Prepared, asked: Sequence[list[Any]], memory: MutableMapping[s
     pairs = zip(one.items.docs, asked, strict=True)
     found = [one.task.process_results(copy.deepcopy(doc), [instance.filtered_resps[one.filter] for instance in instances]) for doc, instances in pairs]
     if one.corpus is None:
-        return [_value(metrics, one.benchmark, name) for metrics, name in zip(found, one.items.names, strict=True)], []
+        return [value_of(metrics, one.benchmark, name) for metrics, name in zip(found, one.items.names, strict=True)], []
     rows = rows_of(one.corpus, [metrics[one.benchmark.metric] for metrics in found])
     return [corpus.sentence_score(one.corpus, row) for row in rows], rows
 
@@ -90,7 +90,8 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _answer(instance: Any, place: int, batch: Batch, answers: Answers, name: str) -> tuple[float, bool] | str:
+def answer_of(instance: Any, place: int, batch: Batch, answers: Answers, name: str) -> tuple[float, bool] | str:
+    """Returns an answer as the harness wants it. Raises FailedBenchmark: a log-likelihood that is not finite."""
     if instance.request_type == "generate_until":
         from lm_eval.models.utils import postprocess_generated_text
 
@@ -101,7 +102,8 @@ def _answer(instance: Any, place: int, batch: Batch, answers: Answers, name: str
     return answer.logprob, answer.greedy
 
 
-def _value(metrics: Mapping[str, Any], benchmark: Benchmark, item: str) -> float:
+def value_of(metrics: Mapping[str, Any], benchmark: Benchmark, item: str) -> float:
+    """Returns the benchmark's metric among those that the harness found for an item. Raises FailedBenchmark: it is not there, or not in [0, 1]."""
     if benchmark.metric not in metrics:
         raise FailedBenchmark(f"{benchmark.name}: item {item} got no {benchmark.metric}")
     value = float(metrics[benchmark.metric])

@@ -1,0 +1,171 @@
+"""Models on a suite: one is evaluated, several are compared. What was judged before is not judged again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow
+
+from evals.engine import EngineSettings
+from evals.harness import EvaluationSet, build
+from evals.suite import Suite
+from evals.suite_file import load_suite
+from evals.supervisor import SupervisedEngine
+from flows.environment import Stores, home_folder, prepare
+from flows.opening import engine_settings
+from flows.progress import Progress
+from flows.schema import EvaluationConfig, configs_folder, evaluation_config
+from psomerge.digest import digest_of
+from psomerge.run import RunFolder
+from tasks import traces, track_evaluation
+from tasks.evaluate import PART, Scored, alone, join, judge_part
+from tasks.identity import identity
+from tasks.leaderboard import Leaderboard, leaderboard
+from tasks.mlflow_store import Store
+from tasks.named_model import NamedModel, named_model
+from tasks.step import Bar, step
+
+KIND = "evaluations"
+"""Folder of the home that evaluations are kept in, as runs are in `runs`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one split of a suite, with everything needed to judge it."""
+
+    config: EvaluationConfig
+    stores: Stores
+    suite: Suite
+    model: NamedModel
+    whole: EvaluationSet
+    settings: EngineSettings
+    folder: RunFolder
+    progress: Progress
+
+
+@flow(name="psomerge evaluate", flow_run_name="{model} on {suite}", persist_result=False, validate_parameters=False)
+def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
+    """Returns the scores of a model on a suite; a finished evaluation's are read, an unfinished one goes on.
+
+    Args:
+        model: a folder, an address as of `tasks.fetch`, or a recipe file.
+        suite: a shipped suite's name, or a path.
+        overrides: `key.key=value` each, of `flows.schema.EvaluationConfig`.
+
+    Raises:
+        PsomergeError: as the command line reports it.
+    """
+    config, stores = evaluation_config(suite, overrides), prepare(home_folder())
+    with Progress() as progress, _opened(model, config, stores, progress) as evaluation:
+        if finished := evaluation.folder.result():
+            progress.say("this evaluation is finished: nothing is judged again")
+            return finished
+        scored = _scored(evaluation)
+        return step("log", _log, evaluation, scored)
+
+
+@flow(name="psomerge compare", flow_run_name="models on {suite}", persist_result=False, validate_parameters=False)
+def compare(models: list[str], suite: str, overrides: list[str]) -> tuple[Leaderboard, dict[str, Scored]]:
+    """Returns the leaderboard of models on the same items of a suite, and their scores by label; every model is evaluated that was not before.
+
+    Args:
+        models: two or more, as of `evaluate`.
+        suite, overrides: as of `evaluate`.
+
+    Raises:
+        PsomergeError: as the command line reports it.
+    """
+    config, stores = evaluation_config(suite, overrides), prepare(home_folder())
+    found = load_suite(config.suite, configs_folder() / "suites")
+    scored: dict[str, Scored] = {}
+    for label, model in labels(models).items():
+        with Progress() as progress, _opened(model, config, stores, progress) as evaluation:
+            progress.say(f"{label}: {model}")
+            scored[label] = _scored(evaluation)
+            if not evaluation.folder.result():
+                step(f"log {label}", _log, evaluation, scored[label])
+    fitness = {label: alone(found, one.scores) for label, one in scored.items()}
+    board = step("compare", leaderboard, found.name, {label: one.scores for label, one in scored.items()}, fitness=fitness)
+    return board, scored
+
+
+def labels(models: Sequence[str]) -> dict[str, str]:
+    """Returns each model by a short name: the last part of its address that tells it from the others."""
+    unique = list(dict.fromkeys(models))
+    parts = {model: model.rstrip("/").split("/") for model in unique}
+    for length in range(1, max(map(len, parts.values())) + 1):
+        names = {"/".join(part[-length:]): model for model, part in parts.items()}
+        if len(names) == len(unique):
+            return names
+    return {model: model for model in unique}
+
+
+@contextmanager
+def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Progress) -> Iterator[Evaluation]:
+    home = stores.home
+    suite = load_suite(config.suite, configs_folder() / "suites")
+    model = step("fetch", named_model, address, home, lambda what, share: progress.show("fetching", share, f"({what})"))
+    tokenizer = model.recipe.tokenizer_from
+    with progress.phase("building requests"):
+        cache = home / "cache" / "datasets"
+        arguments = (suite, config.split, model.folders[tokenizer])
+        whole = step("build requests", build, *arguments, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
+    settings = engine_settings(config.engine, [whole], tokenizer)
+    canonical = {**config.model_dump(mode="json"), "model": address}
+    sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
+    described = identity(canonical, sources, {whole.name: whole}, engine=config.engine.kind, settings=settings)
+    described |= {"recipe": model.recipe.digest()}
+    with RunFolder(home / KIND, described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
+        progress.say(f"evaluation {folder.key} in {folder.path}")
+        yield Evaluation(config, stores, suite, model, whole, settings, folder, progress)
+
+
+def _scored(evaluation: Evaluation) -> Scored:
+    """The model's scores, part by part; the engine starts with the first part that is not in the journal."""
+    folder, settings, parts = evaluation.folder, evaluation.settings, evaluation.whole.parts(PART)
+    bar, found = Bar("parts", "parts of the suite judged"), []
+    engine = SupervisedEngine(evaluation.model.folders, evaluation.config.engine.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
+    try:
+        for number, part in enumerate(parts, 1):
+            evaluation.progress.show("judging", (number - 1) / len(parts), f"(part {number} of {len(parts)}: {part.prepared[0].benchmark.name} ...)")
+            found.append(step(f"judge {part.name}", judge_part, engine, evaluation.suite, evaluation.model.recipe, part, folder.journal))
+            bar.show(number / len(parts))
+    finally:
+        engine.close()
+    evaluation.progress.show("judging", 1.0)
+    return join(found)
+
+
+def _log(evaluation: Evaluation, scored: Scored) -> dict[str, Any]:
+    """Tells MLflow, against the registered version where the model is one, and finishes the folder."""
+    suite, folder, model = evaluation.suite, evaluation.folder, evaluation.model
+    label = next(iter(labels([model.address])))
+    board = leaderboard(suite.name, {label: scored.scores}, fitness={label: alone(suite, scored.scores)})
+    items = folder.report / "items.parquet"
+    rows = traces.together([(label, file) for file in scored.files], items)
+    store = Store(evaluation.stores.tracking, evaluation.stores.home / "artifacts" if evaluation.stores.artifacts else None)
+    record = track_evaluation.Record(
+        model=model.address,
+        suite=suite.name,
+        split=evaluation.whole.name,
+        digest=evaluation.whole.digest,
+        recipe=digest_of(model.recipe.to_dict()),
+        line=board.lines[0],
+        config={**evaluation.config.model_dump(mode="json"), "model": model.address},
+    )
+    run_id = track_evaluation.log(store, evaluation.config.experiment, record, run_key=folder.key, items=items, rows=rows)
+    result = {
+        "run": folder.key,
+        "model": model.address,
+        "suite": suite.name,
+        "split": evaluation.whole.name,
+        "fitness": board.lines[0].fitness,
+        "leaderboard": board.to_dict(),
+        "items": str(items),
+        "mlflow_run": run_id,
+        "tracking_uri": store.address,
+    }
+    folder.finish(result)
+    return result
