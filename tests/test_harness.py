@@ -330,6 +330,11 @@ def test_a_document_that_does_not_fit_its_template_is_refused(tokenizer_folder, 
         ("task: toy_rolling, metric: word_perplexity", r"loglikelihood_rolling"),
         ("task: toy_say, metric: exact_match", r"has the filters whole, first-word; say which"),
         ("task: toy_say, metric: exact_match, filter: hole", r"no filter 'hole'; did you mean whole\?"),
+        ("task: toy_pick, metric: brier_score, config: {metric_list: [{metric: brier_score}]}", r"of metric 'brier_score' lower is better"),
+        (
+            "task: toy_pick, scorer: 'evals.scorers.language:InLanguage', scorer_options: {language: eo}",
+            r"a scorer judges what a model writes, and task toy_pick asks",
+        ),
         ("task: toy_pick, metric: acc, group: contry", r"group 'contry' is no field of its documents \(country, "),
         (
             "task: toy_say, metric: exact_match, filter: whole, config: {generation_kwargs: {do_sample: true, temperature: 1.0, until: []}}",

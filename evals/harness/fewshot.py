@@ -1,10 +1,10 @@
 """Solved examples before an item: they come from documents that belong to no split, in no benchmark of the suite."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from evals.harness.items import Documents, group_of, identities
-from evals.suite import Benchmark, Suite
+from evals.harness.items import Documents, grouping, identity
+from evals.suite import Suite
 from psomerge.errors import ArtefactError, ConfigError
 
 
@@ -30,7 +30,8 @@ def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[
             continue
         if getattr(task, "sampler", None) is None:
             raise ConfigError(f"{where}: task {benchmark.task} has no examples to draw from; set num_fewshot: 0")
-        pool = [doc for doc in task.sampler.df if not held & _names(benchmark, doc)]
+        group_of = grouping(benchmark.group, where)
+        pool = [doc for doc in task.sampler.df if not held & _names(group_of, doc)]
         # The harness draws one more where examples and items are of one split of the data, in case it draws the item itself.
         needed = wanted + (task.fewshot_cfg.split == task.config.test_split)
         if len(pool) < needed:
@@ -41,10 +42,10 @@ def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[
         task.sampler.replace_df(pool)
 
 
-def _names(benchmark: Benchmark, doc: Mapping[str, Any]) -> set[str]:
+def _names(group_of: Callable[[Mapping[str, Any], str], str], doc: Mapping[str, Any]) -> set[str]:
     """Identity and group of an example; one from elsewhere may lack the fields of a group."""
-    name = identities([doc])[0]
+    name = identity(doc)
     try:
-        return {name, group_of(benchmark.group, doc, name, benchmark.name)}
+        return {name, group_of(doc, name)}
     except Exception:  # whatever a template over fields that are not there may raise
         return {name}

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,10 @@ class Items:
 
 @dataclass(frozen=True)
 class Documents:
-    """All documents of a task, in its order, and the split that each belongs to; all four of one length."""
+    """All documents of a task, in its order, and the split that each belongs to; all of one length."""
 
-    docs: tuple[dict[str, Any], ...]
+    docs: Any
+    """As the task holds them, on disk where `datasets` has them there; only those that are chosen are kept."""
     names: tuple[str, ...]
     groups: tuple[str, ...]
     splits: tuple[str | None, ...]
@@ -45,10 +46,13 @@ def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
         ConfigError: the group is neither a field of the documents nor a template.
     """
     where = f"suite {suite.name}: benchmark {benchmark.name}"
-    docs = tuple(task.eval_docs)
-    names = identities(docs)
-    groups = tuple(group_of(benchmark.group, doc, name, where) for doc, name in zip(docs, names, strict=True))
-    return Documents(docs, names, groups, tuple(split_of(suite.salt, group, suite.shares) for group in groups))
+    docs, group_of = task.eval_docs, grouping(benchmark.group, where)
+    hashes, groups = [], []
+    for doc in docs:  # one is in memory at a time
+        hashes.append(identity(doc))
+        groups.append(group_of(doc, hashes[-1]))
+    names = distinct(hashes)
+    return Documents(docs, names, tuple(groups), tuple(split_of(suite.salt, group, suite.shares) for group in groups))
 
 
 def choose(suite: Suite, benchmark: Benchmark, documents: Documents, split: str, seed: int) -> Items:
@@ -72,14 +76,19 @@ def choose(suite: Suite, benchmark: Benchmark, documents: Documents, split: str,
             f"suite {suite.name}: benchmark {benchmark.name}: no item of its {len(documents.docs)} falls into the split {split}; "
             "give it more items, a finer `group` or a larger share"
         )
-    return Items(tuple(kept), *(tuple(column[i] for i in kept) for column in (documents.names, documents.groups, documents.docs)))  # pyright: ignore[reportArgumentType]
+    names, groups = (tuple(column[index] for index in kept) for column in (documents.names, documents.groups))
+    return Items(tuple(kept), names, groups, tuple(documents.docs[index] for index in kept))
 
 
-def identities(docs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """16 hex digits for each document, of the hash that the harness logs as `doc_hash`; a repeated document gets "-2", "-3", ..."""
+def identity(doc: Mapping[str, Any]) -> str:
+    """Returns the first 16 hex digits of the hash that the harness logs as `doc_hash`."""
     from lm_eval.utils import handle_non_serializable, hash_string
 
-    hashes = [hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False))[:16] for doc in docs]
+    return hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False))[:16]
+
+
+def distinct(hashes: Sequence[str]) -> tuple[str, ...]:
+    """Returns the identities of documents: a repeated one gets "-2", "-3", ..."""
     seen: Counter[str] = Counter()
     names = []
     for name in hashes:
@@ -88,16 +97,24 @@ def identities(docs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def group_of(pattern: str | None, doc: Mapping[str, Any], item: str, where: str) -> str:
-    """The cluster of a document: a field, or a template rendered where it can run no code: a suite is data."""
+def grouping(pattern: str | None, where: str) -> Callable[[Mapping[str, Any], str], str]:
+    """Returns the function that gives a document, known by its identity, its cluster: a field, or a template rendered where it can run no code.
+
+    It raises ConfigError for a pattern that is neither, ArtefactError for a document with an empty group.
+    """
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
-    if pattern is None:
-        return item.partition("-")[0]
-    if pattern not in doc and "{{" not in pattern:
-        raise ConfigError(f"{where}: group {pattern!r} is no field of its documents ({', '.join(doc)}) and no template with {{{{...}}}}")
-    group = doc[pattern] if pattern in doc else SandboxedEnvironment(undefined=StrictUndefined).from_string(pattern).render(**doc)
-    if group is None or group == "":
-        raise ArtefactError(f"{where}: item {item} has an empty group ({pattern!r}); every item must belong to one")
-    return str(group)
+    template = SandboxedEnvironment(undefined=StrictUndefined).from_string(pattern) if pattern and "{{" in pattern else None
+
+    def group_of(doc: Mapping[str, Any], name: str) -> str:
+        if pattern is None:
+            return name
+        if pattern not in doc and template is None:
+            raise ConfigError(f"{where}: group {pattern!r} is no field of its documents ({', '.join(doc)}) and no template with {{{{...}}}}")
+        group = template.render(**doc) if pattern not in doc and template else doc[pattern]
+        if group is None or group == "":
+            raise ArtefactError(f"{where}: item {name} has an empty group ({pattern!r}); every item must belong to one")
+        return str(group)
+
+    return group_of

@@ -151,6 +151,8 @@ def _check_metric(task: Any, benchmark: Benchmark, where: str) -> None:
     from lm_eval.api.metrics import mean
 
     aggregations = task.aggregation()
+    if task.higher_is_better().get(benchmark.metric) is False:
+        raise ConfigError(f"{where}: of metric {benchmark.metric!r} lower is better, and a search raises its fitness; choose another metric")
     if benchmark.metric not in aggregations:
         raise ConfigError(f"{where}: task {benchmark.task} has no metric {benchmark.metric!r}{nearest(benchmark.metric, list(aggregations))}")
     if name := corpus_metric(aggregations[benchmark.metric]):
