@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure, memory, merge_command, merge_pass, search_study, turnaround
+from benchmarks import measure, memory, merge_command, merge_pass, scoring, search_study, turnaround
 from tasks.identity import versions
 
-ALL = {"merge_pass": merge_pass, "merge_command": merge_command, "memory": memory, "turnaround": turnaround, "search_study": search_study}
+ALL = {"merge_pass": merge_pass, "merge_command": merge_command, "memory": memory, "turnaround": turnaround, "scoring": scoring, "search_study": search_study}
 DEFAULT = ("merge_pass", "merge_command", "memory")
 
 

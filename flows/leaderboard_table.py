@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from evals.comparisons import Contrast
+from flows.leaderboard_words import QUIET, by_fitness, explanation, headline, remainder, span
 from flows.table import COLUMNS, LABEL, fit
 from tasks.leaderboard import Leaderboard, Line
 from tasks.summary import Estimate
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 SHOWN = 24
 """Languages up to which each has a line; of more, only the significant ones are printed, several a line."""
 SIDE_BY_SIDE = 3
-QUIET = "no difference shown"
 
 
 def show(board: Leaderboard, stream: TextIO) -> None:
@@ -62,35 +62,9 @@ def show(board: Leaderboard, stream: TextIO) -> None:
         _say(console, remainder(tested, noun), encoding)
 
 
-def headline(board: Leaderboard) -> str:
-    """Returns the outcome in a sentence: the best model, and how many of the others are significantly worse."""
-    first, others = board.lines[0], board.lines[1:]
-    said = f"{plain(first.label)} scores {points(first.mean.mean)} ± {half_width(first.mean):.1f} points on {plain(board.suite)}, {count(first.mean.n)} items"
-    if not others:
-        return f"{said}."
-    behind = sum(line.against_best is not None and line.against_best.verdict == "worse" for line in others)
-    if len(others) == 1:
-        return f"{said}; {plain(others[0].label)} is {'' if behind else 'not '}significantly worse."
-    return f"{said}; {behind or 'none'} of {len(others)} others {'is' if behind < 2 else 'are'} significantly worse."
-
-
-def explanation(board: Leaderboard) -> list[str]:
-    """Returns how to read the tables, in lines: units, which tests are one family, what the last column is."""
-    lines = ["points of 100 ± half the 95 % interval"]
-    if len(board.lines) > 1:
-        tests = len(board.lines) * (len(board.lines) - 1) // 2
-        of_models = f"for all {tests} pairs of models; by language, " if tests > 1 else "by language, "
-        lines[0] += "; rank: what the tests leave open; noise: no difference shown"
-        lines.append(f"p: corrected (Holm) {of_models}for all languages of the two")
-        lines.append("could show: the true difference that so many items show with 80 % chance, after correction")
-    if _by_fitness(board):
-        lines.append("sorted by the suite's fitness; the mean is what is tested")
-    return lines
-
-
 def models_table(board: Leaderboard, encoding: str = "utf-8") -> "Table":
     """Returns the rich table of models: open ranks, mean, fitness where it is another number, and the difference to the first."""
-    fitness = _by_fitness(board)
+    fitness = by_fitness(board)
     table = _table()
     table.add_column("rank", no_wrap=True)
     table.add_column("model", min_width=12, max_width=LABEL, overflow="fold")
@@ -163,34 +137,12 @@ def significant_grid(tested: Mapping[str, Contrast], columns: int = SIDE_BY_SIDE
     return table
 
 
-def remainder(tested: Mapping[str, Contrast], noun: str) -> str:
-    """Returns for how many no difference was shown, and which differences those items could not have shown."""
-    quiet = [found for found in tested.values() if found.verdict == QUIET]
-    if not quiet:
-        return f"all {len(tested)} {noun}s: significant"
-    able = [found.detectable_corrected for found in quiet if found.detectable_corrected is not None]
-    said = f"{len(quiet)} of {len(tested)} {noun}s: no difference shown; with n = {_span([found.difference.n for found in quiet])} each, "
-    if not able:
-        return said + "no true difference could have been seen with 80 % chance"
-    said += f"a true difference below {_span([round(100 * value) for value in able])} points had less than 80 % chance to be seen"
-    return said + (f", and any at all in {len(quiet) - len(able)} of them" if len(able) < len(quiet) else "")
-
-
-def _by_fitness(board: Leaderboard) -> bool:
-    """Returns whether the suite's aggregate is another number than the mean."""
-    return any(points(line.fitness) != points(line.mean.mean) for line in board.lines)
-
-
-def _span(numbers: Sequence[int]) -> str:
-    return count(min(numbers)) if min(numbers) == max(numbers) else f"{count(min(numbers))}–{count(max(numbers))}"
-
-
 def _order(entry: tuple[str, Contrast]) -> tuple[bool, float]:
     return entry[1].verdict == QUIET, -entry[1].difference.mean
 
 
 def _ranks(line: Line) -> str:
-    return _span([line.ranks.best, line.ranks.worst])
+    return span([line.ranks.best, line.ranks.worst])
 
 
 def _estimate(estimate: Estimate) -> str:

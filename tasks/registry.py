@@ -25,7 +25,6 @@ DESCRIPTION_LIMIT = 5000
 """Characters that MLflow's tables hold; on PostgreSQL a longer text is an error, on SQLite it is not."""
 REQUIREMENTS = ("mlflow", "torch", "transformers")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,99}")
-_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 _ALIAS = re.compile(r"(?!latest$)(?!v\d+$)[a-z0-9_][a-z0-9_\-]{0,99}", re.IGNORECASE)
 _NOISE = ("The model card could not be retrieved", "Unable to find license information")
 
@@ -188,23 +187,6 @@ def bearer(store: Store, name: str, alias: str) -> Version | None:
         models = client.search_registered_models(f"name = '{check_model_name(name)}'")
         number = models[0].aliases.get(check_alias(alias)) if models else None
         return None if number is None else _version(client, name, str(number))
-
-
-def version_of(store: Store, address: str) -> Version | None:
-    """Returns the version that an address (`models:/NAME/VERSION`, `models:/NAME@ALIAS`) names, or None if it is no such address, or of nothing there."""
-    if not (match := _ADDRESS.fullmatch(address)):
-        return None
-    if match["alias"]:
-        return bearer(store, match["name"], match["alias"])
-    with connect(store) as client:
-        found = client.search_model_versions(f"name = '{check_model_name(match['name'])}'")
-        return _version(client, match["name"], match["version"]) if match["version"] in {str(one.version) for one in found} else None
-
-
-def model_id(store: Store, version: Version) -> str | None:
-    """Returns the id (`m-...`) of the logged model behind a version, None where it has none."""
-    with connect(store) as client:
-        return client.get_model_version(version.name, version.version).model_id or None
 
 
 def give_alias(store: Store, version: Version, alias: str) -> None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import registry, track
+from tasks import track
 from tasks.leaderboard import Line
 from tasks.mlflow_store import Store, check_name
 from tasks.track import EvaluationInput, connect
+
+REGISTRY = "models:/"
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Record:
     """An evaluation as MLflow shows it."""
 
     model: str
-    """Address, as given."""
+    """Address, with the version or commit."""
     suite: str
     split: str
     digest: str
@@ -41,15 +43,15 @@ def log(store: Store, experiment: str, record: Record, *, run_key: str, items: P
         items: Parquet file of all items.
         rows: the first of them, for a table that MLflow's page shows.
     """
-    version = registry.version_of(store, record.model)
     tags = {"psomerge.model": record.model, "psomerge.suite": record.suite, "psomerge.split": record.split}
+    name, _, version = record.model.removeprefix(REGISTRY).partition("/") if record.model.startswith(REGISTRY) else ("", "", "")
     if version:
-        tags |= {"psomerge.model_name": version.name, "psomerge.model_version": version.version}
+        tags |= {"psomerge.model_name": name, "psomerge.model_version": version}
     run = track.start(store, experiment, run_key=run_key, name=f"{record.suite}-{run_key[:8]}", tags=tags)
     every = sum(estimate.n for estimate in record.line.benchmarks.values())
     given = [EvaluationInput(record.suite, record.split, record.digest, every)]
     track.log_setup(run, record.config, digests={"recipe": record.recipe}, sets=given)
-    _log_metrics(run, metrics(record.line), model_id=registry.model_id(store, version) if version else None)
+    _log_metrics(run, metrics(record.line), model_id=_model_id(store, name, version) if version else None)
     track.log_table(run, "items", rows)
     track.log_file(run, items)
     track.finish(run, "FINISHED")
@@ -64,6 +66,12 @@ def metrics(line: Line) -> dict[str, float]:
     for name, one in estimates.items():
         found |= {name: one.mean, f"{name}/low": one.low, f"{name}/high": one.high, f"{name}/n": float(one.n)}
     return found
+
+
+def _model_id(store: Store, name: str, version: str) -> str | None:
+    """The id (`m-...`) of the logged model behind a version, None where it has none."""
+    with connect(store) as client:
+        return client.get_model_version(name, version).model_id or None
 
 
 def _log_metrics(run: track.Run, values: Mapping[str, float], *, model_id: str | None) -> None:

@@ -285,7 +285,11 @@ def test_an_evaluation_set_is_another_with_another_tokeniser_or_sacrebleu(folder
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("task: one, metric: ter", r"metric 'ter' is aggregated by 'ter', expected a mean over items, such as acc .* or one of bleu, chrf, chrf\+\+, spbleu_"),
+        ("task: one, metric: ter", r"of metric 'ter' lower is better, and a search raises its fitness"),
+        (
+            "task: one, metric: exact_match, config: {metric_list: [{metric: exact_match, aggregation: median}]}",
+            r"metric 'exact_match' is aggregated by 'median', expected a mean over items, such as acc .* or one of bleu, chrf, chrf\+\+, spbleu_",
+        ),
         ("task: lost, metric: chrf", r"makes 0 or 1 of a chrf with several references an item"),
     ],
 )

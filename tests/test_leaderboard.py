@@ -10,7 +10,8 @@ import pytest
 
 from evals.comparisons import Ranks
 from evals.scores import BenchmarkScore
-from flows.leaderboard_table import remainder, show
+from flows.leaderboard_table import show
+from flows.leaderboard_words import remainder
 from psomerge.errors import ConfigError, StateError
 from tasks.leaderboard import Differing, differing, from_dict, leaderboard
 from tasks.leaderboard_figure import leaderboard_figure
