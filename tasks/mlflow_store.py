@@ -50,7 +50,7 @@ def redact(text: str) -> str:
     for name, value in os.environ.items():
         if len(value) >= 8 and _SECRET.search(name):
             text = text.replace(value, "***")
-    return re.sub(r"(?<=://)[^/@\s]*@", "***@", text)
+    return re.sub(r"(?<=://)(?<!embedded://)[^/@\s]*@", "***@", text)
 
 
 def check_name(name: str, what: str) -> str:

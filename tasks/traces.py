@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SHOWN = 1000
 """Rows of the table on MLflow's page: more makes it slow, and the Parquet file has them all."""
+COLUMNS = ("model", "benchmark", "value", "prompt", "extracted", "reference", "output", "choices", "logprobs", "language", "item", "group", "metric")
+"""Of that table: what is looked for first stands first."""
 
 
 def path_of(folder: Path, key: str) -> Path:
@@ -61,7 +63,7 @@ def together(parts: Sequence[tuple[str, Path]], target: Path) -> list[dict[str, 
     schema = _schema().insert(0, pa.field("model", pa.string()))
     pq.write_table(pa.Table.from_pylist([row for rows in items for row in rows], schema=schema), target, compression="zstd")
     turns = (rows[place] for place in range(max(map(len, items), default=0)) for rows in items if place < len(rows))
-    return [row for _, row in zip(range(SHOWN), turns, strict=False)]
+    return [{name: row[name] for name in COLUMNS} for _, row in zip(range(SHOWN), turns, strict=False)]
 
 
 def _schema() -> "pyarrow.Schema":
