@@ -9,10 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure, memory, merge_command, merge_pass, scoring, search_study, turnaround
+from benchmarks import early_stopping, measure, memory, merge_command, merge_pass, scoring, search_study, turnaround
 from tasks.identity import versions
 
-ALL = {"merge_pass": merge_pass, "merge_command": merge_command, "memory": memory, "turnaround": turnaround, "scoring": scoring, "search_study": search_study}
+ALL = {
+    "merge_pass": merge_pass,
+    "merge_command": merge_command,
+    "memory": memory,
+    "turnaround": turnaround,
+    "scoring": scoring,
+    "early_stopping": early_stopping,
+    "search_study": search_study,
+}
 DEFAULT = ("merge_pass", "merge_command", "memory")
 
 

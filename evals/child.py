@@ -66,9 +66,9 @@ class Child:
         """Returns the answer to `start`, once the engine is up. Raises LostError."""
         return self.ask([self._start], deadline)
 
-    def ask(self, requests: Sequence[dict[str, Any]], deadline: float) -> dict[str, Any]:
-        """Sends the messages and returns the one answer to them. Raises LostError after `deadline` seconds, or when the process ends."""
-        end = monotonic() + deadline
+    def ask(self, requests: Sequence[dict[str, Any]], deadline: float, since: float | None = None) -> dict[str, Any]:
+        """Sends the messages and returns the one answer to them. Raises LostError `deadline` seconds after `since` (now), or when the process ends."""
+        end = (monotonic() if since is None else since) + deadline
         pending = memoryview(b"".join(messages.frame(request) for request in requests))
         with selectors.DefaultSelector() as ready:
             ready.register(self._answers, selectors.EVENT_READ)

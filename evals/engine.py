@@ -4,7 +4,7 @@ Requests are token ids, made once per run by `evals.harness`; an engine knows no
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from psomerge.errors import EngineError
@@ -89,6 +89,10 @@ class Batch:
     loglikelihood: tuple[Loglikelihood, ...] = ()
     generation: tuple[Generation, ...] = ()
 
+    def __len__(self) -> int:
+        """The number of requests."""
+        return len(self.loglikelihood) + len(self.generation)
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -99,6 +103,20 @@ class Answers:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     """Peak resident memory of the engine's process so far."""
+    tokens: int = 0
+    """That the engine computed: those of prompts that no cache had, and generated ones; an upper bound for requests under way when it was stopped."""
+
+
+class Watch(Protocol):
+    """Hears a judgement's answers as they come, and may end it. What it says changes no bit of the answers before."""
+
+    def start(self) -> Sequence[int]:
+        """Returns after how many requests of the batch (log-likelihoods, then generations), ascending, it wants to be asked. A judgement may start over."""
+        ...
+
+    def go_on(self, answers: Answers) -> bool:
+        """Returns whether the rest is wanted; `answers` are those to the first requests, without a gap. While it thinks, the engine may go on."""
+        ...
 
 
 def first_part(text: str, stop: Sequence[str]) -> str:
@@ -120,6 +138,10 @@ class Engine(Protocol):
 
     def generate(self, requests: Sequence[Generation]) -> list[str]: ...
 
+    def answer(self, batch: Batch, watch: Watch | None = None) -> Answers:
+        """Returns the answers to a batch; once `watch` wants no more, those to its first requests. The schedule is one, watched or not."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -133,8 +155,8 @@ class Judge(Protocol):
         """Hands over an evaluation set under a name."""
         ...
 
-    def judge(self, recipe: Recipe, name: str) -> Answers:
-        """Loads the recipe's model and answers the named batch. Raises EngineError once repeating has not helped."""
+    def judge(self, recipe: Recipe, name: str, watch: Watch | None = None) -> Answers:
+        """Loads the recipe's model and answers the named batch, or its beginning as `Engine.answer`. Raises EngineError once repeating has not helped."""
         ...
 
     def close(self) -> None: ...
@@ -163,14 +185,27 @@ class ScriptedEngine:
         assert self._recipe is not None, "load a recipe first"
         return [self._text(self._recipe, request) for request in requests]
 
+    def answer(self, batch: Batch, watch: Watch | None = None) -> Answers:
+        found: tuple[list[Continuation], list[str]] = ([], [])
+        stops, tokens = set(watch.start()) if watch else set(), 0
+        for number, request in enumerate((*batch.loglikelihood, *batch.generation), 1):
+            if isinstance(request, Loglikelihood):
+                found[0].extend(self.loglikelihood([request]))
+                tokens += len(request.context + request.continuation)
+            else:
+                found[1].extend(self.generate([request]))
+                tokens += len(request.prompt)
+            if watch and number in stops and not watch.go_on(Answers(tuple(found[0]), tuple(found[1]))):
+                break
+        return Answers(tuple(found[0]), tuple(found[1]), tokens=tokens)
+
     def put(self, name: str, batch: Batch) -> None:
         self._batches[name] = batch
 
-    def judge(self, recipe: Recipe, name: str) -> Answers:
+    def judge(self, recipe: Recipe, name: str, watch: Watch | None = None) -> Answers:
         seconds = self.load(recipe)
         self.judged.append(recipe)
-        batch = self._batches[name]
-        return Answers(tuple(self.loglikelihood(batch.loglikelihood)), tuple(self.generate(batch.generation)), seconds | {"score": 0.0})
+        return replace(self.answer(self._batches[name], watch), seconds=seconds | {"score": 0.0})
 
     def close(self) -> None:
         pass

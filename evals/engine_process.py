@@ -1,7 +1,7 @@
 """The engine's own process: `python -m evals.engine_process REQUESTS ANSWERS`, both descriptors of pipes. `evals.supervisor` starts it.
 
-Reads `start`, then `put` and `judge` messages; answers `start` and `judge`. Ends with its parent, whatever happens to that: at
-end-of-file of its pipe, even in the middle of a batch.
+Reads `start`, then `put` and `judge` messages; answers `start` and `judge`. A judgement that is watched sends parts of its answers before, each
+to be met by a `go_on`. Ends with its parent, whatever happens to that: at end-of-file of its pipe, even in the middle of a batch.
 """
 
 import ctypes
@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
@@ -44,19 +44,50 @@ def main(requests: int, answers: int) -> None:
         if "put" in message:
             batches[message["put"]] = messages.batch_from_dict(message["batch"])
             continue
+        if "go_on" in message:
+            continue  # about a judgement that ended in an error
+        watch = None if message["watch"] is None else Parent(message["watch"], inbox, answers)
         try:
-            reply = {"answers": asdict(judge(engine, from_dict(message["judge"]), batches[message["name"]]))}
+            reply = {"answers": asdict(judge(engine, from_dict(message["judge"]), batches[message["name"]], watch))}
         except PsomergeError as error:
             reply = {"error": str(error), "kind": type(error).__name__}
         messages.write(answers, reply)
 
 
-def judge(engine: Engine, recipe: Recipe, batch: Batch) -> Answers:
-    """Loads the recipe's model and answers the batch. Raises EngineError if a check of the swap fails."""
+def judge(engine: Engine, recipe: Recipe, batch: Batch, watch: "Parent | None" = None) -> Answers:
+    """Loads the recipe's model and answers the batch, or as much of it as is wanted. Raises EngineError if a check of the swap fails."""
     seconds = engine.load(recipe)
     start = perf_counter()
-    continuations, texts = engine.loglikelihood(batch.loglikelihood), engine.generate(batch.generation)
-    return Answers(tuple(continuations), tuple(texts), seconds | {"score": perf_counter() - start}, peak_bytes())
+    found = engine.answer(batch, watch)
+    if watch:
+        watch.end()
+    return replace(found, seconds=seconds | {"score": perf_counter() - start}, peak_bytes=peak_bytes())
+
+
+class Parent:
+    """The `Watch` at the other end of the pipe. What it says to a part is read when the next one is ready, so that both sides work at the same time
+    and the answers at which a judgement ends depend on no clock."""
+
+    def __init__(self, stops: Sequence[int], inbox: SimpleQueue[dict[str, Any]], answers: int) -> None:
+        self._stops, self._inbox, self._answers = stops, inbox, answers
+        self._sent = Answers()
+        self._waiting = False
+
+    def start(self) -> Sequence[int]:
+        return self._stops
+
+    def go_on(self, answers: Answers) -> bool:
+        if not self.end():
+            return False
+        messages.write(self._answers, {"part": messages.part_to_dict(answers, self._sent)})
+        self._sent, self._waiting = answers, True
+        return True
+
+    def end(self) -> bool:
+        """Returns what was said to the last part, once it is."""
+        said = self._inbox.get()["go_on"] if self._waiting else True
+        self._waiting = False
+        return said
 
 
 def _read(descriptor: int, inbox: SimpleQueue[dict[str, Any]]) -> None:

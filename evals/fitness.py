@@ -74,9 +74,14 @@ def fitness(suite: "Suite", scores: Sequence[BenchmarkScore], references: Refere
 
     Source: arXiv 2508.19839: a particle is scored by the plain mean over tasks; weights, languages, worst ones, norm and floors are ours.
     """
-    if missed := missing(suite, scores, references):
+    return aggregate(suite, _by_benchmark(suite, scores), references)
+
+
+def aggregate(suite: "Suite", found: Mapping[str, float], references: References | None = None) -> float:
+    """Returns `fitness` of one score for each of the suite's benchmarks, by name. Where the suite is `monotone` a higher score never gives less, to the bit."""
+    if missed := _lacks(suite, found, references):
         return (-1 / LEAST_GAIN if suite.aggregate.normalised else 0.0) - math.fsum(missed.values())
-    counted = _by_benchmark(suite, scores)
+    counted = dict(found)
     if suite.aggregate.normalised:
         assert references is not None, "judge base and experts first"
         base, best = references.base, references.best
@@ -91,7 +96,17 @@ def fitness(suite: "Suite", scores: Sequence[BenchmarkScore], references: Refere
 
 def missing(suite: "Suite", scores: Sequence[BenchmarkScore], references: References | None = None) -> dict[str, float]:
     """Returns by benchmark how far the score is below its floor, for those below it; arguments and errors as `fitness`."""
-    found = _by_benchmark(suite, scores)
+    return _lacks(suite, _by_benchmark(suite, scores), references)
+
+
+def monotone(suite: "Suite") -> bool:
+    """Returns whether a higher score never means less fitness: not so in a mean over several worst benchmarks of unequal weight, where a heavy
+    one that rises can leave the worst to lighter ones."""
+    several = suite.aggregate.over == "benchmarks" and (suite.aggregate.worst or 1) > 1
+    return not several or len({one.weight for one in suite.benchmarks}) == 1 or suite.aggregate.worst == len(suite.benchmarks)
+
+
+def _lacks(suite: "Suite", found: Mapping[str, float], references: References | None) -> dict[str, float]:
     lacks: dict[str, float] = {}
     for benchmark in suite.benchmarks:
         if (floor := benchmark.floor) is None:

@@ -53,4 +53,16 @@ def batch_from_dict(content: dict[str, Any]) -> Batch:
 
 def answers_from_dict(content: dict[str, Any]) -> Answers:
     """Returns the answers whose `asdict` went through JSON."""
-    return Answers(tuple(Continuation(**item) for item in content["loglikelihood"]), tuple(content["generation"]), content["seconds"], content["peak_bytes"])
+    return Answers(**content | {"loglikelihood": tuple(Continuation(**item) for item in content["loglikelihood"]), "generation": tuple(content["generation"])})
+
+
+def part_to_dict(answers: Answers, before: Answers) -> dict[str, Any]:
+    """Returns what `answers` have beyond `before`, their beginning."""
+    scored = answers.loglikelihood[len(before.loglikelihood) :]
+    return {"loglikelihood": [[one.logprob, one.greedy] for one in scored], "generation": answers.generation[len(before.generation) :]}
+
+
+def part_from_dict(content: dict[str, Any], before: Answers) -> Answers:
+    """Returns `before` with the part after it."""
+    scored = (Continuation(*item) for item in content["loglikelihood"])
+    return Answers((*before.loglikelihood, *scored), (*before.generation, *content["generation"]))

@@ -1,6 +1,7 @@
 """Scores as records: what a model reached on a benchmark, item by item."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from evals import corpus
 
@@ -32,6 +33,21 @@ class BenchmarkScore:
         return sum(self.values) / len(self.values)
 
 
+Scores = tuple[BenchmarkScore, ...]
+"""One model's, one for each benchmark of a suite."""
+
+
+def together(parts: Sequence[Scores | None]) -> Scores | None:
+    """Returns one model's scores on several splits as one, every item once; None if it failed on any."""
+    sound = [part for part in parts if part is not None]
+    return tuple(_joined(scores) for scores in zip(*sound, strict=True)) if len(sound) == len(parts) else None
+
+
+def _joined(scores: Sequence[BenchmarkScore]) -> BenchmarkScore:
+    columns = {field: tuple(one for score in scores for one in getattr(score, field)) for field in ("items", "groups", "values", "statistics")}
+    return replace(scores[0], **columns)
+
+
 @dataclass(frozen=True)
 class Example:
     """One item as one model answered it: what a score can be traced to."""
@@ -60,10 +76,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One model on one evaluation set: the fitness in [0, 1], or None with the reason if any benchmark failed."""
+    """One model on one evaluation set: the fitness in [0, 1]; or None, with the reason if any benchmark failed, or with a bound if it was stopped early."""
 
     fitness: float | None
     scores: tuple[BenchmarkScore, ...] = ()
     failure: str | None = None
     seconds: dict[str, float] | None = None
     peak_bytes: int = 0
+    bound: float | None = None
+    """Of a judgement that was stopped: the most that the fitness could have been, and not more than what it had to exceed."""
+    tokens: int = 0
+    """That the engine computed; 0 if not known."""
+    tokens_of: int = 0
+    """That a judgement to the end computes: its own tokens, or if this one was stopped those of the last one before it that was not."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from evals import leftovers, messages
 from evals.child import Child, LostError
-from evals.engine import Answers, Batch, Capabilities, EngineSettings, ModelError
+from evals.engine import Answers, Batch, Capabilities, EngineSettings, ModelError, Watch
 from psomerge.errors import ArtefactError, ConfigError, EngineError
 from psomerge.recipe import Recipe
 
@@ -64,8 +64,8 @@ class SupervisedEngine:
         self._longest.pop(name, None)
         self._sent.discard(name)
 
-    def judge(self, recipe: Recipe, name: str) -> Answers:
-        """Returns the answers of the recipe's model to the named batch.
+    def judge(self, recipe: Recipe, name: str, watch: Watch | None = None) -> Answers:
+        """Returns the answers of the recipe's model to the named batch, or to its beginning if `watch` wants no more; it starts over with a new engine.
 
         Raises:
             ModelError: the model itself holds values that are not finite; another engine would say the same.
@@ -74,7 +74,7 @@ class SupervisedEngine:
             ConfigError: a request is longer than the engine takes.
         """
         with self._lock:
-            answer = self._repeat(lambda child: self._judge(child, recipe, name))
+            answer = self._repeat(lambda child: self._judge(child, recipe, name, watch))
         return messages.answers_from_dict(answer["answers"])
 
     def close(self) -> None:
@@ -84,14 +84,18 @@ class SupervisedEngine:
             self._child = None
             self._sent.clear()
 
-    def _judge(self, child: Child, recipe: Recipe, name: str) -> dict[str, Any]:
+    def _judge(self, child: Child, recipe: Recipe, name: str, watch: Watch | None) -> dict[str, Any]:
         requests: list[dict[str, Any]] = []
         if name not in self._sent:
             requests.append({"put": name, "batch": asdict(self._batches[name])})
         longest = self._longest.get(name)
         patience = self._settings.deadline_s if longest is None else min(self._settings.deadline_s, max(_LEAST_DEADLINE, self._settings.patience * longest))
         start = monotonic()
-        answer = child.ask([*requests, {"judge": recipe.to_dict(), "name": name}], patience)
+        stops = list(watch.start()) if watch else None
+        answer, heard = child.ask([*requests, {"judge": recipe.to_dict(), "name": name, "watch": stops}], patience), Answers()
+        while watch and "part" in answer:
+            heard = messages.part_from_dict(answer["part"], heard)
+            answer = child.ask([{"go_on": watch.go_on(heard)}], patience, start)
         self._longest[name] = max(longest or 0.0, monotonic() - start)
         self._sent.add(name)
         return answer

@@ -4,6 +4,7 @@ Knows no scheduler and no cache across requests: every answer is one padded forw
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import fsum
 from pathlib import Path
 from time import perf_counter
@@ -11,8 +12,9 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from evals.engine import Capabilities, Continuation, EngineSettings, Generation, Loglikelihood, ModelError, first_part
+from evals.engine import Answers, Batch, Capabilities, Continuation, EngineSettings, Generation, Loglikelihood, ModelError, Watch, first_part
 from evals.host import device_name
+from evals.prefix import Prefix
 from psomerge.basis import open_basis
 from psomerge.errors import EngineError
 from psomerge.recipe import Recipe
@@ -75,18 +77,30 @@ class TransformersEngine:
 
     def loglikelihood(self, requests: Sequence[Loglikelihood]) -> list[Continuation]:
         """Returns the answers in order. Equal requests in equal order have equal bits."""
-        self._check_ready()
-        # Longest first: rows of one batch need little padding, and a batch that does not fit into memory fails at once.
-        order = sorted(range(len(requests)), key=lambda i: -len(requests[i].context) - len(requests[i].continuation))
-        answers: dict[int, Continuation] = {}
-        for numbers in self._batches(order, requests):
-            answers |= zip(numbers, self._forward([requests[i] for i in numbers]), strict=True)
-        return [answers[i] for i in range(len(requests))]
+        return list(self.answer(Batch(tuple(requests))).loglikelihood)
 
     def generate(self, requests: Sequence[Generation]) -> list[str]:
         """Returns the greedy continuations in order, without the stop string."""
+        return list(self.answer(Batch((), tuple(requests))).generation)
+
+    def answer(self, batch: Batch, watch: Watch | None = None) -> Answers:
+        """Returns the answers batch by batch, in order; see `evals.engine.Engine`."""
         self._check_ready()
-        return [self._greedy(request) for request in requests]
+        prefix, tokens = Prefix(batch, watch), 0
+        for numbers in self._batches(batch.loglikelihood):
+            requests = [batch.loglikelihood[number] for number in numbers]
+            for number, answer in zip(numbers, self._forward(requests), strict=True):
+                prefix.put(number, answer)
+            tokens += sum(len(request.context) + len(request.continuation) for request in requests)
+            if not prefix.go_on():
+                return replace(prefix.answers(), tokens=tokens)
+        for number, request in enumerate(batch.generation, len(batch.loglikelihood)):
+            text, made = self._greedy(request)
+            prefix.put(number, text)
+            tokens += len(request.prompt) + made
+            if not prefix.go_on():
+                break
+        return replace(prefix.answers(), tokens=tokens)
 
     def close(self) -> None:
         """Does nothing: the model ends with its last reference."""
@@ -95,13 +109,17 @@ class TransformersEngine:
         if not self._ready:
             raise EngineError("the engine holds no checked model: load a recipe first")
 
-    def _batches(self, order: list[int], requests: Sequence[Loglikelihood]) -> Iterator[list[int]]:
-        """Yields request numbers whose padded batch holds at most the settings' tokens."""
-        while order:
-            longest = len(requests[order[0]].context) + len(requests[order[0]].continuation)
-            size = max(1, min(self._settings.max_num_seqs, self._settings.max_num_batched_tokens // longest))
-            yield order[:size]
-            order = order[size:]
+    def _batches(self, requests: Sequence[Loglikelihood]) -> Iterator[range]:
+        """Yields request numbers, in order, whose padded batch holds at most the settings' tokens."""
+        begin, longest = 0, 0
+        for number, request in enumerate(requests):
+            longest = max(longest, len(request.context) + len(request.continuation))
+            size = number + 1 - begin
+            if size > 1 and (size > self._settings.max_num_seqs or size * longest > self._settings.max_num_batched_tokens):
+                yield range(begin, number)
+                begin, longest = number, len(request.context) + len(request.continuation)
+        if requests:
+            yield range(begin, len(requests))
 
     @torch.inference_mode()
     def _forward(self, requests: list[Loglikelihood]) -> list[Continuation]:
@@ -112,7 +130,8 @@ class TransformersEngine:
         return [_continuation(logits[i], request) for i, request in enumerate(requests)]
 
     @torch.inference_mode()
-    def _greedy(self, request: Generation) -> str:
+    def _greedy(self, request: Generation) -> tuple[str, int]:
+        """The text, and the number of tokens made for it."""
         made: list[int] = []
         ids, cache, text = torch.tensor([request.prompt]), None, ""
         while len(made) < request.max_tokens:
@@ -126,7 +145,7 @@ class TransformersEngine:
             if any(stop and stop in text for stop in request.stop):
                 break
             ids = torch.tensor([[token]])
-        return first_part(text, request.stop)
+        return first_part(text, request.stop), len(made)
 
 
 def _mask(rows: list[Tensor], ids: Tensor) -> Tensor:

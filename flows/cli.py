@@ -82,7 +82,7 @@ def merge(
 
 @app.command()
 def check(
-    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoint folders.")],
+    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoint folders, hf://org/name@revision or models:/name@alias.")],
     base: Annotated[str | None, typer.Option("--base", metavar="MODEL", help="Also check that every model fits this base.")] = None,
     json_: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The environment of a run: where Prefect, MLflow, vLLM and the Hugging Face libraries keep their files, quiet and offline.
+"""The environment of a run: where Prefect, MLflow, vLLM and the Hugging Face libraries keep their files, quietly.
 
 These libraries read their settings when they are imported, so `prepare` comes before the first import of any of them. What the user has set stays as it is.
 """
@@ -19,7 +19,6 @@ from tasks.mlflow_store import redact
 from tasks.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
 
 SETTINGS = QUIET | {
-    "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -36,7 +36,7 @@ class Evaluation:
     """One model on one split of a suite, with everything needed to judge it."""
 
     config: EvaluationConfig
-    stores: Stores
+    store: Store
     suite: Suite
     model: NamedModel
     whole: EvaluationSet
@@ -106,20 +106,21 @@ def labels(models: Sequence[str]) -> dict[str, str]:
 def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Progress) -> Iterator[Evaluation]:
     home = stores.home
     suite = load_suite(config.suite, configs_folder() / "suites")
-    model = step("fetch", named_model, address, home, lambda what, share: progress.show("fetching", share, f"({what})"))
+    store = Store(stores.tracking, home / "artifacts" if stores.artifacts else None)
+    model = step("fetch", named_model, address, home, lambda what, share: progress.show("fetching", share, f"({what})"), lambda: store)
     tokenizer = model.recipe.tokenizer_from
     with progress.phase("building requests"):
         cache = home / "cache" / "datasets"
         arguments = (suite, config.split, model.folders[tokenizer])
         whole = step("build requests", build, *arguments, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
     settings = engine_settings(config.engine, [whole], tokenizer)
-    canonical = {**config.model_dump(mode="json"), "model": address}
+    canonical = {**config.model_dump(mode="json"), "model": model.source}
     sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
     described = identity(canonical, sources, {whole.name: whole}, engine=config.engine.kind, settings=settings)
     described |= {"recipe": model.recipe.digest()}
     with RunFolder(home / KIND, described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"evaluation {folder.key} in {folder.path}")
-        yield Evaluation(config, stores, suite, model, whole, settings, folder, progress)
+        yield Evaluation(config, store, suite, model, whole, settings, folder, progress)
 
 
 def _scored(evaluation: Evaluation) -> Scored:
@@ -145,27 +146,26 @@ def _log(evaluation: Evaluation, scored: Scored) -> dict[str, Any]:
     board = leaderboard(suite.name, {label: scored.scores}, fitness={label: alone(suite, scored.scores)})
     items = folder.report / "items.parquet"
     rows = traces.together([(label, file) for file in scored.files], items)
-    store = Store(evaluation.stores.tracking, evaluation.stores.home / "artifacts" if evaluation.stores.artifacts else None)
     record = track_evaluation.Record(
-        model=model.address,
+        model=model.source,
         suite=suite.name,
         split=evaluation.whole.name,
         digest=evaluation.whole.digest,
         recipe=digest_of(model.recipe.to_dict()),
         line=board.lines[0],
-        config={**evaluation.config.model_dump(mode="json"), "model": model.address},
+        config={**evaluation.config.model_dump(mode="json"), "model": model.source},
     )
-    run_id = track_evaluation.log(store, evaluation.config.experiment, record, run_key=folder.key, items=items, rows=rows)
+    run_id = track_evaluation.log(evaluation.store, evaluation.config.experiment, record, run_key=folder.key, items=items, rows=rows)
     result = {
         "run": folder.key,
-        "model": model.address,
+        "model": model.source,
         "suite": suite.name,
         "split": evaluation.whole.name,
         "fitness": board.lines[0].fitness,
         "leaderboard": board.to_dict(),
         "items": str(items),
         "mlflow_run": run_id,
-        "tracking_uri": store.address,
+        "tracking_uri": evaluation.store.address,
     }
     folder.finish(result)
     return result

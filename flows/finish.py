@@ -139,6 +139,7 @@ def report(
                 "particle": place,
                 "coefficients": str(one.coefficients),
                 "fitness": one.fitness,
+                "stopped_at": one.bound,
                 "failure": one.failure,
             }
             for search in outcome.searches

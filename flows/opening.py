@@ -23,7 +23,7 @@ from psomerge.run import RunFolder
 from tasks import traces
 from tasks.baselines import candidates
 from tasks.check import check
-from tasks.fetch import fetch, is_here, pin_all
+from tasks.fetch import Fetched, fetch, pin_all
 from tasks.identity import identity
 from tasks.judge import Judging, Label
 from tasks.mlflow_store import Store
@@ -111,16 +111,17 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     home, begin = stores.home, monotonic()
     addresses = {"base": config.base, **config.experts}
     suite = load_suite(config.suite, configs_folder() / "suites")
-    folders = {name: step(f"fetch {name}", _fetch, address, home, progress) for name, address in addresses.items()}
+    store = Store(stores.tracking, stores.artifacts)
+    models = {name: step(f"fetch {name}", _fetch, address, home, progress, store) for name, address in addresses.items()}
+    folders = {name: model.folder for name, model in models.items()}
     fetched = monotonic() - begin
     basis, tokenizer_from = step("check", check, folders, config.tokenizer_from)
-    sources = step("pin", pin_all, addresses, folders)
+    sources = step("pin", pin_all, models)
     with progress.phase("building requests"):
         sets = step("build requests", _build, config, suite, folders[tokenizer_from], home)
     recipe = _recipe(config, sources, basis, tokenizer_from)
     settings = engine_settings(config.engine, sets.values(), tokenizer_from)
     described = identity(config.canonical(), sources, sets, engine=config.engine.kind, settings=settings)
-    store = Store(stores.tracking, home / "artifacts" if stores.artifacts else None)
     with RunFolder(home / "runs", described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"run {folder.key} in {folder.path}")
         engine = SupervisedEngine(folders, config.engine.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
@@ -145,10 +146,8 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             engine.close()
 
 
-def _fetch(address: str, home: Path, progress: Progress) -> Path:
-    if is_here(address, home):
-        return fetch(address, home, lambda what, share: None)
-    return fetch(address, home, lambda what, share: progress.show("fetching", share, f"({what})"))
+def _fetch(address: str, home: Path, progress: Progress, store: Store) -> Fetched:
+    return fetch(address, home, lambda what, share: progress.show("fetching", share, f"({what})"), store=lambda: store)
 
 
 def _build(config: Config, suite: Suite, tokenizer: Path, home: Path) -> dict[str, EvaluationSet]:

@@ -13,7 +13,7 @@ from flows.schema import Config, configs_folder
 from psomerge.checkpoint import check_fit, open_checkpoint
 from psomerge.errors import PsomergeError
 from psomerge.run import entries
-from tasks.fetch import fetch, is_here, locate
+from tasks.fetch import here as at_home
 from tasks.summary import read
 from tasks.wording import duration, size
 
@@ -27,8 +27,9 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     """
     suite = load_suite(config.suite, configs_folder() / "suites")
     addresses = {"base": config.base, **config.experts}
-    missing = [name for name, address in addresses.items() if not _there(address, home)]
-    here = {name: open_checkpoint(locate(address, home), name) for name, address in addresses.items() if name not in missing}
+    found = {name: at_home(address, home) for name, address in addresses.items()}
+    missing = [name for name, one in found.items() if one is None]
+    here = {name: open_checkpoint(one.folder, name) for name, one in found.items() if one}
     if "base" in here:
         check_fit(here["base"], [checkpoint for name, checkpoint in here.items() if name != "base"])
     largest = max((_bytes(checkpoint.tensors) for checkpoint in here.values()), default=0)
@@ -65,14 +66,6 @@ def _seconds(home: Path, suite: str, asked: int) -> float | None:
             if summary.suite == suite and made:
                 return (summary.wall_seconds - summary.seconds.get("fetch", 0.0)) / made * asked
     return None
-
-
-def _there(address: str, home: Path) -> bool:
-    if is_here(address, home):
-        return True
-    if not address.startswith("embedded://"):
-        fetch(address, home, lambda what, share: None)  # says what is wrong with the folder
-    return False
 
 
 def _bytes(tensors: Mapping[str, Any]) -> int:

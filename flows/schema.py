@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evals.strict_yaml import read, validate
 from psomerge.errors import ConfigError, nearest
@@ -78,7 +78,7 @@ class Config(_Strict):
 
     name: Name
     base: Text
-    """Folder, or `embedded://base@SEED`."""
+    """Folder, `hf://ORG/NAME@REVISION`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `embedded://base@SEED`."""
     experts: dict[Name, Text] = Field(min_length=1)
     """Source by name; the order is the order of the coefficients."""
     suite: Text
@@ -86,6 +86,9 @@ class Config(_Strict):
     seed: int = Field(default=0, ge=0)
     """Of the search; it also draws the optimisation items where the suite limits them."""
     swarm: SwarmConfig = SwarmConfig()
+    stopping: Annotated[Literal["exact", "off"], BeforeValidator(lambda value: "off" if value is False else value)] = "exact"
+    """`exact`: a particle is judged no further once it cannot exceed its own personal best, whatever its other answers; the result is the same to the last
+    bit. `off`: every particle is judged to the end. (YAML reads a bare `off` as false, which is taken for it.)"""
     rerank: int = Field(default=3, ge=1)
     """How many of the best models judged are ranked again on validation and optimisation items together."""
     compare: CompareConfig = CompareConfig()

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows.environment import home_folder
+from flows.environment import home_folder, prepare
 from flows.progress import Progress
 from psomerge import recipe as recipes
 from psomerge.errors import ConfigError, PsomergeError, VerificationError, nearest
 from psomerge.methods.static import METHODS
-from psomerge.pins import pin
 from psomerge.recipe import Recipe, Source
-from tasks.fetch import fetch
+from tasks.fetch import Fetched, fetch, pin_fetched
+from tasks.mlflow_store import Store
 
 
 def merge_models(method: str, base: str, experts: Sequence[str], out: Path, settings: Sequence[str]) -> dict[str, Any]:
@@ -40,14 +40,14 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
     options = dict(_option(method, setting) for setting in settings)
     weighed = [_weighed(expert) for expert in experts]
     names = _names([address for address, _ in weighed])
-    folders = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
-    with _pinning(folders) as pins:
+    models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
+    with _pinning(models) as pins:
         from psomerge.basis import open_basis
         from psomerge.checkpoint import check_fit
         from psomerge.materialize import write_model
         from tasks.check import choose_tokenizer
 
-        basis = open_basis(folders, compiled=False)
+        basis = open_basis({name: model.folder for name, model in models.items()}, compiled=False)
         check_fit(basis.base, basis.experts)
         tokenizer_from = choose_tokenizer(basis.base, basis.experts, None)
         plain = Recipe(Source("base", "", ""), tuple(Source(name, "", "") for name in names), tokenizer_from=tokenizer_from)
@@ -57,11 +57,11 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
 
 
 @contextmanager
-def _pinning(folders: Mapping[str, Path]) -> Iterator[Mapping[str, Future[Source]]]:
-    """Yields the source records of folders, made one after the other beside whatever the block does."""
+def _pinning(models: Mapping[str, Fetched]) -> Iterator[Mapping[str, Future[Source]]]:
+    """Yields the source records of models, made one after the other beside whatever the block does."""
     pool = ThreadPoolExecutor(max_workers=1)
     try:
-        yield {name: pool.submit(pin, folder, name, str(folder)) for name, folder in folders.items()}
+        yield {name: pool.submit(pin_fetched, name, model) for name, model in models.items()}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for gigabytes to be read
 
@@ -93,14 +93,36 @@ def _names(addresses: Sequence[str]) -> list[str]:
     """A name for every expert: the last part of its address, numbered where two are equal or one is called base."""
     names: list[str] = []
     for number, address in enumerate(addresses, 1):
-        name = address.rstrip("/").rpartition("/")[2].partition("@")[0]
+        name = _short(address)
         names.append(f"{name}-{number}" if name in {"base", *names} else name)
     return names
 
 
-def _fetched(addresses: dict[str, str]) -> dict[str, Path]:
+def _short(address: str) -> str:
+    if address.startswith("models:/"):
+        return address.removeprefix("models:/").replace("@", "/").partition("/")[0]
+    whole = address.partition("@")[0] if "://" in address else address.rstrip("/")  # a branch's name may hold slashes
+    return whole.rpartition("/")[2]
+
+
+def _fetched(addresses: dict[str, str]) -> dict[str, Fetched]:
+    """The models of these addresses, folders by their absolute paths; an alias means the version that it names now."""
     with Progress() as progress:
-        return {name: fetch(address, home_folder(), lambda what, share: progress.show("fetching", share, f"({what})")) for name, address in addresses.items()}
+
+        def told(what: str, share: float) -> None:
+            progress.show("fetching", share, f"({what})")
+
+        return {name: fetch(_absolute(address), home_folder(), told, store=_store, follow=True) for name, address in addresses.items()}
+
+
+def _absolute(address: str) -> str:
+    folder = Path(address).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else address
+
+
+def _store() -> Store:
+    stores = prepare(home_folder())
+    return Store(stores.tracking, stores.artifacts)
 
 
 def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
@@ -113,10 +135,10 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
     from psomerge.checkpoint import check_finite, check_fit, open_checkpoint
     from tasks.publish import MANIFEST, misfits
 
-    against = None if base is None else open_checkpoint(_fetched({"base": base})["base"], "base")
+    against = None if base is None else open_checkpoint(_fetched({"base": base})["base"].folder, "base")
     found: dict[str, Any] = {}
     for address in models:
-        folder = _fetched({address: address})[address]
+        folder = _fetched({address: address})[address].folder
         published = next((place for place in (folder, folder.parent) if (place / MANIFEST).exists()), None)
         if published and (problems := misfits(published)):
             raise VerificationError(f"{published}: {problems[0]} ({len(problems)} in all); download it again")
@@ -134,8 +156,8 @@ def rebuild(recipe: Path, out: Path) -> dict[str, Any]:
 
     content = recipes.read(recipe)
     try:
-        folders = _fetched({"base": content.base.source} | {expert.name: expert.source for expert in content.experts})
+        models = _fetched({"base": content.base.source} | {expert.name: expert.source for expert in content.experts})
     except PsomergeError as error:
         raise type(error)(f"{recipe}: {error}") from error
-    materialize(content, folders, out)
+    materialize(content, {name: model.folder for name, model in models.items()}, out)
     return {"checkpoint": str(out), "recipe": str(out / "recipe.json"), "digest": content.digest()}

@@ -60,14 +60,17 @@ def tell_step(run: Run, tracking: track.Run, search: Search, judgements: Sequenc
             {
                 "particle": number,
                 "fitness": judgement.fitness,
+                "stopped at": judgement.bound,
                 "failure": judgement.failure or "",
                 "coefficients": str([[round(c, 4) for c in row] for row in particle.coefficients]),
             }
             for number, (particle, judgement) in enumerate(zip(search.history[-1].particles, judgements, strict=True))
         ]
         show_table(f"{search.name}-step-{step}", rows, f"Particles of step {step} of the {search.name} swarm on the optimisation items")
+    stopped = sum(judgement.bound is not None for judgement in judgements)
+    reached = f"best {max(sound):.4f}, mean {sum(sound) / len(sound):.4f}, worst {min(sound):.4f}" if sound else "no particle above its own best"
     tell(
         run,
-        f"{search.name} step {step}: best {max(sound):.4f}, mean {sum(sound) / len(sound):.4f}, worst {min(sound):.4f}, "
-        f"failed {len(judgements) - len(sound)}, best ever {search.swarm.global_fitness:.4f}",
+        f"{search.name} step {step}: {reached}, failed {len(judgements) - len(sound) - stopped}, stopped {stopped}, "
+        f"best ever {search.swarm.global_fitness:.4f}",
     )

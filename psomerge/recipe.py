@@ -21,13 +21,13 @@ DTYPES = ("base", "float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class Source:
-    """One checkpoint as it was used: `name` inside the recipe, the `source` as the user gave it, pinned by `revision` and file digests."""
+    """One checkpoint as it was used: `name` inside the recipe, its `source`, pinned by `revision` and file digests."""
 
     name: str
     source: str
-    """Folder, `hf://org/name@revision`, `models:/name@alias`, ..."""
+    """Folder, `hf://ORG/NAME@COMMIT`, `models:/NAME/VERSION` or `embedded://NAME@SEED`; never a branch, tag or alias."""
     revision: str
-    """Immutable revision, 40 hex digits; of a folder the first 40 digits of the digest over `files`."""
+    """The commit, 40 hex digits; of the registry NAME/VERSION; of a folder the first 40 digits of the digest over `files`."""
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     """SHA-256 in hex by path relative to the checkpoint's folder."""
 

@@ -4,6 +4,7 @@
                    LOCK            held by the kernel for the process that works here; the text inside only names it
                    journal.jsonl   what happened (`psomerge.journal`)
                    result.json     what came out, written last
+                   items/          what each judgement comes from, item by item
                    report/         pages for people
 
 It knows no clock, no config format and no search.

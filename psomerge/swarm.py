@@ -111,7 +111,8 @@ def observe(swarm: Swarm, fitness: Sequence[float | None] | Array) -> Swarm:
 
     Args:
         swarm: not yet observed in this step.
-        fitness: (P,), higher is better; None or a number that is not finite where the judgement failed.
+        fitness: (P,), higher is better; None or a number that is not finite where the judgement failed. Where it was ended because the personal best
+            cannot be exceeded any more, any number up to that best: it changes nothing.
 
     Raises:
         ValueError: another number of particles, or the step was observed before.

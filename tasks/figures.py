@@ -55,21 +55,29 @@ def fitness_figure(summary: Summary) -> "Figure":
 
 
 def _draw_particles(axes: "Axes", summary: Summary) -> None:
-    """Particles side by side in their order: equal scores stay apart. Failed ones stand on the floor, where no scale applies."""
-    judged, idle, failed = [], [], []
+    """Particles side by side in their order: equal scores stay apart. Stopped ones stand, small and hollow, at the most that they could have reached;
+    failed ones on the floor, where no scale applies."""
+    judged, idle, stopped, failed = [], [], [], []
     for number, step in enumerate(summary.history, 1):
         for index, particle in enumerate(step.particles):
             x = number + 0.5 * (index - (len(step.particles) - 1) / 2) / len(step.particles)
-            if particle.fitness is None:
+            if particle.bound is not None:
+                stopped.append((x, 100 * particle.bound))
+            elif particle.fitness is None:
                 failed.append((x, 0.03))
             else:
                 (judged if particle.judged else idle).append((x, 100 * particle.fitness))
-    for places, face, label in ((judged, BLUE, "a particle"), (idle, PAPER, "… not moved")):
+    size = 5 if len(summary.history) <= 20 else 2.5
+    for places, face, label, large in (
+        (judged, BLUE, "a particle", size),
+        (idle, PAPER, "… not moved", size),
+        (stopped, "none", "… stopped, at most", 0.6 * size),
+    ):
         if places:
             axes.plot(
                 *zip(*places, strict=True),
                 "o",
-                markersize=5 if len(summary.history) <= 20 else 2.5,
+                markersize=large,
                 markerfacecolor=face,
                 markeredgecolor=BLUE,
                 alpha=0.75,

@@ -1,6 +1,6 @@
-"""The Hugging Face hub, or a mirror named by HF_ENDPOINT: what a revision is and holds, and its files.
+"""The Hugging Face hub, or a mirror named by HF_ENDPOINT: what a revision is and holds, and its files. Nothing else talks to it.
 
-Nothing else talks to it. The token, if any, is found by the hub's own client (HF_TOKEN, or what `hf auth login` has left); it is neither read nor passed on here, and no message
+The token, if any, is found by the hub's own client (HF_TOKEN, or what `hf auth login` has left); it is neither read nor passed on here, and no message
 quotes the client's, which may hold signed addresses. Whether files are those that the hub has is proven in `tasks.snapshots`.
 """
 
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks.hub_errors import Missing, may_pass, translated
+from tasks.hub_errors import MissingError, may_pass, translated
+from tasks.stores import QUIET
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 WORKERS = 8
@@ -66,9 +67,9 @@ def look_up(repository: Repository, revision: str) -> Revision:
     """
 
     def ask() -> Revision:
-        from huggingface_hub import HfApi
-
-        return _revision(HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None).model_info(repository.name, revision=revision, files_metadata=True, timeout=10))
+        return _revision(
+            _client().HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None).model_info(repository.name, revision=revision, files_metadata=True, timeout=10)
+        )
 
     return _patiently(ask, repository, WAITS)
 
@@ -102,22 +103,27 @@ def download(repository: Repository, commit: str, names: Sequence[str], folder: 
     """
 
     def get() -> None:
-        from huggingface_hub import snapshot_download
-
-        snapshot_download(
+        _client().snapshot_download(
             repository.name,
             revision=commit,
             local_dir=folder,
             cache_dir=folder / ".cache" / "none",  # else files are copied from the user's own cache, unproven
             allow_patterns=[glob.escape(name) for name in names],
             max_workers=WORKERS,
-            tqdm_class=_counter(told),  # pyright: ignore[reportArgumentType]
+            tqdm_class=_counter(told),
             endpoint=os.environ.get("HF_ENDPOINT") or None,
         )
         if lacking := [name for name in names if not (folder / name).is_file()]:
-            raise Missing(lacking[0])
+            raise MissingError(lacking[0])
 
     _patiently(get, repository, DOWNLOAD_WAITS)
+
+
+def _client() -> Any:
+    os.environ |= {name: value for name, value in QUIET.items() if name not in os.environ}  # it reads them when it is imported
+    import huggingface_hub
+
+    return huggingface_hub
 
 
 def _patiently(call: Callable[[], T], repository: Repository, waits: Sequence[float]) -> T:
@@ -150,7 +156,7 @@ def _counter(told: Callable[[int], None]) -> type:
     most = [0]
 
     class Counter:
-        format_dict: Mapping[str, Any] = {}  # noqa: RUF012
+        format_dict: Mapping[str, Any] = {}
 
         def __init__(self, *_: object, unit: str = "", total: int | None = None, initial: int = 0, **__: object) -> None:
             self.unit, self.total, self.n = unit, total, initial

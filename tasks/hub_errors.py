@@ -7,7 +7,7 @@ from psomerge.errors import ArtefactError, PsomergeError, ServiceError, SpaceErr
 from tasks.mlflow_store import redact
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """The client ended well without a file, as it does where it gets no listing but finds others in the folder."""
 
 
@@ -19,6 +19,7 @@ def endpoint() -> str:
 _ANSWERS = {
     401: "does not accept the token; set HF_TOKEN to a valid one, or unset it for a public model",
     403: "refuses access; set HF_TOKEN to a token that may read this model",
+    404: "has nothing there (status 404); check the address and HF_ENDPOINT",
     429: "asks to come back later (status 429); wait, or set HF_TOKEN, then run the same command again",
 }
 
@@ -31,7 +32,7 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, httpx2.ConnectError | httpx2.ProxyError):
         return False
     came_short = isinstance(error, OSError) and "Consistency check failed" in str(error)
-    return isinstance(error, httpx2.TransportError | Missing) or came_short or _status(error) in (408, 429) or _status(error) >= 500
+    return isinstance(error, httpx2.TransportError | MissingError) or came_short or _status(error) in (408, 429) or _status(error) >= 500
 
 
 def translated(error: BaseException, *, address: str, name: str) -> PsomergeError:
@@ -42,6 +43,7 @@ def translated(error: BaseException, *, address: str, name: str) -> PsomergeErro
         address: of the model, as the user gave it.
         name: ORG/NAME.
     """
+    import httpx2
     from huggingface_hub import errors
 
     error, hub = _root(error), endpoint()  # the order matters: the client's classes are each other's subclasses
@@ -60,9 +62,9 @@ def translated(error: BaseException, *, address: str, name: str) -> PsomergeErro
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
         where = f" at {error.filename}" if error.filename else ""
         return SpaceError(f"{address}: cannot be written{where}: {error.strerror}; make room or correct its rights, then run the same command again")
-    if isinstance(error, Missing):
+    if isinstance(error, MissingError):
         return ServiceError(f"{address}: {hub} did not deliver {error}; run the same command again, it goes on from here")
-    if isinstance(error, errors.HTTPError | OSError):
+    if isinstance(error, httpx2.HTTPError | OSError):
         return ServiceError(f"{address}: {hub} {_broken(error)}; check the network and HF_ENDPOINT, then run the same command again, it goes on from here")
     return ServiceError(f"{address}: {hub} does not answer as a hub does ({type(error).__name__}); check HF_ENDPOINT")
 

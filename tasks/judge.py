@@ -6,13 +6,14 @@ crash, find what is known already.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from evals.engine import Answers, Judge, ModelError
-from evals.fitness import References, fitness, needs_references
-from evals.harness import EvaluationSet, FailedBenchmark
-from evals.scores import BenchmarkScore, Example, Judgement
+from evals.engine import Answers, Judge, ModelError, Watch
+from evals.fitness import References, aggregate, fitness, monotone, needs_references
+from evals.harness import EvaluationSet, FailedBenchmark, Tally
+from evals.scores import Example, Judgement, Scores, together
+from evals.stopping import ExactStop
 from evals.suite import Suite
 from psomerge.digest import digest_of
 from psomerge.errors import EngineError
@@ -21,7 +22,6 @@ from psomerge.recipe import Recipe
 from tasks.memory import JournalMemory
 
 logger = logging.getLogger(__name__)
-Scores = tuple[BenchmarkScore, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Judging:
         self._keep = keep
         self._recipes = tuple(references) if needs_references(suite) else ()
         self._reference_scores: dict[str, list[Scores | None]] = {}
+        self._tallies: dict[str, Tally] = {}
         self._judge, self._suite, self._sets, self._journal, self._told, self._guard = judge, suite, dict(sets), journal, told, guard
         for name, one in self._sets.items():
             judge.put(name, one.batch)
@@ -76,28 +77,36 @@ class Judging:
         """Returns whether the judgement was made before."""
         return self._journal.judgement(self.key(recipe, split)) is not None
 
-    def judge(self, recipe: Recipe, split: str, label: Label) -> Judgement:
+    def judge(self, recipe: Recipe, split: str, label: Label, beat: float | None = None) -> Judgement:
         """Returns the judgement of the recipe's model on a split: from the journal, else made now and journalled.
+
+        Args:
+            recipe: of the model.
+            split: of the suite.
+            label: what for.
+            beat: only a higher fitness is of interest: once it cannot be reached, the judgement is stopped. None: it is made to its end. An earlier one that
+                was stopped counts if its bound is not above `beat`; else it is made again, to its end, and its later line in the journal is the one that holds.
 
         Raises:
             EngineError: the engine could not be kept alive. A model or benchmark that fails is no error, but a judgement without fitness.
         """
         self.references((split,))
         entry = self._journal.judgement(self.key(recipe, split))
-        if entry is None:
-            entry = self._journal.append(self._entry(recipe, split, label, *self._measure(recipe, split)))
+        bound = None if entry is None else entry.get("bound")
+        if entry is None or (bound is not None and (beat is None or bound > beat)):
+            entry = self._journal.append(self._entry(recipe, split, label, *self._measure(recipe, split, beat if entry is None else None)))
         judgement = self._read(entry, split)
         self._told(label, judgement)
         return judgement
 
-    def judge_all(self, recipes: Sequence[Recipe], split: str, labels: Sequence[Label]) -> list[Judgement]:
-        """Returns the judgements of a step's whole list, in order."""
-        return [self.judge(recipe, split, label) for recipe, label in zip(recipes, labels, strict=True)]
+    def judge_all(self, recipes: Sequence[Recipe], split: str, labels: Sequence[Label], beats: Sequence[float | None] = ()) -> list[Judgement]:
+        """Returns the judgements of a step's whole list, in order; `beats` are given for all or none."""
+        return [self.judge(*one) for one in zip(recipes, [split] * len(recipes), labels, beats or [None] * len(recipes), strict=True)]
 
-    def answers(self, recipe: Recipe, split: str) -> Answers:
+    def answers(self, recipe: Recipe, split: str, watch: Watch | None = None) -> Answers:
         """Returns the engine's raw answers, made now. Raises EngineError, and what the guard raises: files that changed explain a lost engine, too."""
         try:
-            return self._judge.judge(recipe, split)
+            return self._judge.judge(recipe, split, watch)
         finally:
             self._guard()
 
@@ -119,7 +128,7 @@ class Judging:
             if split not in self._reference_scores:
                 self._reference_scores[split] = self._judge_references(split)
         base, *experts = zip(*(self._reference_scores[split] for split in splits), strict=True)
-        return References.of(_pooled(base) or (), [scores for parts in experts if (scores := _pooled(parts))])
+        return References.of(together(base) or (), [scores for parts in experts if (scores := together(parts))])
 
     def _judge_references(self, split: str) -> list[Scores | None]:
         """Base and experts on a split. Their lines are written when all are judged: the fitness of each needs the others."""
@@ -136,10 +145,16 @@ class Judging:
                 self._journal.append(self._entry(recipe, split, Label("reference"), *one))
         return self._reference_scores[split]
 
-    def _measure(self, recipe: Recipe, split: str) -> tuple[Scores | None, dict[str, Any]]:
-        """Scores of a recipe's model, None if it cannot be judged; and what the journal keeps of the judgement beside fitness and label."""
+    def _measure(self, recipe: Recipe, split: str, beat: float | None = None) -> tuple[Scores | None, dict[str, Any]]:
+        """Scores of a recipe's model, None if it cannot be judged or was stopped; and what the journal keeps of the judgement beside fitness and label."""
         try:
-            answers = self.answers(recipe, split)
+            stop = self._stop(split, beat)
+            answers = self.answers(recipe, split, stop)
+            spent: dict[str, Any] = {"seconds": answers.seconds, "peak_bytes": answers.peak_bytes, "tokens": answers.tokens}
+            asked = {"answered": stop.answered if stop else 0, "of": len(self._sets[split].batch)}
+            # A verdict that found everything answered ended nothing: then the fitness is known.
+            if stop and stop.bound is not None and len(answers.loglikelihood) + len(answers.generation) < asked["of"]:
+                return None, {"failure": None, "bound": stop.bound, **asked, **spent, "tokens_of": self._tokens_to_the_end(split)}
             examined = self._sets[split].examine(answers, self.memory)
         except (ModelError, FailedBenchmark) as error:
             logger.warning("judgement failed: %s", error)
@@ -149,7 +164,21 @@ class Judging:
         numbers: dict[str, Any] = {"values": {score.benchmark: score.values for score in scores}}
         if statistics := {score.benchmark: score.statistics for score in scores if score.corpus}:
             numbers["statistics"] = statistics
-        return scores, {"failure": None, **numbers, "seconds": answers.seconds, "peak_bytes": answers.peak_bytes}
+        return scores, {"failure": None, **numbers, **spent}
+
+    def _stop(self, split: str, beat: float | None) -> ExactStop | None:
+        """What ends a judgement on a split whose fitness cannot exceed `beat`; None where nothing can be said before its end."""
+        if beat is None or not monotone(self._suite):
+            return None
+        if split not in self._tallies:
+            self._tallies[split] = self._sets[split].tally()
+        references = self.references((split,))
+        return ExactStop(self._tallies[split], lambda found: aggregate(self._suite, found, references), beat)
+
+    def _tokens_to_the_end(self, split: str) -> int:
+        """Tokens of the last judgement on a split that was made to its end: of log-likelihoods every model costs the same, of texts about so many."""
+        made = (line for line in reversed(self._journal.entries) if line["kind"] == "judgement" and line["split"] == split and line["fitness"] is not None)
+        return next((line["tokens"] for line in made), 0)
 
     def _entry(self, recipe: Recipe, split: str, label: Label, scores: Scores | None, measured: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -167,10 +196,13 @@ class Judging:
         }
 
     def _read(self, entry: Mapping[str, Any], split: str) -> Judgement:
-        if entry["fitness"] is None:
+        if entry["failure"] is not None:
             return Judgement(None, failure=entry["failure"])
+        spent = {name: entry[name] for name in ("seconds", "peak_bytes", "tokens")}
+        if entry["fitness"] is None:
+            return Judgement(None, bound=entry["bound"], **spent, tokens_of=entry["tokens_of"])
         scores = self._sets[split].with_values(entry["values"], entry.get("statistics", {}))
-        return Judgement(entry["fitness"], scores, seconds=entry["seconds"], peak_bytes=entry["peak_bytes"])
+        return Judgement(entry["fitness"], scores, **spent, tokens_of=entry["tokens"])
 
 
 def pooled(judging: Judging, parts: Mapping[str, Judgement]) -> Judgement:
@@ -183,17 +215,5 @@ def pooled(judging: Judging, parts: Mapping[str, Judgement]) -> Judgement:
     failed = next((part for part in parts.values() if part.fitness is None), None)
     if failed is not None:
         return failed
-    scores = _pooled([part.scores for part in parts.values()]) or ()
+    scores = together([part.scores for part in parts.values()]) or ()
     return Judgement(judging.fitness(scores, tuple(parts)), scores)
-
-
-def _pooled(parts: Sequence[Scores | None]) -> Scores | None:
-    """One model's scores on several splits as one, None if it failed on any."""
-    sound = [part for part in parts if part is not None]
-    return tuple(_joined(scores) for scores in zip(*sound, strict=True)) if len(sound) == len(parts) else None
-
-
-def _joined(scores: Sequence[BenchmarkScore]) -> BenchmarkScore:
-    first = scores[0]
-    columns = {field: tuple(one for score in scores for one in getattr(score, field)) for field in ("items", "groups", "values", "statistics")}
-    return replace(first, **columns)

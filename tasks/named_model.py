@@ -1,14 +1,14 @@
 """A model as the command line names it: one checkpoint, wherever it lives, or a recipe over several."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from psomerge import recipe as recipes
 from psomerge.materialize import check_pins
-from psomerge.pins import pin
 from psomerge.recipe import Recipe
-from tasks.fetch import Progress, fetch
+from tasks.fetch import Progress, fetch, pin_fetched
+from tasks.mlflow_store import Store
 
 
 @dataclass(frozen=True)
@@ -17,26 +17,30 @@ class NamedModel:
 
     address: str
     """As given."""
+    source: str
+    """With the commit or version instead of a branch, tag or alias."""
     recipe: Recipe
     folders: Mapping[str, Path]
 
 
-def named_model(address: str, home: Path, progress: Progress) -> NamedModel:
-    """Returns the model of an address, fetched and pinned.
+def named_model(address: str, home: Path, progress: Progress, store: Callable[[], Store]) -> NamedModel:
+    """Returns the model of an address, fetched and pinned; an alias means the version that it names now.
 
     Args:
         address: a recipe's path (it ends in .json), or a checkpoint as of `tasks.fetch`.
         home: PSOMERGE_HOME.
         progress: as of `tasks.fetch`.
+        store: gives the model registry.
 
     Raises:
         ArtefactError: a recipe or a checkpoint that is broken, or files that are not those that the recipe pins.
-        ConfigError, ServiceError, SpaceError: as `tasks.fetch.fetch`.
+        PsomergeError: as `tasks.fetch.fetch`.
     """
     if not address.endswith(".json"):
-        folder = fetch(address, home, progress)
-        return NamedModel(address, Recipe(pin(folder, "base", address), ()), {"base": folder})
+        fetched = fetch(address, home, progress, store=store, follow=True)
+        return NamedModel(address, fetched.source, Recipe(pin_fetched("base", fetched), ()), {"base": fetched.folder})
     recipe = recipes.read(Path(address))
-    folders = {source.name: fetch(source.source, home, progress) for source in (recipe.base, *recipe.experts)}
+    named = {"base": recipe.base} | {expert.name: expert for expert in recipe.experts}
+    folders = {name: fetch(source.source, home, progress, store=store).folder for name, source in named.items()}
     check_pins(recipe, folders)
-    return NamedModel(address, recipe, folders)
+    return NamedModel(address, address, recipe, folders)

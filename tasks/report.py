@@ -52,6 +52,7 @@ def render(summary: Summary) -> str:
         pictures=pictures(summary),
         phases=phases(summary),
         overhead=overhead(summary),
+        saved=wording.saved(summary),
         failures=failures(summary),
         recipe=json.dumps(dict(summary.recipe), indent=2, ensure_ascii=False),
     )
@@ -109,6 +110,8 @@ def pictures(summary: Summary) -> list[dict[str, Any]]:
     chosen: list[tuple[str, Figure, str]] = []
     if summary.history:
         told = "A dot is a particle, a line a baseline. Selection looked only at these items; the table above has the test items."
+        if any(particle.bound is not None for step in summary.history for particle in step.particles):
+            told += " A small circle is a particle that was judged no further, at the most that it could have reached."
         chosen.append(("Fitness by step", figures.fitness_figure(summary), told))
     if summary.recipe.get("method") == "coefficients":
         told = "How much of each expert's difference from the base is in the merged model. A plain average of n experts has 1/n each, sum 1."

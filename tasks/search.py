@@ -1,5 +1,6 @@
 """A search: the swarm's judge - observe - move, and what is picked from it. Plain functions around `psomerge.swarm`; loops are the flow's."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -44,15 +45,23 @@ def particles(search: Search, recipe: Recipe) -> list[Recipe]:
     return [recipe.with_coefficients(position.tolist()) for position in search.swarm.positions]
 
 
-def judge_step(search: Search, recipe: Recipe, judging: Judging) -> list[Judgement]:
+def judge_step(search: Search, recipe: Recipe, judging: Judging, stopping: bool = False) -> list[Judgement]:
     """Returns the judgements of all particles on the optimisation items.
+
+    Args:
+        search: whose particles moved.
+        recipe: of the base.
+        judging: of the run.
+        stopping: whether a particle that cannot exceed its own personal best is judged no further. One without a personal best is judged to the end. As
+            nothing else of a fitness is ever used, the search takes the same way to the last bit.
 
     Raises:
         EngineError: the base itself could not be judged (particle 0 of the first step), so no other number would mean anything.
     """
     step = search.swarm.step
     labels = [Label(search.name, step, particle) for particle in range(len(search.swarm.positions))]
-    judgements = judging.judge_all(particles(search, recipe), "optimisation", labels)
+    beats = [float(best) if stopping and math.isfinite(best) else None for best in search.swarm.personal_fitness]
+    judgements = judging.judge_all(particles(search, recipe), "optimisation", labels, beats)
     if step == 0 and judgements[0].fitness is None:
         raise EngineError(f"the base could not be judged: {judgements[0].failure}; mend that and run the same command again")
     return judgements
@@ -64,16 +73,18 @@ def observe_step(search: Search, recipe: Recipe, judgements: Sequence[Judgement]
     Raises:
         EngineError: every judgement of the step failed.
     """
-    swarm = observe(search.swarm, [judgement.fitness for judgement in judgements])
-    if all(judgement.fitness is None for judgement in judgements):
+    # Of a particle that was stopped the bound is not above its personal best, so it raises nothing, and unlike None it is no failure.
+    swarm = observe(search.swarm, [judgement.fitness if judgement.bound is None else judgement.bound for judgement in judgements])
+    if all(judgement.failure is not None for judgement in judgements):
         raise EngineError(f"all {len(judgements)} judgements of step {swarm.step} failed, the first one: {judgements[0].failure}")
     recipes = particles(search, recipe)
     before = {old.coefficients for old, _ in search.judged}
     spent = len({one.coefficients for one in recipes} - before)
-    step = Step(
-        tuple(Particle(one.coefficients, j.fitness, j.failure, one.coefficients not in before) for one, j in zip(recipes, judgements, strict=True)),
-        None if swarm.global_best is None else swarm.global_fitness,
+    rows = tuple(
+        Particle(one.coefficients, j.fitness, j.failure, one.coefficients not in before, j.bound, j.tokens, j.tokens_of)
+        for one, j in zip(recipes, judgements, strict=True)
     )
+    step = Step(rows, None if swarm.global_best is None else swarm.global_fitness)
     return replace(
         search,
         swarm=swarm,
@@ -99,10 +110,17 @@ class Contender:
 
 
 def contenders(search: Search, number: int) -> list[Contender]:
-    """Returns the `number` best different models of a search, best first; of equals the earlier, which makes the first the global best."""
+    """Returns the `number` best different models of a search, best first; of equals the earlier, which makes the first the global best.
+
+    Of those that raised their own particle's personal best when they were judged, as all of the first step did: the others are worse than one
+    of these, and what is known of their fitness depends on whether they were stopped.
+    """
     size = len(search.swarm.positions)
+    best: dict[int, float] = {}
     met: dict[str, Contender] = {}
     for place, (recipe, judgement) in enumerate(search.judged):
-        if judgement.fitness is not None:
-            met.setdefault(recipe.digest(), Contender(recipe, judgement, place // size, place % size))
+        step, particle = divmod(place, size)
+        if judgement.fitness is not None and judgement.fitness > best.get(particle, -math.inf):
+            best[particle] = judgement.fitness
+            met.setdefault(recipe.digest(), Contender(recipe, judgement, step, particle))
     return sorted(met.values(), key=lambda one: one.judgement.fitness or 0.0, reverse=True)[:number]

@@ -34,15 +34,21 @@ class Particle:
     coefficients: tuple[tuple[float, ...], ...]
     """(groups, directions)."""
     fitness: float | None
-    """None if the judgement failed: never 0, never a best."""
+    """None if the judgement failed or was stopped: never 0, never a best."""
     failure: str | None = None
-    """Why it failed; given exactly when `fitness` is None."""
+    """Why it failed."""
     judged: bool = True
     """False if the particle had not moved and kept its score."""
+    bound: float | None = None
+    """Of one that was stopped: the most that it could have reached, not more than its personal best."""
+    tokens: int = 0
+    """That the engine computed to judge it; `tokens_of`: what a judgement to the end takes."""
+    tokens_of: int = 0
 
     def __post_init__(self) -> None:
-        if (self.fitness is None) != (self.failure is not None):
-            raise ValueError(f"a particle has either a fitness or a failure, found fitness {self.fitness!r} and failure {self.failure!r}")
+        if [self.fitness, self.failure, self.bound].count(None) != 2:
+            found = f"fitness {self.fitness!r}, failure {self.failure!r} and bound {self.bound!r}"
+            raise ValueError(f"a particle has either a fitness or a failure, or the bound at which it was stopped; found {found}")
         if self.fitness is not None and not math.isfinite(self.fitness):
             raise ValueError(f"a fitness is a finite number, found {self.fitness!r}; a failed judgement has None and a reason")
 

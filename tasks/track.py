@@ -179,10 +179,11 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
 def step_metrics(judgements: Sequence[Judgement]) -> dict[str, float]:
     """Returns one step's metrics: fitness best, mean, worst; of the best particle each score and each language's mean; mean seconds by phase.
 
-    A judgement that failed counts in `failures` and nowhere else.
+    A judgement that failed counts in `failures` and nowhere else, one that was stopped in `stopped`.
     """
     sound = [one for one in judgements if one.fitness is not None]
-    metrics: dict[str, float] = {"failures": float(len(judgements) - len(sound))}
+    stopped = sum(one.bound is not None for one in judgements)
+    metrics: dict[str, float] = {"failures": float(len(judgements) - len(sound) - stopped), "stopped": float(stopped)}
     if not sound:
         return metrics
     fitness = [one.fitness for one in sound if one.fitness is not None]

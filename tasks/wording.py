@@ -90,6 +90,17 @@ def compared(paired: Comparison) -> str:
     return f"difference {difference(paired.difference)} (p {'' if paired.p < 0.001 else '= '}{probability(paired.p)})"
 
 
+def saved(summary: Summary) -> str | None:
+    """Returns what early stopping saved, in one sentence; None where nothing was stopped."""
+    judged = [particle for step in summary.history for particle in step.particles if particle.judged]
+    stopped = sum(particle.bound is not None for particle in judged)
+    tokens, whole = (sum(getattr(particle, name) for particle in judged) for name in ("tokens", "tokens_of"))
+    if not stopped:
+        return None
+    share = f", which saved {100 * (1 - tokens / whole):.0f} % of the search's tokens" if whole else ""
+    return f"{stopped} of {len(judged)} judgements of the search were stopped as soon as they could not exceed their particle's own best{share}."
+
+
 def outcome(registration: Registration | None) -> str:
     """Returns what became of the model in the registry, with the reason where it was not promoted."""
     if registration is None:

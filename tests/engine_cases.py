@@ -7,7 +7,7 @@ import torch
 from models import tiny_llama
 from safetensors.torch import save_file
 
-from evals.engine import Batch, EngineSettings, Generation, Loglikelihood
+from evals.engine import Answers, Batch, EngineSettings, Generation, Loglikelihood
 from psomerge.basis import open_basis
 from psomerge.recipe import Recipe, Source
 
@@ -62,3 +62,27 @@ def exam(count: int = 12) -> Batch:
     requests = [request for item in questions(count) for request in item]
     prompts = (tuple(range(40, 52)), tuple(range(50, 90)), (7,))  # ASCII letters and signs
     return Batch((*requests, requests[0]), tuple(Generation(prompt, ("a", "eq"), 24) for prompt in prompts))
+
+
+class Hearing:
+    """A watch that keeps what it hears, and wants no more once it has heard `enough` parts."""
+
+    def __init__(self, stops: range, enough: int = 10**9) -> None:
+        self.stops, self.enough = stops, enough
+        self.starts = 0
+        self.heard: list[Answers] = []
+
+    def start(self) -> range:
+        self.starts, self.heard = self.starts + 1, []
+        return self.stops
+
+    def go_on(self, answers: Answers) -> bool:
+        self.heard.append(answers)
+        return len(self.heard) < self.enough
+
+
+def begins(whole: Answers, part: Answers) -> bool:
+    """Whether `part` is a beginning of `whole`, to the last bit, texts after log-likelihoods."""
+    scored, written = len(part.loglikelihood), len(part.generation)
+    in_order = not written or scored == len(whole.loglikelihood)
+    return in_order and (part.loglikelihood, part.generation) == (whole.loglikelihood[:scored], whole.generation[:written])

@@ -39,6 +39,15 @@ def test_a_failure_does_not_pull_the_scale_to_zero() -> None:
     assert figures.fitness_figure(example()).axes[0].get_ylim()[0] > 20
 
 
+def test_a_stopped_particle_is_a_small_hollow_mark_at_its_bound() -> None:
+    step = Step((Particle(((0.1,),), 0.5), Particle(((0.2,),), None, bound=0.43)), 0.5)
+    lines = {str(line.get_label()): line for line in figures.fitness_figure(replace(example(), history=(step,), rows=())).axes[0].get_lines()}
+    mark = lines["… stopped, at most"]
+    assert list(mark.get_ydata()) == pytest.approx([43])  # pyright: ignore[reportArgumentType]
+    assert mark.get_markerfacecolor() == "none"
+    assert mark.get_markersize() < lines["a particle"].get_markersize()
+
+
 def test_the_best_ever_is_a_line_over_all_steps() -> None:
     lines = {str(line.get_label()): line for line in figures.fitness_figure(example()).axes[0].get_lines()}
     best = [100 * (step.best or 0) for step in example().history]

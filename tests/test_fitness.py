@@ -1,10 +1,11 @@
 """From scores to fitness: worked out by hand on four benchmarks in three languages, one of them weighing double."""
 
+import random
 from pathlib import Path
 
 import pytest
 
-from evals.fitness import LEAST_GAIN, References, fitness, missing, needs_references
+from evals.fitness import LEAST_GAIN, References, aggregate, fitness, missing, monotone, needs_references
 from evals.scores import BenchmarkScore
 from evals.suite import Suite
 from evals.suite_file import load_suite
@@ -20,9 +21,9 @@ benchmarks:
 """
 
 
-def suite(folder: Path, aggregate: str = "{}") -> Suite:
+def suite(folder: Path, aggregate: str = "{}", floor: str = "") -> Suite:
     path = folder / "small.yaml"
-    path.write_text(f"{SUITE}aggregate: {aggregate}\n", encoding="utf-8")
+    path.write_text(f"{SUITE.replace('language: so,', f'language: so{floor},')}aggregate: {aggregate}\n", encoding="utf-8")
     return load_suite(path)
 
 
@@ -33,6 +34,7 @@ def score(benchmark: str, *values: float) -> BenchmarkScore:
 
 # Means: kind 1, pick_so 0.5, pick_tk 0, xcopa_et 0.25 (weight 2). In no order that the suite knows.
 SCORES = [score("kind", 1.0), score("xcopa_et", 1.0, 0.0, 0.0, 0.0), score("pick_so", 0.0, 1.0), score("pick_tk", 0.0, 0.0, 0.0)]
+MEANS = {"kind": 1.0, "pick_so": 0.5, "pick_tk": 0.0, "xcopa_et": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -51,8 +53,8 @@ def test_fitness_is_the_mean_of_what_the_aggregate_names(tmp_path, aggregate, ex
 
 
 def test_the_order_of_scores_changes_no_bit(tmp_path):
-    for aggregate in ("{}", "{over: languages}", "{worst: 2}"):
-        one = suite(tmp_path, aggregate)
+    for text in ("{}", "{over: languages}", "{worst: 2}"):
+        one = suite(tmp_path, text)
         assert len({fitness(one, SCORES[place:] + SCORES[:place]) for place in range(4)}) == 1
 
 
@@ -115,3 +117,35 @@ def test_a_floor_below_the_base_follows_the_base_on_the_same_items(tmp_path):
     assert fitness(one, poor, REFERENCES) == pytest.approx(-0.01)
     normal = floored(tmp_path, {"task: kind, language: so, metric: acc": "{below_base: 0.01, at_least: 0.6}"}, "{normalised: true}")
     assert fitness(normal, kept, REFERENCES) == pytest.approx(-1 / LEAST_GAIN - 0.11)  # the higher of the two floors
+
+
+BESIDE = References(dict.fromkeys(MEANS, 0.25), {"kind": 0.5, "pick_so": 0.26, "pick_tk": 0.75, "xcopa_et": 1.0})
+AGGREGATES = ["{}", "{worst: 1}", "{over: languages}", "{over: languages, worst: 2}", "{normalised: true}", "{over: languages, worst: 1, normalised: true}"]
+
+
+@pytest.mark.parametrize("aggregate_text", AGGREGATES)
+@pytest.mark.parametrize("floor", ["", ", floor: {at_least: 0.5}"])
+def test_a_higher_score_never_gives_less_fitness_to_the_bit(tmp_path, aggregate_text, floor):
+    one = suite(tmp_path, aggregate_text, floor)
+    assert monotone(one)
+    draw = random.Random(0)
+    for _ in range(2000):
+        low = {name: draw.randrange(31) / 30 for name in MEANS}
+        high = low | {name: draw.randrange(int(30 * low[name]), 31) / 30 for name in draw.sample(sorted(MEANS), draw.randrange(1, 5))}
+        high = {name: max(high[name], low[name]) for name in MEANS}
+        assert aggregate(one, high, BESIDE) >= aggregate(one, low, BESIDE)
+
+
+def test_the_aggregate_of_scores_by_name_is_the_fitness(tmp_path):
+    for text in ("{}", "{worst: 2}", "{over: languages}"):
+        assert aggregate(suite(tmp_path, text), MEANS) == fitness(suite(tmp_path, text), SCORES)
+
+
+def test_a_mean_of_several_worst_benchmarks_of_unequal_weight_is_not_monotone(tmp_path):
+    # Worst two of pick_tk 0.1, xcopa_et 0.5 (weight 2), kind 0.6: (0.1 + 2 * 0.5) / 3 = 0.367. xcopa_et rises to 0.7 and leaves: (0.1 + 0.6) / 2 = 0.35.
+    one = suite(tmp_path, "{worst: 2}")
+    low = {"pick_tk": 0.1, "xcopa_et": 0.5, "kind": 0.6, "pick_so": 1.0}
+    assert aggregate(one, low) == pytest.approx(1.1 / 3)
+    assert aggregate(one, low | {"xcopa_et": 0.7}) == pytest.approx(0.7 / 2)
+    assert not monotone(one)
+    assert [monotone(suite(tmp_path, text)) for text in ("{worst: 1}", "{worst: 4}", "{over: languages, worst: 2}")] == [True, True, True]

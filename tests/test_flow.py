@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from hub_server import Request, serving
 from small_run import Small, small_run
 
 from tasks.mlflow_store import Store
@@ -32,6 +33,8 @@ class Done:
 
     small: Small
     process: subprocess.CompletedProcess[str]
+    requests: list[Request]
+    """What its processes asked the hub."""
 
     @property
     def result(self) -> dict[str, Any]:
@@ -50,9 +53,14 @@ class Done:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     compare = {"baselines": ["average"], "swarms": ["paper"]}
     small = small_run(tmp_path_factory.mktemp("flow"), engine="vllm", compare=compare, swarm={"initial": "star", "steps": STEPS, "grouping": "layers"})
-    process = small.psomerge("run", str(small.config), "--json")
+    with serving() as hub:
+        process = small.psomerge("run", str(small.config), "--json", HF_ENDPOINT=hub.address)
     assert process.returncode == 0, process.stderr[-4000:]
-    return Done(small, process)
+    return Done(small, process, hub.requests)
+
+
+def test_a_run_on_local_models_asks_the_hub_nothing(done: Done) -> None:
+    assert done.requests == []
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -183,6 +191,21 @@ def test_the_mlflow_run_holds_particles_figures_recipe_and_report(done: Done, tm
     table = json.loads((copy / "particles.json").read_text())
     assert len(table["data"]) == 2 * STEPS * PARTICLES  # of both swarms
     assert {"step", "particle", "coefficients", "fitness", "failure"} <= set(table["columns"])
+
+
+def test_every_test_score_can_be_traced_to_its_items(done: Done, tmp_path: Path) -> None:
+    import pandas
+
+    copy = downloaded(done, f"runs:/{tracked(done).info.run_id}/", tmp_path)
+    items = pandas.read_parquet(copy / "items-test.parquet")
+    summary = json.loads((Path(done.result["report"]).parent / "summary.json").read_text())
+    means = {(row["label"], name): estimate["mean"] for row in summary["rows"] for name, estimate in row["benchmarks"].items()}
+    found = items.groupby(["model", "benchmark"])["value"].mean().to_dict()
+    assert found.keys() == means.keys()
+    assert found == pytest.approx(means)
+    shown = json.loads((copy / "items-test.json").read_text())
+    assert len(shown["data"]) == min(1000, len(items))
+    assert {"prompt", "choices", "logprobs", "extracted", "reference", "value"} <= set(shown["columns"])
 
 
 def test_prefect_shows_every_step_by_name_with_its_time(done: Done) -> None:

@@ -1,9 +1,12 @@
 """The search around the swarm: what is judged, what is refused, what is picked, and what the baselines cost. Fitness is the number of items known, of six."""
 
+import json
 import math
-from dataclasses import replace
+import random
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from models import tiny_llama, toy_checkpoint
@@ -15,7 +18,7 @@ from evals.suite import Suite
 from psomerge.basis import open_basis
 from psomerge.errors import EngineError
 from psomerge.recipe import Recipe
-from psomerge.swarm import Update
+from psomerge.swarm import Swarm, Update
 from tasks.baselines import candidates, tune
 from tasks.judge import Judging
 from tasks.results import Outcome, by_kind, judge_results
@@ -47,11 +50,11 @@ def near(recipe: Recipe, split: str) -> float:
     return max(0, ITEMS - round(4 * math.dist((a, b), (1.2, 0.8))))
 
 
-def searched(judge: Judging, steps: int, name: str = "star", recipe: Recipe = RECIPE) -> Search:
+def searched(judge: Judging, steps: int, name: str = "star", recipe: Recipe = RECIPE, *, stopping: bool = False, seed: int = 0) -> Search:
     search = begin(name, recipe, len(recipe.coefficients), scale=None, pull=0.5)
     for number in range(steps):
-        search = move_step(search, UPDATE, 0) if number else search
-        search = observe_step(search, recipe, judge_step(search, recipe, judge))
+        search = move_step(search, UPDATE, seed) if number else search
+        search = observe_step(search, recipe, judge_step(search, recipe, judge, stopping))
     return search
 
 
@@ -136,6 +139,82 @@ def test_contenders_are_different_models_best_first_and_of_equals_the_earlier(tm
     assert [(one.step, one.particle) for one in best] == [(0, 2), (0, 3), (0, 4), (0, 0)]
     every = contenders(search, 99)
     assert len({one.recipe.digest() for one in every}) == len(every) < 2 * len(STAR)
+
+
+def rough(seed: int) -> Known:
+    """A hill with holes, and models here and there that cannot be judged: other ones for every seed, the base never."""
+
+    def known(recipe: Recipe, split: str) -> float:
+        draw = random.Random(f"{seed}|{split}|{recipe.coefficients}")
+        if any(recipe.coefficients[0]) and draw.random() < 0.1:
+            return math.nan
+        return max(0, near(recipe, split) - draw.choice((0, 0, 1, 3)))
+
+    return known
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_search_that_stops_what_cannot_win_takes_the_same_way_to_the_last_bit(
+    tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet], seed: int
+) -> None:
+    found = {}
+    for stopping in (False, True):
+        folder = tmp_path / str(stopping)
+        folder.mkdir()
+        judge = judging(folder, suite, sets, scripted(sets, rough(seed)))
+        first, second = (searched(judge, 5, name, stopping=stopping, seed=seed) for name in ("star", "paper"))
+        picked = [rerank(one, judge, 3) for one in (first, second)]
+        lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+        found[stopping] = (first, second), picked, {line["key"]: line for line in lines}
+    for off, exact in zip(found[False][0], found[True][0], strict=True):
+        assert same(off.swarm, exact.swarm)
+        assert off.judgements == exact.judgements
+        assert [step.best for step in off.history] == [step.best for step in exact.history]
+        assert [p.coefficients for step in off.history for p in step.particles] == [p.coefficients for step in exact.history for p in step.particles]
+        assert [(c.recipe, c.step, c.particle, c.judgement.scores) for c in contenders(off, 99)] == [
+            (c.recipe, c.step, c.particle, c.judgement.scores) for c in contenders(exact, 99)
+        ]
+    assert [(one.chosen.recipe, one.candidates) for one in found[False][1]] == [(one.chosen.recipe, one.candidates) for one in found[True][1]]
+    whole, cut = found[False][2], found[True][2]
+    assert set(whole) == set(cut)
+    stopped = {key for key, line in cut.items() if "bound" in line}
+    assert stopped
+    assert all(whole[key]["fitness"] is None or whole[key]["fitness"] <= cut[key]["bound"] for key in stopped)
+    assert all(whole[key].get("values") == cut[key].get("values") for key in set(cut) - stopped)
+
+
+def same(one: Swarm, other: Swarm) -> bool:
+    """Whether two swarms are equal to the last bit, but for the fitness of their present positions."""
+    return all(np.array_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(Swarm) if field.name != "fitness")
+
+
+def test_nothing_is_stopped_in_the_first_step_or_before_a_particle_has_a_personal_best(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    # Particle 4 fails in the first step: in the second it is judged to the end, though it knows nothing; the others are stopped.
+    known: Known = lambda recipe, split: math.nan if recipe.coefficients[0] == STAR[4] else 5 if recipe.coefficients[0] in STAR else 0  # noqa: E731
+    search = searched(judging(tmp_path, suite, sets, scripted(sets, known)), 2, stopping=True)
+    assert all(particle.bound is None for particle in search.history[0].particles)
+    assert (search.history[1].particles[4].fitness, search.history[1].particles[4].bound) == (0.0, None)
+    stopped = [particle for particle in search.history[1].particles if particle.bound is not None]
+    assert stopped
+    assert all((particle.fitness, particle.failure) == (None, None) for particle in stopped)
+
+
+def test_a_step_in_which_every_particle_is_stopped_is_no_failure(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    search = move_step(searched(judging(tmp_path, suite, sets, scripted(sets, near)), 1), UPDATE, 0)
+    after = observe_step(search, RECIPE, [Judgement(None, bound=float(best)) for best in search.swarm.personal_fitness])
+    assert same(move_step(after, UPDATE, 0).swarm, move_step(observe_step(search, RECIPE, [Judgement(0.0)] * 5), UPDATE, 0).swarm)
+    assert np.array_equal(after.swarm.personal_fitness, search.swarm.personal_fitness)
+    assert after.swarm.global_address == search.swarm.global_address
+    with pytest.raises(EngineError, match="all 5 judgements"):
+        observe_step(search, RECIPE, [Judgement(None, failure="because")] * 5)
+
+
+def test_contenders_raised_their_own_particle_s_personal_best(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    # All of the first step; what is judged later knows four items, no more than particles 3 and 4 knew, and more than 0, 1 and 2.
+    known: Known = lambda recipe, split: {STAR[3]: 5, STAR[4]: 4}.get(recipe.coefficients[0], 2 if recipe.coefficients[0] in STAR else 4)  # noqa: E731
+    search = searched(judging(tmp_path, suite, sets, scripted(sets, known)), 2)
+    found = {(one.step, one.particle) for one in contenders(search, 99)}
+    assert found == {(0, particle) for particle in range(5)} | {(1, particle) for particle in range(3)}
 
 
 @pytest.mark.parametrize("initial", ["star", "paper"])

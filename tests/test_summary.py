@@ -11,8 +11,8 @@ from evals.scores import BenchmarkScore
 from psomerge.errors import SpaceError, StateError
 from tasks import summary as records
 from tasks.rows import compare, row
-from tasks.summary import Particle, Registration
-from tasks.wording import difference, duration, plain, points, probability, size, verdict
+from tasks.summary import Particle, Registration, Step
+from tasks.wording import difference, duration, plain, points, probability, saved, size, verdict
 
 
 def score(benchmark: str, language: str, values: tuple[float, ...], weight: float = 1.0) -> BenchmarkScore:
@@ -39,6 +39,24 @@ def test_a_particle_without_fitness_needs_a_reason() -> None:
 def test_a_particle_cannot_both_fail_and_score() -> None:
     with pytest.raises(ValueError, match="either a fitness or a failure"):
         Particle(((0.5,),), 0.0, "engine died")
+
+
+def test_a_particle_that_was_stopped_has_neither_fitness_nor_failure_but_a_bound() -> None:
+    assert Particle(((0.5,),), None, bound=0.53).bound == 0.53
+    for fitness, failure in ((0.5, None), (None, "engine died")):
+        with pytest.raises(ValueError, match="or the bound at which it was stopped"):
+            Particle(((0.5,),), fitness, failure, bound=0.53)
+
+
+def test_what_stopping_saved_is_told_by_tokens() -> None:
+    # Three judged: 100, 100 and 40 of 100 tokens; the one that had not moved counts nothing. 60 of 300 are saved.
+    whole, stopped = Particle(((0.5,),), 0.5, tokens=100, tokens_of=100), Particle(((0.6,),), None, bound=0.4, tokens=40, tokens_of=100)
+    history = (Step((whole, whole), 0.5), Step((replace(whole, judged=False), stopped), 0.5))
+    told = saved(replace(example(), history=history))
+    assert told is not None
+    assert told.startswith("1 of 3 judgements of the search were stopped")
+    assert told.endswith("which saved 20 % of the search's tokens.")
+    assert saved(replace(example(), history=history[:1])) is None
 
 
 def test_not_a_number_is_never_a_fitness() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from engine_cases import SETTINGS, exam, family, mixed
+from engine_cases import SETTINGS, Hearing, begins, exam, family, mixed
 
 from evals import leftovers, messages
 from evals.child import Child
@@ -80,7 +80,7 @@ PARENT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from engine_cases import SETTINGS, exam, mixed
+from engine_cases import SETTINGS, Hearing, begins, exam, mixed
 from evals.supervisor import SupervisedEngine
 
 root = Path(sys.argv[1])
@@ -134,6 +134,68 @@ def test_a_model_that_is_not_finite_is_the_model_s_fault_and_costs_no_engine(fol
             engine.judge(mixed(1e39, 0.0), "exam")
         assert engine.pid == pid
         assert engine.judge(A, "exam").loglikelihood
+
+
+def test_a_watched_judgement_crosses_the_pipe_bit_for_bit_and_ends_one_part_after_the_verdict(folders: dict[str, Path], tmp_path: Path) -> None:
+    with supervised(folders, tmp_path, max_num_seqs=4) as engine:
+        engine.put("exam", exam())  # 49 log-likelihoods, 4 at a time, and 3 texts
+        whole = engine.judge(A, "exam")
+        hearing = Hearing(range(1, 52))
+        watched = engine.judge(A, "exam", hearing)
+        assert (watched.loglikelihood, watched.generation, watched.tokens) == (whole.loglikelihood, whole.generation, whole.tokens)
+        assert [len(part.loglikelihood) for part in hearing.heard] == [*range(4, 49, 4), 49, 49, 49]
+        assert all(begins(whole, part) for part in hearing.heard)
+        stopped = engine.judge(A, "exam", Hearing(range(10, 52), 1))
+        # Asked at 12 answers; what was said is read when the next part is ready, at 16.
+        assert len(stopped.loglikelihood) == 16
+        assert begins(whole, stopped)
+        last = Hearing(range(51, 52), 1)
+        assert engine.judge(A, "exam", last).generation == whole.generation  # all was there when it was read
+        assert len(last.heard) == 1
+        assert engine.judge(A, "exam").loglikelihood == whole.loglikelihood
+
+
+def test_a_watched_judgement_whose_engine_dies_starts_over(folders: dict[str, Path], tmp_path: Path) -> None:
+    class Killing(Hearing):
+        def go_on(self, answers):
+            if self.starts == 1 and engine.pid is not None:
+                os.kill(engine.pid, signal.SIGKILL)
+            return super().go_on(answers)
+
+    with supervised(folders, tmp_path, max_num_seqs=4) as engine:
+        engine.put("exam", exam())
+        whole, killing = engine.judge(A, "exam"), Killing(range(10, 52))
+        assert engine.judge(A, "exam", killing).loglikelihood == whole.loglikelihood
+        assert killing.starts == 2
+        assert len(killing.heard[0].loglikelihood) == 12
+        assert all(begins(whole, part) for part in killing.heard)
+
+
+def test_the_deadline_holds_for_a_watched_judgement_as_a_whole(folders: dict[str, Path], tmp_path: Path) -> None:
+    class Slow(Hearing):
+        def go_on(self, answers):
+            sleep(0.4)
+            return super().go_on(answers)
+
+    with supervised(folders, tmp_path, max_num_seqs=4, deadline_s=1.5, restarts=0) as engine:
+        engine.put("exam", exam())
+        assert engine.capabilities
+        with pytest.raises(EngineError, match=r"gave no answer within 2 s"):
+            engine.judge(A, "exam", Slow(range(1, 52)))
+
+
+def test_a_watch_that_is_interrupted_leaves_no_engine_that_waits(folders: dict[str, Path], tmp_path: Path) -> None:
+    class Interrupted(Hearing):
+        def go_on(self, answers):
+            raise KeyboardInterrupt
+
+    with supervised(folders, tmp_path, max_num_seqs=4) as engine:
+        engine.put("exam", exam(2))
+        expected = engine.judge(A, "exam")
+        with pytest.raises(KeyboardInterrupt):
+            engine.judge(A, "exam", Interrupted(range(1, 12)))
+        assert engine.pid is None
+        assert engine.judge(A, "exam").loglikelihood == expected.loglikelihood
 
 
 def test_a_batch_put_again_under_its_name_is_the_one_that_counts(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_best_mean_and_worst_leave_failed_judgements_out(tmp_path):
     judgements = [Judgement(0.5, (score("de", 1.0, 0.0),)), Judgement(None, failure="NaN"), Judgement(0.75, (score("de", 1.0, 1.0), score("sw", 0.5, 0.5)))]
     track.log_step(run, 3, judgements, global_best=0.8)
     # by hand: (0.5 + 0.75) / 2 = 0.625; the best particle's German is 1, its Swahili 0.5
-    expected = {"fitness/best": 0.75, "fitness/mean": 0.625, "fitness/worst": 0.5, "fitness/global_best": 0.8, "failures": 1.0}
+    expected = {"fitness/best": 0.75, "fitness/mean": 0.625, "fitness/worst": 0.5, "fitness/global_best": 0.8, "failures": 1.0, "stopped": 0.0}
     expected |= {"score/weekdays/de": 1.0, "score/weekdays/sw": 0.5, "language/de": 1.0, "language/sw": 0.5}
     assert data(run).data.metrics == expected
     assert history(run, "fitness/best") == [(3, 0.75)]
@@ -61,7 +61,7 @@ def test_best_mean_and_worst_leave_failed_judgements_out(tmp_path):
 def test_a_step_in_which_everything_failed_has_no_fitness(tmp_path):
     run = start(local_store(tmp_path))
     track.log_step(run, 0, [Judgement(None, failure="empty benchmark")], global_best=None)
-    assert data(run).data.metrics == {"failures": 1.0}
+    assert data(run).data.metrics == {"failures": 1.0, "stopped": 0.0}
 
 
 def test_a_step_that_was_logged_before_the_crash_is_not_logged_again(tmp_path):

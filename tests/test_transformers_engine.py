@@ -1,9 +1,10 @@
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
 import pytest
 import torch
-from engine_cases import SETTINGS, exam, family, mixed, plain, questions
+from engine_cases import SETTINGS, Hearing, begins, exam, family, mixed, plain, questions
 from models import tiny_llama
 from safetensors.torch import load_file, save_file
 
@@ -69,6 +70,22 @@ def test_a_model_that_comes_back_answers_with_the_same_bits(folders: dict[str, P
         engine.load(recipe)
         answers.append(engine.loglikelihood(batch.loglikelihood))
     assert answers[0] == answers[2] != answers[1]
+
+
+def test_who_listens_changes_no_bit_and_may_end_it(folders: dict[str, Path]) -> None:
+    engine = TransformersEngine(folders, replace(SETTINGS, max_num_batched_tokens=500))
+    engine.load(mixed(0.7, 0.4))
+    batch = exam()
+    whole, hearing = engine.answer(batch), Hearing(range(1, 52))
+    assert (whole.loglikelihood, list(whole.generation)) == (tuple(engine.loglikelihood(batch.loglikelihood)), engine.generate(batch.generation))
+    assert engine.answer(batch, hearing) == whole
+    assert len(hearing.heard) > 5
+    assert all(begins(whole, part) for part in hearing.heard)
+    for stops in (range(20, 52), range(50, 52)):
+        ended = engine.answer(batch, Hearing(stops, 1))
+        assert begins(whole, ended)
+        assert stops[0] <= len(ended.loglikelihood) + len(ended.generation) < 52
+        assert ended.tokens < whole.tokens
 
 
 def test_values_that_are_not_finite_are_refused_and_nothing_is_answered(folders: dict[str, Path]) -> None:

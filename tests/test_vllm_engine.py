@@ -2,12 +2,13 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from engine_cases import BLOCK, SETTINGS, exam, family, materialised, mixed, plain, questions
+from engine_cases import BLOCK, SETTINGS, Hearing, begins, exam, family, materialised, mixed, plain, questions
 
-from evals.engine import Answers, Batch, Loglikelihood
+from evals.engine import Answers, Batch, Generation, Loglikelihood
 from evals.supervisor import SupervisedEngine
 from evals.transformers_engine import TransformersEngine
 from evals.vllm_engine.checks import Swap, canary_fault
@@ -25,6 +26,15 @@ def supervised(folders: dict[str, Path], root: Path, name: str) -> SupervisedEng
 
 def results(answers: Answers) -> tuple:
     return answers.loglikelihood, answers.generation
+
+
+def long_exam() -> Batch:
+    """Takes several steps; its texts end one after the other."""
+    texts = tuple(Generation(tuple(range(40, 52)), (), 4 * number) for number in range(1, 7))
+    return Batch(tuple(request for item in questions(200) for request in item), texts)
+
+
+REQUESTS = 200 * 4 + 6
 
 
 def greedy_and_not(folders: dict[str, Path]) -> Batch:
@@ -47,12 +57,17 @@ def swapped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     engine = supervised(folders, root, "swapped")
     engine.put("greedy", greedy_and_not(folders))
     answers = {"greedy": engine.judge(A, "greedy"), "first A": engine.judge(A, "exam"), "B": engine.judge(B, "exam"), "second A": engine.judge(A, "exam")}
+    engine.put("long", long_exam())
+    hearing = {"all": Hearing(range(1, REQUESTS)), "scored": Hearing(range(60, REQUESTS), 1), "written": Hearing(range(REQUESTS - 5, REQUESTS), 1)}
+    answers["long"] = engine.judge(A, "long")
+    answers |= {f"heard {name}": engine.judge(A, "long", hears) for name, hears in hearing.items()}
+    answers |= {"long B": engine.judge(B, "long"), "stopped B": engine.judge(B, "long", hearing["scored"]), "last A": engine.judge(A, "long")}
     capabilities = engine.capabilities
     engine.close()
     fresh = supervised({"base": materialised(root / "b", folders, B)}, root, "fresh")
     answers["fresh B"] = fresh.judge(plain(), "exam")
     fresh.close()
-    return answers | {"folders": folders, "capabilities": capabilities}
+    return answers | {"folders": folders, "capabilities": capabilities, "hearing": hearing}
 
 
 def test_answers_after_a_swap_equal_a_fresh_engine_on_the_written_checkpoint_bit_for_bit(swapped: dict) -> None:
@@ -62,6 +77,38 @@ def test_answers_after_a_swap_equal_a_fresh_engine_on_the_written_checkpoint_bit
 
 def test_a_model_that_comes_back_answers_with_the_same_bits(swapped: dict) -> None:
     assert results(swapped["second A"]) == results(swapped["first A"])
+
+
+def test_who_listens_changes_no_bit_and_hears_each_beginning_of_the_answers(swapped: dict) -> None:
+    whole, heard = swapped["long"], swapped["hearing"]["all"].heard
+    assert results(swapped["heard all"]) == results(whole)
+    assert len(heard) > 5
+    assert all(begins(whole, part) for part in heard)
+    lengths = [len(part.loglikelihood) + len(part.generation) for part in heard]
+    assert lengths == sorted(set(lengths))
+    assert lengths[1] < len(whole.loglikelihood)
+    assert lengths[-1] > len(whole.loglikelihood)
+    assert swapped["heard all"].tokens == whole.tokens
+
+
+@pytest.mark.parametrize("stopped", ["heard scored", "heard written"])
+def test_a_judgement_that_is_stopped_gives_the_bits_of_the_whole_one_for_fewer_tokens(swapped: dict, stopped: str) -> None:
+    assert begins(swapped["long"], swapped[stopped])
+    assert len(swapped[stopped].loglikelihood) + len(swapped[stopped].generation) < REQUESTS
+    assert 0 < swapped[stopped].tokens < swapped["long"].tokens
+
+
+def test_after_a_judgement_that_was_stopped_the_next_models_answer_as_ever(swapped: dict) -> None:
+    assert begins(swapped["long B"], swapped["stopped B"])
+    assert results(swapped["long B"]) != results(swapped["long"])
+    assert results(swapped["last A"]) == results(swapped["long"])
+
+
+def test_tokens_are_those_that_no_cache_had(swapped: dict) -> None:
+    # Fewer than all prompts with a token each, as of what begins alike only the end is computed; more than the different contexts hold.
+    planned = plan(long_exam().loglikelihood, BLOCK)
+    assert sum(map(len, {request.context for request in long_exam().loglikelihood})) < swapped["long"].tokens
+    assert swapped["long"].tokens < sum(len(prompt) + 1 for prompt in planned.prompts) + sum(len(one.prompt) + 24 for one in long_exam().generation)
 
 
 def test_the_engine_says_what_it_computes_with(swapped: dict) -> None:
@@ -255,3 +302,19 @@ def test_short_contexts_take_one_request_a_continuation_and_long_ones_one_more()
 def test_more_first_tokens_than_a_request_takes_are_split() -> None:
     requests = [Loglikelihood((1,), (choice,)) for choice in range(200)]
     assert [len(ids) for ids in plan(requests, BLOCK).ids] == [128, 72]
+
+
+def test_a_request_whose_rows_an_earlier_one_leaves_in_the_cache_goes_past_it() -> None:
+    # Continuations of 40 tokens after 5 that differ in the last one: blocks of 32 end in the continuation, and the second would find its rows there.
+    common = tuple(range(100, 139))
+    assert plan([Loglikelihood((1,) * 5, (*common, last)) for last in (7, 8, 9)], BLOCK).uncached == {1, 2}
+    # After 31 tokens the first row needed is 31, computed at position 30, in a block that both share; the first request of all finds nothing.
+    assert plan([Loglikelihood((1,) * 31, (5, last)) for last in (7, 8)], BLOCK).uncached == {1}
+    # A prompt of 32 tokens has no block before its last token, and one whose context fills the block needs no row of it.
+    assert plan([Loglikelihood((1,) * 30, (5, last)) for last in (7, 8)], BLOCK).uncached == set()
+    assert plan([Loglikelihood((1,) * 32, (5, last)) for last in (7, 8)], BLOCK).uncached == set()
+
+
+def test_no_answer_waits_for_the_end_of_the_queue(swapped: dict) -> None:
+    lengths = [len(part.loglikelihood) for part in swapped["hearing"]["all"].heard]
+    assert max(after - before for before, after in pairwise(lengths)) < 400  # of 800; a step takes 256 requests

@@ -3,5 +3,6 @@
 from evals.harness.building import build, build_all
 from evals.harness.evaluation_set import EvaluationSet
 from evals.harness.prepared import FailedBenchmark
+from evals.harness.tally import Tally
 
-__all__ = ["EvaluationSet", "FailedBenchmark", "build", "build_all"]
+__all__ = ["EvaluationSet", "FailedBenchmark", "Tally", "build", "build_all"]

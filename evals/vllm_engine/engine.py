@@ -6,15 +6,18 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
-from evals.engine import Capabilities, Continuation, EngineSettings, Generation, Loglikelihood, ModelError, first_part
+from evals.engine import Answers, Batch, Capabilities, Continuation, EngineSettings, Generation, Loglikelihood, ModelError, Watch, first_part
 from evals.host import device_name
+from evals.prefix import Prefix
 from evals.vllm_engine import scoring
 from evals.vllm_engine.checks import Swap, SwapReport, canary_fault
+from evals.vllm_engine.running import Running
 from evals.vllm_engine.shell import shell
 from psomerge.errors import ConfigError, EngineError
 from psomerge.recipe import Recipe
@@ -122,26 +125,39 @@ class VllmEngine:
 
     def loglikelihood(self, requests: Sequence[Loglikelihood]) -> list[Continuation]:
         """Returns the answers in order. The prefix cache starts empty: bits depend on model and requests only."""
-        if not requests:
-            return []
-        self._begin(max(len(request.context) + len(request.continuation) for request in requests))
-        key = tuple(requests)
-        if key not in self._plans:
-            self._plans[key] = scoring.plan(key, BLOCK)
-        return scoring.score(self._llm, self._plans[key])
+        return list(self.answer(Batch(tuple(requests))).loglikelihood)
 
     def generate(self, requests: Sequence[Generation]) -> list[str]:
         """Returns the greedy continuations in order, without the stop string."""
-        if not requests:
-            return []
+        return list(self.answer(Batch((), tuple(requests))).generation)
+
+    def answer(self, batch: Batch, watch: Watch | None = None) -> Answers:
+        """Returns the answers to log-likelihoods, then to generations, each from an empty prefix cache; see `evals.engine.Engine`."""
+        prefix, tokens = Prefix(batch, watch), 0
+        if batch.loglikelihood:
+            self._begin(max(len(request.context) + len(request.continuation) for request in batch.loglikelihood))
+            if batch.loglikelihood not in self._plans:
+                self._plans[batch.loglikelihood] = scoring.plan(batch.loglikelihood, BLOCK)
+            tokens += scoring.score(self._llm, self._plans[batch.loglikelihood], prefix)
+        if batch.generation and prefix.open:
+            self._begin(max(len(request.prompt) + request.max_tokens for request in batch.generation))
+            tokens += self._generate(batch, prefix)
+        return replace(prefix.answers(), tokens=tokens)
+
+    def _generate(self, batch: Batch, prefix: Prefix) -> int:
         from vllm import SamplingParams
 
-        self._begin(max(len(request.prompt) + request.max_tokens for request in requests))
-        parameters = [SamplingParams(temperature=0.0, max_tokens=request.max_tokens, stop=[stop for stop in request.stop if stop]) for request in requests]
-        outputs = self._llm.generate([{"prompt_token_ids": list(request.prompt)} for request in requests], parameters, use_tqdm=False)
+        asked, running = batch.generation, Running(self._llm)
+        parameters = [SamplingParams(temperature=0.0, max_tokens=request.max_tokens, stop=[stop for stop in request.stop if stop]) for request in asked]
+        running.add(range(len(asked)), [request.prompt for request in asked], parameters)
         # Not the outputs' own text: a stream of tokens never gets the bytes of a character that it does not finish.
         decode = partial(self._llm.get_tokenizer().decode, skip_special_tokens=True)
-        return [first_part(decode(list(output.outputs[0].token_ids)), request.stop) for output, request in zip(outputs, requests, strict=True)]
+        while running:
+            for number, output in running.step():
+                prefix.put(len(batch.loglikelihood) + number, first_part(decode(list(output.outputs[0].token_ids)), asked[number].stop))
+            if not prefix.go_on():
+                return running.tokens + running.drop()
+        return running.tokens
 
     def close(self) -> None:
         """Does nothing: the engine ends with its process."""

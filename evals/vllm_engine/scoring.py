@@ -4,22 +4,24 @@ vLLM's cost for short prompts is per request and per row of logits. So, of one c
 - the first tokens of all its continuations come from one request (`logprob_token_ids`), wherever a continuation has one token only, or the
   context fills a block of the prefix cache, which the following requests then read;
 - the other tokens come from the prompt's own rows, context and continuation in one prefill, one request for each different continuation.
-Rows below `num_cached_tokens` are uninitialised memory and are never read: a request that lost rows it needs is sent again past the cache.
+Rows below `num_cached_tokens` are uninitialised memory and are never read: a request whose rows an earlier one leaves in the cache goes past it. One
+that lost rows all the same is sent again; the answers after it then wait until the end of the queue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from evals.engine import Continuation, Loglikelihood
+from evals.prefix import Prefix
+from evals.vllm_engine.running import Running, Tokens
 from psomerge.errors import EngineError
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
     from vllm.logprobs import FlatLogprobs
 
-Tokens = tuple[int, ...]
 MOST_IDS = 128
 """Token ids that vLLM scores in one request."""
 
@@ -45,6 +47,17 @@ class Plan:
     ids: tuple[Tokens, ...]
     """Tokens to score after each prompt; empty: the prompt's own rows are wanted."""
     sources: tuple[Source, ...]
+    uncached: frozenset[int]
+    """Requests that must not read the prefix cache: an earlier one shares whole blocks with them beyond the first row that they need."""
+
+    def readers(self) -> list[list[int]]:
+        """Returns for each request the places in `sources` that read it."""
+        found: list[list[int]] = [[] for _ in self.prompts]
+        for place, source in enumerate(self.sources):
+            for number in (source.first, source.rest):
+                if number is not None:
+                    found[number].append(place)
+        return found
 
 
 def plan(requests: Sequence[Loglikelihood], block: int) -> Plan:
@@ -76,24 +89,59 @@ def plan(requests: Sequence[Loglikelihood], block: int) -> Plan:
                 prompts.append(context + continuation)
                 ids.append(())
             sources[context, continuation] = Source(first, rest, len(context), continuation)
-    return Plan(tuple(prompts), tuple(ids), tuple(sources[request.context, request.continuation] for request in requests))
+    uncached = _swallowed(prompts, rows_needed(tuple(sources.values())), block)
+    return Plan(tuple(prompts), tuple(ids), tuple(sources[request.context, request.continuation] for request in requests), uncached)
 
 
-def score(llm: "LLM", planned: Plan) -> list[Continuation]:
-    """Returns the answers to the planned batch, in its order. Sampling parameters are safe to share: vLLM copies them for each request."""
+def rows_needed(sources: Sequence[Source]) -> dict[int, int]:
+    """Returns for each request whose prompt rows are read the first that is: row i is computed at position i - 1, and not if the cache has that."""
+    return {source.rest: source.context + (source.first is not None) for source in sources if source.rest is not None}
+
+
+def _swallowed(prompts: Sequence[Tokens], needed: Mapping[int, int], block: int) -> frozenset[int]:
+    """Requests that would find rows they need in the cache, as the ones before them fill it; the last token of a prompt is always computed."""
+    filled: set[int] = set()
+    found: set[int] = set()
+    for number, prompt in enumerate(prompts):
+        beginning = 0
+        for end in range(block, len(prompt) + 1, block):
+            beginning = hash((beginning, prompt[end - block : end]))  # of ints: the same in every process
+            if needed.get(number, len(prompt)) <= end < len(prompt) and beginning in filled:
+                found.add(number)
+            filled.add(beginning)
+    return frozenset(found)
+
+
+def score(llm: "LLM", planned: Plan, prefix: Prefix) -> int:
+    """Puts the answers to the planned batch into `prefix` as they come, until it says no, and returns the tokens computed.
+
+    Sampling parameters are safe to share: vLLM copies them for each request.
+    """
     from vllm import SamplingParams
 
     common: dict[str, Any] = {"temperature": 0.0, "max_tokens": 1, "detokenize": False, "flat_logprobs": True, "skip_clone": True}
     rows = SamplingParams(prompt_logprobs=0, skip_reading_prefix_cache=False, **common)
-    parameters = [SamplingParams(logprob_token_ids=list(wanted), **common) if wanted else rows for wanted in planned.ids]
-    outputs = llm.generate([{"prompt_token_ids": list(prompt)} for prompt in planned.prompts], parameters, use_tqdm=False)
-    lost = sorted({rest for source in planned.sources if (rest := source.rest) is not None and _lost(outputs[rest], source)})
-    if lost:
-        uncached = SamplingParams(prompt_logprobs=0, skip_reading_prefix_cache=True, **common)
-        again = llm.generate([{"prompt_token_ids": list(planned.prompts[number])} for number in lost], uncached, use_tqdm=False)
-        for number, output in zip(lost, again, strict=True):
+    uncached = SamplingParams(prompt_logprobs=0, skip_reading_prefix_cache=True, **common)
+    running, outputs = Running(llm), dict[int, "RequestOutput"]()
+    parameters = [
+        SamplingParams(logprob_token_ids=list(wanted), **common) if wanted else uncached if number in planned.uncached else rows
+        for number, wanted in enumerate(planned.ids)
+    ]
+    running.add(range(len(planned.prompts)), planned.prompts, parameters)
+    needed, waiting = rows_needed(planned.sources), planned.readers()
+    while running:
+        for number, output in running.step():
+            if number in needed and (output.num_cached_tokens or 0) >= needed[number]:
+                running.add([number], [planned.prompts[number]], [uncached])  # the prefix cache swallowed a row that is needed
+                continue
             outputs[number] = output
-    return [_answer(source, outputs) for source in planned.sources]
+            for place in waiting[number]:
+                source = planned.sources[place]
+                if all(one is None or one in outputs for one in (source.first, source.rest)):
+                    prefix.put(place, _answer(source, outputs))
+        if not prefix.go_on():
+            return running.tokens + running.drop()
+    return running.tokens
 
 
 def flat(logprobs: object) -> "FlatLogprobs":
@@ -109,13 +157,7 @@ def flat(logprobs: object) -> "FlatLogprobs":
     return logprobs
 
 
-def _lost(output: "RequestOutput", source: Source) -> bool:
-    """Whether the prefix cache swallowed a row that the source needs: row i is computed at position i - 1."""
-    needed = source.context + (source.first is not None)
-    return (output.num_cached_tokens or 0) >= needed
-
-
-def _answer(source: Source, outputs: "Sequence[RequestOutput]") -> Continuation:
+def _answer(source: Source, outputs: "Mapping[int, RequestOutput]") -> Continuation:
     logprobs: list[float] = []
     greedy = True
     if source.first is not None:
