@@ -115,7 +115,7 @@ class Watch(Protocol):
         ...
 
     def go_on(self, answers: Answers) -> bool:
-        """Returns whether the rest is wanted; `answers` are those to the first requests, without a gap. While it thinks, the engine may go on."""
+        """Returns whether the rest is wanted; `answers` are those to the first requests, without a gap."""
         ...
 
 

@@ -44,8 +44,6 @@ def main(requests: int, answers: int) -> None:
         if "put" in message:
             batches[message["put"]] = messages.batch_from_dict(message["batch"])
             continue
-        if "go_on" in message:
-            continue  # about a judgement that ended in an error
         watch = None if message["watch"] is None else Parent(message["watch"], inbox, answers)
         try:
             reply = {"answers": asdict(judge(engine, from_dict(message["judge"]), batches[message["name"]], watch))}
@@ -58,36 +56,24 @@ def judge(engine: Engine, recipe: Recipe, batch: Batch, watch: "Parent | None" =
     """Loads the recipe's model and answers the batch, or as much of it as is wanted. Raises EngineError if a check of the swap fails."""
     seconds = engine.load(recipe)
     start = perf_counter()
-    found = engine.answer(batch, watch)
-    if watch:
-        watch.end()
-    return replace(found, seconds=seconds | {"score": perf_counter() - start}, peak_bytes=peak_bytes())
+    return replace(engine.answer(batch, watch), seconds=seconds | {"score": perf_counter() - start}, peak_bytes=peak_bytes())
 
 
 class Parent:
-    """The `Watch` at the other end of the pipe. What it says to a part is read when the next one is ready, so that both sides work at the same time
-    and the answers at which a judgement ends depend on no clock."""
+    """The `Watch` at the other end of the pipe. The engine waits for what it says: to score a part takes 0.06 ms an item, and to go on meanwhile would
+    cost every judgement that is stopped a part or a step of the engine, which on a short batch is most of what there is to save."""
 
     def __init__(self, stops: Sequence[int], inbox: SimpleQueue[dict[str, Any]], answers: int) -> None:
         self._stops, self._inbox, self._answers = stops, inbox, answers
         self._sent = Answers()
-        self._waiting = False
 
     def start(self) -> Sequence[int]:
         return self._stops
 
     def go_on(self, answers: Answers) -> bool:
-        if not self.end():
-            return False
         messages.write(self._answers, {"part": messages.part_to_dict(answers, self._sent)})
-        self._sent, self._waiting = answers, True
-        return True
-
-    def end(self) -> bool:
-        """Returns what was said to the last part, once it is."""
-        said = self._inbox.get()["go_on"] if self._waiting else True
-        self._waiting = False
-        return said
+        self._sent = answers
+        return self._inbox.get()["go_on"]
 
 
 def _read(descriptor: int, inbox: SimpleQueue[dict[str, Any]]) -> None:

@@ -151,9 +151,8 @@ class Judging:
             stop = self._stop(split, beat)
             answers = self.answers(recipe, split, stop)
             spent: dict[str, Any] = {"seconds": answers.seconds, "peak_bytes": answers.peak_bytes, "tokens": answers.tokens}
-            asked = {"answered": stop.answered if stop else 0, "of": len(self._sets[split].batch)}
-            # A verdict that found everything answered ended nothing: then the fitness is known.
-            if stop and stop.bound is not None and len(answers.loglikelihood) + len(answers.generation) < asked["of"]:
+            if stop and stop.bound is not None:
+                asked = {"answered": stop.answered, "of": len(self._sets[split].batch)}
                 return None, {"failure": None, "bound": stop.bound, **asked, **spent, "tokens_of": self._tokens_to_the_end(split)}
             examined = self._sets[split].examine(answers, self.memory)
         except (ModelError, FailedBenchmark) as error:

@@ -107,7 +107,8 @@ def test_the_files_that_the_result_names_exist(done: Done) -> None:
 
 def test_progress_goes_to_stderr_without_a_traceback_or_a_library_s_chatter(done: Done) -> None:
     said = done.process.stderr
-    assert re.search(r"^star step 2: best 0\.\d{4}, mean 0\.\d{4}, worst 0\.\d{4}, failed 0, best ever 0\.\d{4}$", said, re.MULTILINE)
+    reached = r"(best 0\.\d{4}, mean 0\.\d{4}, worst 0\.\d{4}|no particle above its own best)"
+    assert re.search(rf"^star step 2: {reached}, failed 0, stopped \d, best ever 0\.\d{{4}}$", said, re.MULTILINE)
     assert "100%" in said
     assert not re.search(r"Traceback|Warning|Exception", said), said
 
@@ -119,7 +120,7 @@ def test_every_particle_was_judged_once_and_the_bound_of_the_method_holds(done: 
     star = [entry for entry in entries if entry["phase"] == "star"]
     # The first particle that stays where it is, the global best at rest, is not judged again.
     assert PARTICLES < len(star) <= STEPS * PARTICLES
-    assert all(entry["fitness"] is not None for entry in entries)
+    assert all(entry["failure"] is None for entry in entries)
 
 
 def test_the_result_is_the_best_of_the_searched_models_that_were_ranked_again(done: Done) -> None:
@@ -178,8 +179,9 @@ def test_the_mlflow_metrics_are_those_of_every_step(done: Done) -> None:
     assert history["fitness/best"][0] == max(first)
     assert history["fitness/worst"][0] == min(first)
     assert history["fitness/mean"][0] == pytest.approx(sum(first) / len(first))
-    assert set(history["fitness/best"]) == set(range(STEPS))
-    assert history["fitness/global_best"][STEPS - 1] == max(entry["fitness"] for entry in star)
+    assert set(history["stopped"]) == set(range(STEPS)) >= set(history["fitness/best"])
+    assert history["fitness/global_best"][STEPS - 1] == max(entry["fitness"] for entry in star if entry["fitness"] is not None)
+    assert history["stopped"][STEPS - 1] >= sum("bound" in entry for entry in star)
     assert {"language/so", "language/eu", "language/en", "score/kind-en/en"} <= set(history)
 
 
@@ -190,7 +192,7 @@ def test_the_mlflow_run_holds_particles_figures_recipe_and_report(done: Done, tm
     assert {"fitness.png", "coefficients.png", "languages.png"} <= {path.name for path in (copy / "figures").iterdir()}
     table = json.loads((copy / "particles.json").read_text())
     assert len(table["data"]) == 2 * STEPS * PARTICLES  # of both swarms
-    assert {"step", "particle", "coefficients", "fitness", "failure"} <= set(table["columns"])
+    assert {"step", "particle", "coefficients", "fitness", "stopped_at", "failure"} <= set(table["columns"])
 
 
 def test_every_test_score_can_be_traced_to_its_items(done: Done, tmp_path: Path) -> None:

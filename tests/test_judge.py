@@ -212,21 +212,6 @@ def test_a_stopped_judgement_counts_where_its_bound_is_enough_and_is_made_anew_w
     assert [line["key"] for line in lines(tmp_path)] == [made.key(RECIPE, "optimisation")] * 2
 
 
-def test_a_verdict_that_comes_when_all_is_answered_leaves_a_fitness(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
-    class Late(ScriptedEngine):
-        """Reads the verdict at its end, as an engine does that is faster than who scores its answers."""
-
-        def judge(self, recipe, name, watch=None):
-            answers = super().judge(recipe, name)
-            if watch:
-                assert list(watch.start()) == [12, 14, 16, 18, 20, 22]
-                assert not watch.go_on(Answers(answers.loglikelihood[:12]))
-            return answers
-
-    late = Late(scripted(sets, lambda recipe, split: 0)._logprob)
-    assert judging(tmp_path, suite, sets, late).judge(RECIPE, "optimisation", LABEL, 0.5).fitness == 0.0
-
-
 def test_whoever_needs_the_fitness_itself_gets_it_although_a_search_had_stopped(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: 2))
     assert made.judge(RECIPE, "optimisation", LABEL, 0.5).fitness is None
