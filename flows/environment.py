@@ -15,7 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from psomerge.errors import ServiceError, SpaceError
-from tasks.mlflow_store import redact
+from tasks.mlflow_store import Store, redact
 from tasks.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
 
 SETTINGS = QUIET | {
@@ -66,6 +66,11 @@ class Stores:
     tracking: str
     artifacts: Path | None
     prefect: str | None
+
+    @property
+    def mlflow(self) -> Store:
+        """Where MLflow keeps runs and models."""
+        return Store(self.tracking, self.artifacts)
 
 
 def home_folder(environment: MutableMapping[str, str] | None = None) -> Path:

@@ -106,8 +106,7 @@ def labels(models: Sequence[str]) -> dict[str, str]:
 def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Progress) -> Iterator[Evaluation]:
     home = stores.home
     suite = load_suite(config.suite, configs_folder() / "suites")
-    store = Store(stores.tracking, home / "artifacts" if stores.artifacts else None)
-    model = step("fetch", named_model, address, home, lambda what, share: progress.show("fetching", share, f"({what})"), lambda: store)
+    model = step("fetch", named_model, address, home, progress.fetching, lambda: stores.mlflow)
     tokenizer = model.recipe.tokenizer_from
     with progress.phase("building requests"):
         cache = home / "cache" / "datasets"
@@ -120,7 +119,7 @@ def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Pr
     described |= {"recipe": model.recipe.digest()}
     with RunFolder(home / KIND, described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"evaluation {folder.key} in {folder.path}")
-        yield Evaluation(config, store, suite, model, whole, settings, folder, progress)
+        yield Evaluation(config, stores.mlflow, suite, model, whole, settings, folder, progress)
 
 
 def _scored(evaluation: Evaluation) -> Scored:

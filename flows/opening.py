@@ -111,7 +111,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     home, begin = stores.home, monotonic()
     addresses = {"base": config.base, **config.experts}
     suite = load_suite(config.suite, configs_folder() / "suites")
-    store = Store(stores.tracking, stores.artifacts)
+    store = stores.mlflow
     models = {name: step(f"fetch {name}", _fetch, address, home, progress, store) for name, address in addresses.items()}
     folders = {name: model.folder for name, model in models.items()}
     fetched = monotonic() - begin
@@ -147,7 +147,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
 
 
 def _fetch(address: str, home: Path, progress: Progress, store: Store) -> Fetched:
-    return fetch(address, home, lambda what, share: progress.show("fetching", share, f"({what})"), store=lambda: store)
+    return fetch(address, home, progress.fetching, store=lambda: store)
 
 
 def _build(config: Config, suite: Suite, tokenizer: Path, home: Path) -> dict[str, EvaluationSet]:

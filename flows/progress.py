@@ -59,6 +59,10 @@ class Progress:
         left = f", about {duration((now - self._start) / gained * (1 - share))} left" if gained > 0 and share < 1 else ""
         print(f"{phase} {share:.0%}{left} {note}".rstrip(), file=sys.stderr, flush=True)
 
+    def fetching(self, what: str, share: float) -> None:
+        """Shows that `share` of what `tasks.fetch` is doing is done."""
+        self.show("fetching", share, f"({what})")
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Says what begins, for a phase whose share is not known, and how long it took."""

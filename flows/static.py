@@ -19,6 +19,7 @@ from psomerge.methods.static import METHODS
 from psomerge.recipe import Recipe, Source
 from tasks.fetch import Fetched, fetch, pin_fetched
 from tasks.mlflow_store import Store
+from tasks.registered import PREFIX
 
 
 def merge_models(method: str, base: str, experts: Sequence[str], out: Path, settings: Sequence[str]) -> dict[str, Any]:
@@ -99,8 +100,8 @@ def _names(addresses: Sequence[str]) -> list[str]:
 
 
 def _short(address: str) -> str:
-    if address.startswith("models:/"):
-        return address.removeprefix("models:/").replace("@", "/").partition("/")[0]
+    if address.startswith(PREFIX):
+        return address.removeprefix(PREFIX).replace("@", "/").partition("/")[0]
     whole = address.partition("@")[0] if "://" in address else address.rstrip("/")  # a branch's name may hold slashes
     return whole.rpartition("/")[2]
 
@@ -108,11 +109,7 @@ def _short(address: str) -> str:
 def _fetched(addresses: dict[str, str]) -> dict[str, Fetched]:
     """The models of these addresses, folders by their absolute paths; an alias means the version that it names now."""
     with Progress() as progress:
-
-        def told(what: str, share: float) -> None:
-            progress.show("fetching", share, f"({what})")
-
-        return {name: fetch(_absolute(address), home_folder(), told, store=_store, follow=True) for name, address in addresses.items()}
+        return {name: fetch(_absolute(address), home_folder(), progress.fetching, store=_store, follow=True) for name, address in addresses.items()}
 
 
 def _absolute(address: str) -> str:
@@ -121,8 +118,7 @@ def _absolute(address: str) -> str:
 
 
 def _store() -> Store:
-    stores = prepare(home_folder())
-    return Store(stores.tracking, stores.artifacts)
+    return prepare(home_folder()).mlflow
 
 
 def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """A model of the hub that is not here yet: resolved once, fetched file by file, proven, and only then recorded as `tasks.snapshots` has it."""
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from psomerge.errors import ArtefactError, ServiceError, SpaceError
 from psomerge.files import INDEX, allowed, listing, read_json
 from psomerge.pins import BLOCK, digest_file
 from tasks.hub import Remote, download, look_up
+from tasks.locking import lock
 from tasks.snapshots import Place, Snapshot, here, place_of, record, record_name
 
 Progress = Callable[[str, float], None]
@@ -41,7 +40,7 @@ def fetch(address: str, home: Path, progress: Progress) -> Snapshot:
     if found := here(address, home):
         return found
     place = place_of(address, home)
-    with lock(place.folder, address, progress):
+    with lock(place.folder, f"fetches {address}", progress):
         if found := here(address, home):
             return found
         commit = place.commit()
@@ -51,21 +50,6 @@ def fetch(address: str, home: Path, progress: Progress) -> Snapshot:
         if commit is None:
             record_name(place, revision.commit)
         return _fill(place, revision.commit, _wanted(place, revision.files), progress)
-
-
-@contextmanager
-def lock(folder: Path, what: str, progress: Progress) -> Iterator[None]:
-    """Makes a folder and keeps other processes from filling it meanwhile. Raises SpaceError where it cannot be made."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")  # noqa: SIM115
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"waiting for another process that fetches {what}", 0.0)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _wanted(place: Place, files: Mapping[str, Remote]) -> dict[str, Remote]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from psomerge.digest import digest_of
 from psomerge.durable import from_bytes, seal, to_bytes, write_atomic, writing
 from psomerge.errors import ArtefactError, ConfigError, StateError, VerificationError
-from tasks.downloads import Progress, lock
+from tasks.downloads import Progress
+from tasks.locking import lock
 from tasks.mlflow_store import Store, redact
 from tasks.stores import tracking_uri
 
@@ -79,7 +80,7 @@ def fetch(address: str, home: Path, progress: Progress, *, store: Callable[[], S
     shelf, version, alias = _placed(address, place)
     version = version or (None if follow else _recorded(shelf, alias)) or _borne(address, shelf.name, alias, registry)
     copy = Copy(shelf.name, version, shelf / version)
-    with lock(shelf, copy.address, progress):
+    with lock(shelf, f"fetches {copy.address}", progress):
         damage = _misfits(copy.folder) if copy.folder.exists() else []
         if damage:
             progress(f"{copy.address}: {damage[0]}; fetching it again", 0.0)

@@ -9,9 +9,8 @@ from typing import Any
 from tasks import track
 from tasks.leaderboard import Line
 from tasks.mlflow_store import Store, check_name
+from tasks.registered import PREFIX
 from tasks.track import EvaluationInput, connect
-
-REGISTRY = "models:/"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def log(store: Store, experiment: str, record: Record, *, run_key: str, items: P
         rows: the first of them, for a table that MLflow's page shows.
     """
     tags = {"psomerge.model": record.model, "psomerge.suite": record.suite, "psomerge.split": record.split}
-    name, _, version = record.model.removeprefix(REGISTRY).partition("/") if record.model.startswith(REGISTRY) else ("", "", "")
+    name, _, version = record.model.removeprefix(PREFIX).partition("/") if record.model.startswith(PREFIX) else ("", "", "")
     if version:
         tags |= {"psomerge.model_name": name, "psomerge.model_version": version}
     run = track.start(store, experiment, run_key=run_key, name=f"{record.suite}-{run_key[:8]}", tags=tags)

@@ -3,7 +3,6 @@
 Which process trains what is decided here; how a model is trained is `training`'s. Imports neither torch nor transformers.
 """
 
-import fcntl
 import json
 import os
 import subprocess
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from psomerge import errors
-from psomerge.durable import writing
 from tasks.embedded.recipe import MODELS, STAGES
+from tasks.locking import lock
 
 BASE_THREADS = 2
 """Fixed, whatever the machine has: the number belongs to the bits of the result. An expert has one."""
@@ -39,15 +38,7 @@ def train(folder: Path, *, seed: int, progress: Callable[[str, float], None], ef
         ConfigError: the place of a model is taken by something else.
         PsomergeError: a training process died.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another process that trains the same models", 0.0)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock(folder, "trains the same models", progress):
         missing = [name for name in MODELS if not (folder / name / "config.json").is_file()]
         watched = _shares(missing, progress)
         order = [str(folder.absolute()), str(seed), str(effort)]
