@@ -279,6 +279,7 @@ def test_the_digest_is_the_same_in_another_folder_and_changes_with_whatever_chan
         ("name: toy\n", "name: toys\n", "toy.yaml"),
         ("salt: toy-1", "salt: toy-2", "toy.yaml"),
         ("weight: 2", "weight: 3", "toy.yaml"),
+        ("weight: 2", "weight: 2, floor: {at_least: 0.5}", "toy.yaml"),
         ("metric: acc_norm", "metric: acc", "toy.yaml"),
         ("filter: first-word", "filter: whole", "toy.yaml"),
         ("ignore_case: true", "ignore_case: false", task),

@@ -123,6 +123,8 @@ def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Pre
         asked = one.benchmark
         labels = [asked.name, asked.task, asked.language, asked.metric, one.filter, asked.weight]
         benchmarks.append([labels, scoring, str(one.task.VERSION), one.items.names, one.items.groups, one.asked])
+        if asked.floor:  # a judgement is kept with its fitness
+            benchmarks[-1].append(asdict(asked.floor))
         if one.corpus:
             benchmarks[-1].append(corpus.signature(one.corpus))
         if one.scorer:
