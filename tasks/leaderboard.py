@@ -13,6 +13,7 @@ from evals.comparisons import Contrast, Ranks, compare, compare_all, ranks
 from evals.scores import BenchmarkScore
 from evals.statistics import RESAMPLES
 from psomerge.errors import ConfigError, StateError
+from tasks.records import record
 from tasks.rows import row
 from tasks.summary import Estimate
 
@@ -138,16 +139,9 @@ def from_dict(content: Mapping[str, Any], where: str = "leaderboard") -> Leaderb
     Raises:
         StateError: another format, or a key that is missing or of another type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     if content.get("format") != FORMAT:
         raise StateError(f"{where}: expected leaderboard format {FORMAT}, found {content.get('format')!r}; compare the models again")
-    try:
-        return TypeAdapter(Leaderboard).validate_json(json.dumps(content), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise StateError(f"{where}: damaged at {place!r}: {first['msg']}; compare the models again") from error
+    return record(Leaderboard, content, where, remedy="compare the models again")
 
 
 def _check(scores: Mapping[str, Scores], fitness: Mapping[str, float], versus: tuple[str, str] | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from psomerge.durable import write_atomic
 from psomerge.errors import StateError
+from tasks.records import record
 
 FORMAT = 1
 KINDS = ("base", "expert", "baseline", "search")
@@ -204,16 +205,9 @@ def from_dict(content: Mapping[str, Any], where: str = "summary") -> Summary:
     Raises:
         StateError: another format, or a key that is missing or of another type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     if content.get("format") != FORMAT:
         raise StateError(f"{where}: expected summary format {FORMAT}, found {content.get('format')!r}; run the same psomerge that wrote it, or the run again")
-    try:
-        return TypeAdapter(Summary).validate_json(json.dumps(content), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise StateError(f"{where}: damaged at {place!r}: {first['msg']}; run the same command again to write it anew") from error
+    return record(Summary, content, where, remedy="run the same command again to write it anew")
 
 
 def read(path: Path) -> Summary:
