@@ -68,9 +68,11 @@ def metrics(line: Line) -> dict[str, float]:
 
 
 def _model_id(store: Store, name: str, version: str) -> str | None:
-    """The id (`m-...`) of the logged model behind a version, None where it has none."""
+    """The id (`m-...`) of the logged model behind a version, None where it has none. MLflow's SQL store tells it in the version's source alone."""
     with connect(store) as client:
-        return client.get_model_version(name, version).model_id or None
+        found = client.get_model_version(name, version)
+    source = (found.source or "").removeprefix(PREFIX)
+    return found.model_id or (source if source.startswith("m-") else None)
 
 
 def _log_metrics(run: track.Run, values: Mapping[str, float], *, model_id: str | None) -> None:
