@@ -1,5 +1,6 @@
-"""Share of tokens that exact early stopping saves, first and later steps, and seconds with and without; real searches on the embedded models."""
+"""What early stopping saves, exact and sequential, in the first and later steps, and how often the sequential is wrong; searches on the embedded models."""
 
+import random
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import yaml
 
 from evals.engine import EngineSettings
 from evals.harness import EvaluationSet, build
+from evals.sequential import Draw, SequentialTest
 from evals.suite import Suite
 from evals.suite_file import load_suite
 from evals.supervisor import SupervisedEngine
@@ -26,6 +28,9 @@ from tasks.fetch import fetch
 from tasks.judge import Judging
 from tasks.search import Search, begin, contenders, judge_step, move_step, observe_step
 
+ERROR_RATE = 0.05
+ORDERS = 200
+"""Random orders of the items, for each judgement."""
 EXPERTS = ("so", "tk", "eu", "skill")
 THOUSAND = {"shares": {"optimisation": 0.4, "validation": 0.02, "test": 0.32}, "limits": {"optimisation": 143}}
 """Laid over the quickstart's suite: 7 x 143 items, out of the same concepts that no embedded model was trained on."""
@@ -65,24 +70,64 @@ def _suite(path: Path, changes: Mapping[str, Any]) -> Suite:
 
 
 def _case(folders: Mapping[str, Path], suite: Suite, evaluation: EvaluationSet, scratch: Path, *, swarm: str, seed: int, steps: int) -> dict[str, float]:
-    """One search without stopping, then with it, each on a new engine and journal."""
+    """One search for each kind of stopping, each on a new engine and journal; then the sequential test on what the first one judged."""
     searches, seconds = {}, {}
-    for stopping in (False, True):
+    for kind in ("off", "exact", "sequential"):
         settings = EngineSettings(max_model_len=evaluation.longest + 1)
-        place = scratch / ("exact" if stopping else "off")
-        engine = SupervisedEngine(folders, "vllm", settings, work=place, log=place / "engine.log")
-        journal = Journal(place / "journal.jsonl", "0123456789abcdef")
+        sets = {"optimisation": evaluation.shuffled("order") if kind == "sequential" else evaluation}
+        engine = SupervisedEngine(folders, "vllm", settings, work=scratch / kind, log=scratch / kind / "engine.log")
+        journal = Journal(scratch / kind / "journal.jsonl", "0123456789abcdef")
         try:
             assert engine.capabilities  # started before the clock is
-            judging = Judging(engine, suite, {"optimisation": evaluation}, journal=journal, told=lambda label, judgement: None)
+            error_rate = ERROR_RATE if kind == "sequential" else None
+            judging = Judging(engine, suite, sets, journal=journal, told=lambda label, judgement: None, error_rate=error_rate)
             start = perf_counter()
-            searches[stopping] = _search(_recipe(folders), judging, swarm, steps=steps, seed=seed, stopping=stopping)
-            seconds[stopping] = perf_counter() - start
+            searches[kind] = _search(_recipe(folders), judging, swarm, steps=steps, seed=seed, stopping=kind != "off")
+            seconds[kind] = perf_counter() - start
         finally:
             engine.close()
             journal.close()
-    _check_same(searches[False], searches[True])
-    return _figures(searches[True]) | {"seconds_off": seconds[False], "seconds_exact": seconds[True]}
+    _check_same(searches["off"], searches["exact"])
+    best = {f"best_{kind}": float(search.swarm.global_fitness) for kind, search in searches.items()}
+    told = {f"{kind}_{name}": value for kind in ("exact", "sequential") for name, value in _figures(searches[kind]).items()}
+    return told | {f"seconds_{kind}": value for kind, value in seconds.items()} | best | _simulated(searches["off"], seed)
+
+
+def _simulated(search: Search, seed: int) -> dict[str, float]:
+    """The sequential test in many random orders of the items, on every judgement of a search after the first step against the personal best before it."""
+    draw, size = random.Random(seed), len(search.swarm.positions)
+    best = {particle: judgement for particle, (_, judgement) in enumerate(search.judged[:size])}
+    found: dict[bool, list[tuple[int, float]]] = {True: [], False: []}
+    for place, (_, judgement) in enumerate(search.judged[size:]):
+        rival = best[place % size]
+        worths = [1 / len(score.values) for score in judgement.scores for _ in score.values]
+        values, others = ([value for score in one.scores for value in score.values] for one in (judgement, rival))
+        if values != others:  # else it is the same model, or answers the same: nothing to decide
+            orders = [draw.sample(range(len(values)), len(values)) for _ in range(ORDERS)]
+            counts = [_given_up([(worths[item], values[item], others[item]) for item in order]) for order in orders]
+            share = sum(1 - (count or len(values)) / len(values) for count in counts) / ORDERS
+            found[(judgement.fitness or 0) > (rival.fitness or 0)].append((sum(count is not None for count in counts), share))
+        if (judgement.fitness or 0) > (rival.fitness or 0):
+            best[place % size] = judgement
+    winners, losers = found[True], found[False]
+    every = [share for _, share in winners + losers]
+    return {
+        "simulated_judgements_that_win": float(len(winners)),
+        "of_these_given_up": sum(count for count, _ in winners) / (ORDERS * len(winners)) if winners else 0.0,
+        "most_of_one_given_up": max((count for count, _ in winners), default=0) / ORDERS,
+        "simulated_judgements_that_lose": float(len(losers)),
+        "simulated_items_saved": sum(every) / len(every) if every else 0.0,
+    }
+
+
+def _given_up(items: list[tuple[float, float, float]]) -> int | None:
+    """After how many items (worth, value, the rival's value) a model is given up."""
+    test = SequentialTest([[Draw((), -worth * other, worth * (1 - other)) for worth, _, other in items]], 0.0, ERROR_RATE)
+    for count, (worth, value, other) in enumerate(items, 1):
+        test.add(worth * (value - other))
+        if test.given_up:
+            return count
+    return None
 
 
 def _recipe(folders: Mapping[str, Path]) -> Recipe:

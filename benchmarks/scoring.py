@@ -90,8 +90,8 @@ def overhead(task: Mapping[str, Any]) -> dict[str, Any]:
 
     model = Path(task["model"])
     evaluation = build(load_suite("quickstart", configs_folder() / "suites"), task["split"], model)
-    work = Path(task["scratch"]) / "engine"
-    work.mkdir(exist_ok=True)
+    work = Path(task["scratch"]) / f"engine-{model.name}"
+    work.mkdir()
     engine = VllmEngine({"base": model}, EngineSettings(**task["settings"]), work)
     engine.load(Recipe(pin(model, "base", ""), ()))
     planned, llm = scoring.plan(evaluation.batch.loglikelihood, BLOCK), engine._llm

@@ -84,8 +84,7 @@ def aggregate(suite: "Suite", found: Mapping[str, float], references: References
     counted = dict(found)
     if suite.aggregate.normalised:
         assert references is not None, "judge base and experts first"
-        base, best = references.base, references.best
-        counted = {name: (one - base[name]) / max(best[name] - base[name], LEAST_GAIN) for name, one in counted.items()}
+        counted = {name: (one - references.base[name]) / _unit(references, name) for name, one in counted.items()}
     parts = [(counted[benchmark.name], benchmark.weight) for benchmark in suite.benchmarks]
     if suite.aggregate.over == "languages":
         languages = [benchmark.language for benchmark in suite.benchmarks]
@@ -104,6 +103,29 @@ def monotone(suite: "Suite") -> bool:
     one that rises can leave the worst to lighter ones."""
     several = suite.aggregate.over == "benchmarks" and (suite.aggregate.worst or 1) > 1
     return not several or len({one.weight for one in suite.benchmarks}) == 1 or suite.aggregate.worst == len(suite.benchmarks)
+
+
+def slopes(suite: "Suite", references: References | None = None) -> dict[str, float] | None:
+    """Returns by benchmark what one more point, of [0, 1], adds to the fitness of a model above all floors; None where that depends on the scores."""
+    aggregate = suite.aggregate
+    if aggregate.worst is not None:
+        return None
+    by_language = aggregate.over == "languages"
+    of_language = {one.language: math.fsum(other.weight for other in suite.benchmarks if other.language == one.language) for one in suite.benchmarks}
+    found = {}
+    for one in suite.benchmarks:
+        share = 1 / len(of_language) / of_language[one.language] if by_language else 1 / math.fsum(of_language.values())
+        unit = 1.0
+        if aggregate.normalised:
+            assert references is not None, "judge base and experts first"
+            unit = _unit(references, one.name)
+        found[one.name] = one.weight * share / unit
+    return found
+
+
+def _unit(references: References, name: str) -> float:
+    """How many points on a benchmark are 1 in a normalised fitness."""
+    return max(references.best[name] - references.base[name], LEAST_GAIN)
 
 
 def _lacks(suite: "Suite", found: Mapping[str, float], references: References | None) -> dict[str, float]:

@@ -85,6 +85,8 @@ class Judgement:
     peak_bytes: int = 0
     bound: float | None = None
     """Of a judgement that was stopped: the most that the fitness could have been, and not more than what it had to exceed."""
+    risk: float = 0.0
+    """Of a judgement that was stopped: chance at most that the fitness is above the bound after all; 0 unless by a sequential test."""
     tokens: int = 0
     """That the engine computed; 0 if not known."""
     tokens_of: int = 0

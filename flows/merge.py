@@ -60,7 +60,7 @@ def _search(run: Run, name: str, tracking: track.Run) -> Search:
     update = Update(swarm.inertia, swarm.cognitive, swarm.social, swarm.factors)
     search = begin(name, run.recipe, run.groups, scale=swarm.scale, pull=swarm.pull)
     for number in range(1, swarm.steps + 1):
-        judgements = step(f"{name} step {number}: judge", judge_step, search, run.recipe, run.judging, run.config.stopping == "exact")
+        judgements = step(f"{name} step {number}: judge", judge_step, search, run.recipe, run.judging, run.config.stopping != "off")
         search = step(f"{name} step {number}: observe", observe_step, search, run.recipe, judgements)
         tell_step(run, tracking, search, judgements)
         if number < swarm.steps:

@@ -138,6 +138,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             guard=basis.check_unchanged,
             references=units,
             keep=lambda key, examples: traces.write(examples, traces.path_of(folder.path, key)),
+            error_rate=config.stopping_error_rate if config.stopping == "sequential" else None,
         )
         run.seconds["fetch"] = fetched
         try:
@@ -152,7 +153,10 @@ def _fetch(address: str, home: Path, progress: Progress, store: Store) -> Fetche
 
 def _build(config: Config, suite: Suite, tokenizer: Path, home: Path) -> dict[str, EvaluationSet]:
     cache = home / "cache" / "datasets"
-    return build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
+    sets = build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
+    if config.stopping == "sequential":
+        sets["optimisation"] = sets["optimisation"].shuffled(f"{suite.salt}|{config.seed}|order")
+    return sets
 
 
 def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokenizer_from: str) -> Recipe:

@@ -86,9 +86,13 @@ class Config(_Strict):
     seed: int = Field(default=0, ge=0)
     """Of the search; it also draws the optimisation items where the suite limits them."""
     swarm: SwarmConfig = SwarmConfig()
-    stopping: Annotated[Literal["exact", "off"], BeforeValidator(lambda value: "off" if value is False else value)] = "exact"
+    stopping: Annotated[Literal["exact", "sequential", "off"], BeforeValidator(lambda value: "off" if value is False else value)] = "exact"
     """`exact`: a particle is judged no further once it cannot exceed its own personal best, whatever its other answers; the result is the same to the last
-    bit. `off`: every particle is judged to the end. (YAML reads a bare `off` as false, which is taken for it.)"""
+    bit. `sequential`: nor once a sequential test gives it up against its personal best on the items that both have answered; items are asked in random
+    order, and where the fitness is no weighted mean it is `exact`. `off`: every particle is judged to the end. (YAML reads a bare `off` as false, which is
+    taken for it.)"""
+    stopping_error_rate: float = Field(default=0.05, gt=0, lt=1)
+    """Of `sequential`: how often at most, over random orders of the items, a particle that would have exceeded its personal best is stopped."""
     rerank: int = Field(default=3, ge=1)
     """How many of the best models judged are ranked again on validation and optimisation items together."""
     compare: CompareConfig = CompareConfig()

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.engine import Answers, Judge, ModelError, Watch
-from evals.fitness import References, aggregate, fitness, monotone, needs_references
+from evals.fitness import References, aggregate, fitness, missing, monotone, needs_references, slopes
 from evals.harness import EvaluationSet, FailedBenchmark, Tally
 from evals.scores import Example, Judgement, Scores, together
-from evals.stopping import ExactStop
+from evals.stopping import ExactStop, SequentialStop
 from evals.suite import Suite
 from psomerge.digest import digest_of
 from psomerge.errors import EngineError
@@ -47,6 +47,7 @@ class Judging:
         guard: Callable[[], None] = lambda: None,
         references: Sequence[Recipe] = (),
         keep: Callable[[str, Sequence[Example]], None] = lambda key, examples: None,
+        error_rate: float | None = None,
     ) -> None:
         """Hands the evaluation sets to the engine.
 
@@ -59,9 +60,10 @@ class Judging:
             guard: called after the engine's work, before any of it counts; raises if the files behind the recipes are no longer those of the recipes.
             keep: called with a judgement's key and its items, before the journal knows of it.
             references: the base, then the experts: where the suite's fitness is told beside them, they are judged first on every split.
+            error_rate: of stopping a model that would have won, on sets that are shuffled; None: only what certainly cannot win is stopped.
         """
         self.memory = JournalMemory(journal)
-        self._keep = keep
+        self._keep, self._error_rate = keep, error_rate
         self._recipes = tuple(references) if needs_references(suite) else ()
         self._reference_scores: dict[str, list[Scores | None]] = {}
         self._tallies: dict[str, Tally] = {}
@@ -77,15 +79,15 @@ class Judging:
         """Returns whether the judgement was made before."""
         return self._journal.judgement(self.key(recipe, split)) is not None
 
-    def judge(self, recipe: Recipe, split: str, label: Label, beat: float | None = None) -> Judgement:
+    def judge(self, recipe: Recipe, split: str, label: Label, best: Judgement | None = None) -> Judgement:
         """Returns the judgement of the recipe's model on a split: from the journal, else made now and journalled.
 
         Args:
             recipe: of the model.
             split: of the suite.
             label: what for.
-            beat: only a higher fitness is of interest: once it cannot be reached, the judgement is stopped. None: it is made to its end. An earlier one that
-                was stopped counts if its bound is not above `beat`; else it is made again, to its end, and its later line in the journal is the one that holds.
+            best: only a fitness above this one's is of interest: once it cannot be reached, the judgement is stopped. None: it is made to its end. An earlier
+                one that was stopped counts if its bound is not above that; else it is made again, to its end, and its later line in the journal holds.
 
         Raises:
             EngineError: the engine could not be kept alive. A model or benchmark that fails is no error, but a judgement without fitness.
@@ -93,15 +95,15 @@ class Judging:
         self.references((split,))
         entry = self._journal.judgement(self.key(recipe, split))
         bound = None if entry is None else entry.get("bound")
-        if entry is None or (bound is not None and (beat is None or bound > beat)):
-            entry = self._journal.append(self._entry(recipe, split, label, *self._measure(recipe, split, beat if entry is None else None)))
+        if entry is None or (bound is not None and (best is None or best.fitness is None or bound > best.fitness)):
+            entry = self._journal.append(self._entry(recipe, split, label, *self._measure(recipe, split, best if entry is None else None)))
         judgement = self._read(entry, split)
         self._told(label, judgement)
         return judgement
 
-    def judge_all(self, recipes: Sequence[Recipe], split: str, labels: Sequence[Label], beats: Sequence[float | None] = ()) -> list[Judgement]:
-        """Returns the judgements of a step's whole list, in order; `beats` are given for all or none."""
-        return [self.judge(*one) for one in zip(recipes, [split] * len(recipes), labels, beats or [None] * len(recipes), strict=True)]
+    def judge_all(self, recipes: Sequence[Recipe], split: str, labels: Sequence[Label], bests: Sequence[Judgement | None] = ()) -> list[Judgement]:
+        """Returns the judgements of a step's whole list, in order; `bests` are given for all or none."""
+        return [self.judge(*one) for one in zip(recipes, [split] * len(recipes), labels, bests or [None] * len(recipes), strict=True)]
 
     def answers(self, recipe: Recipe, split: str, watch: Watch | None = None) -> Answers:
         """Returns the engine's raw answers, made now. Raises EngineError, and what the guard raises: files that changed explain a lost engine, too."""
@@ -145,15 +147,15 @@ class Judging:
                 self._journal.append(self._entry(recipe, split, Label("reference"), *one))
         return self._reference_scores[split]
 
-    def _measure(self, recipe: Recipe, split: str, beat: float | None = None) -> tuple[Scores | None, dict[str, Any]]:
+    def _measure(self, recipe: Recipe, split: str, best: Judgement | None = None) -> tuple[Scores | None, dict[str, Any]]:
         """Scores of a recipe's model, None if it cannot be judged or was stopped; and what the journal keeps of the judgement beside fitness and label."""
         try:
-            stop = self._stop(split, beat)
+            stop = self._stop(split, best)
             answers = self.answers(recipe, split, stop)
             spent: dict[str, Any] = {"seconds": answers.seconds, "peak_bytes": answers.peak_bytes, "tokens": answers.tokens}
             if stop and stop.bound is not None:
                 asked = {"answered": stop.answered, "of": len(self._sets[split].batch)}
-                return None, {"failure": None, "bound": stop.bound, **asked, **spent, "tokens_of": self._tokens_to_the_end(split)}
+                return None, {"failure": None, "bound": stop.bound, "risk": stop.risk, **asked, **spent, "tokens_of": self._tokens_to_the_end(split)}
             examined = self._sets[split].examine(answers, self.memory)
         except (ModelError, FailedBenchmark) as error:
             logger.warning("judgement failed: %s", error)
@@ -165,14 +167,19 @@ class Judging:
             numbers["statistics"] = statistics
         return scores, {"failure": None, **numbers, **spent}
 
-    def _stop(self, split: str, beat: float | None) -> ExactStop | None:
-        """What ends a judgement on a split whose fitness cannot exceed `beat`; None where nothing can be said before its end."""
-        if beat is None or not monotone(self._suite):
+    def _stop(self, split: str, best: Judgement | None) -> ExactStop | None:
+        """What ends a judgement on a split whose fitness cannot exceed that of `best`; None where nothing can be said before its end."""
+        if best is None or best.fitness is None or not monotone(self._suite):
             return None
         if split not in self._tallies:
             self._tallies[split] = self._sets[split].tally()
-        references = self.references((split,))
-        return ExactStop(self._tallies[split], lambda found: aggregate(self._suite, found, references), beat)
+        tally, references = self._tallies[split], self.references((split,))
+        told: Callable[[Mapping[str, float]], float] = lambda found: aggregate(self._suite, found, references)  # noqa: E731
+        linear = slopes(self._suite, references)
+        if self._error_rate is None or linear is None or missing(self._suite, best.scores, references):
+            return ExactStop(tally, told, best.fitness)
+        drawn = self._sets[split].drawn(tally)
+        return SequentialStop(tally, told, best.fitness, best=best.scores, slopes=linear, drawn=drawn, error_rate=self._error_rate)
 
     def _tokens_to_the_end(self, split: str) -> int:
         """Tokens of the last judgement on a split that was made to its end: of log-likelihoods every model costs the same, of texts about so many."""
@@ -199,7 +206,7 @@ class Judging:
             return Judgement(None, failure=entry["failure"])
         spent = {name: entry[name] for name in ("seconds", "peak_bytes", "tokens")}
         if entry["fitness"] is None:
-            return Judgement(None, bound=entry["bound"], **spent, tokens_of=entry["tokens_of"])
+            return Judgement(None, bound=entry["bound"], risk=entry["risk"], **spent, tokens_of=entry["tokens_of"])
         scores = self._sets[split].with_values(entry["values"], entry.get("statistics", {}))
         return Judgement(entry["fitness"], scores, **spent, tokens_of=entry["tokens"])
 

@@ -1,7 +1,7 @@
 """A search: the swarm's judge - observe - move, and what is picked from it. Plain functions around `psomerge.swarm`; loops are the flow's."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from evals.scores import Judgement
@@ -53,15 +53,15 @@ def judge_step(search: Search, recipe: Recipe, judging: Judging, stopping: bool 
         recipe: of the base.
         judging: of the run.
         stopping: whether a particle that cannot exceed its own personal best is judged no further. One without a personal best is judged to the end. As
-            nothing else of a fitness is ever used, the search takes the same way to the last bit.
+            nothing else of a fitness is ever used, the search takes the same way to the last bit if what is stopped is stopped exactly.
 
     Raises:
         EngineError: the base itself could not be judged (particle 0 of the first step), so no other number would mean anything.
     """
     step = search.swarm.step
     labels = [Label(search.name, step, particle) for particle in range(len(search.swarm.positions))]
-    beats = [float(best) if stopping and math.isfinite(best) else None for best in search.swarm.personal_fitness]
-    judgements = judging.judge_all(particles(search, recipe), "optimisation", labels, beats)
+    bests = {one.particle: one.judgement for one in _raised(search)} if stopping else {}
+    judgements = judging.judge_all(particles(search, recipe), "optimisation", labels, [bests.get(particle) for particle in range(len(labels))])
     if step == 0 and judgements[0].fitness is None:
         raise EngineError(f"the base could not be judged: {judgements[0].failure}; mend that and run the same command again")
     return judgements
@@ -81,7 +81,7 @@ def observe_step(search: Search, recipe: Recipe, judgements: Sequence[Judgement]
     before = {old.coefficients for old, _ in search.judged}
     spent = len({one.coefficients for one in recipes} - before)
     rows = tuple(
-        Particle(one.coefficients, j.fitness, j.failure, one.coefficients not in before, j.bound, j.tokens, j.tokens_of)
+        Particle(one.coefficients, j.fitness, j.failure, one.coefficients not in before, j.bound, j.risk, j.tokens, j.tokens_of)
         for one, j in zip(recipes, judgements, strict=True)
     )
     step = Step(rows, None if swarm.global_best is None else swarm.global_fitness)
@@ -115,12 +115,18 @@ def contenders(search: Search, number: int) -> list[Contender]:
     Of those that raised their own particle's personal best when they were judged, as all of the first step did: the others are worse than one
     of these, and what is known of their fitness depends on whether they were stopped.
     """
+    met: dict[str, Contender] = {}
+    for one in _raised(search):
+        met.setdefault(one.recipe.digest(), one)
+    return sorted(met.values(), key=lambda one: one.judgement.fitness or 0.0, reverse=True)[:number]
+
+
+def _raised(search: Search) -> Iterator[Contender]:
+    """The models that raised their own particle's personal best, in the order in which they were judged; a particle's last one is its personal best."""
     size = len(search.swarm.positions)
     best: dict[int, float] = {}
-    met: dict[str, Contender] = {}
     for place, (recipe, judgement) in enumerate(search.judged):
         step, particle = divmod(place, size)
         if judgement.fitness is not None and judgement.fitness > best.get(particle, -math.inf):
             best[particle] = judgement.fitness
-            met.setdefault(recipe.digest(), Contender(recipe, judgement, step, particle))
-    return sorted(met.values(), key=lambda one: one.judgement.fitness or 0.0, reverse=True)[:number]
+            yield Contender(recipe, judgement, step, particle)

@@ -42,6 +42,8 @@ class Particle:
     """False if the particle had not moved and kept its score."""
     bound: float | None = None
     """Of one that was stopped: the most that it could have reached, not more than its personal best."""
+    risk: float = 0.0
+    """Of one that was stopped: chance at most that it would have exceeded that; 0 unless by a sequential test."""
     tokens: int = 0
     """That the engine computed to judge it; `tokens_of`: what a judgement to the end takes."""
     tokens_of: int = 0

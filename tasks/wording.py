@@ -97,8 +97,10 @@ def saved(summary: Summary) -> str | None:
     tokens, whole = (sum(getattr(particle, name) for particle in judged) for name in ("tokens", "tokens_of"))
     if not stopped:
         return None
+    given_up = [particle.risk for particle in judged if particle.risk]
+    test = f" or, {len(given_up)} of them, a sequential test gave them up (wrong at most {100 * given_up[0]:g} % of the time)" if given_up else ""
     share = f", which saved {100 * (1 - tokens / whole):.0f} % of the search's tokens" if whole else ""
-    return f"{stopped} of {len(judged)} judgements of the search were stopped as soon as they could not exceed their particle's own best{share}."
+    return f"{stopped} of {len(judged)} judgements of the search were stopped as soon as they could not exceed their particle's own best{test}{share}."
 
 
 def outcome(registration: Registration | None) -> str:

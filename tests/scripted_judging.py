@@ -5,6 +5,7 @@ from pathlib import Path
 
 from evals.engine import Loglikelihood, ScriptedEngine
 from evals.harness import EvaluationSet, build_all
+from evals.scores import Judgement
 from evals.splits import SPLITS
 from evals.suite import Suite
 from evals.suite_file import load_suite
@@ -69,7 +70,9 @@ def judging(
     told: list[Label] | None = None,
     guard: Callable[[], None] = lambda: None,
     references: Sequence[Recipe] = (),
+    error_rate: float | None = None,
 ) -> Judging:
     """Judging with a journal in `folder`, opened as a new process would."""
     listed, journal = [] if told is None else told, Journal(folder / "journal.jsonl", RUN_KEY)
-    return Judging(engine, suite, sets, journal=journal, told=lambda label, judgement: listed.append(label), guard=guard, references=references)
+    told_to: Callable[[Label, Judgement], None] = lambda label, judgement: listed.append(label)  # noqa: E731
+    return Judging(engine, suite, sets, journal=journal, told=told_to, guard=guard, references=references, error_rate=error_rate)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.fitness import LEAST_GAIN, References, aggregate, fitness, missing, monotone, needs_references
+from evals.fitness import LEAST_GAIN, References, aggregate, fitness, missing, monotone, needs_references, slopes
 from evals.scores import BenchmarkScore
 from evals.suite import Suite
 from evals.suite_file import load_suite
@@ -149,3 +149,14 @@ def test_a_mean_of_several_worst_benchmarks_of_unequal_weight_is_not_monotone(tm
     assert aggregate(one, low | {"xcopa_et": 0.7}) == pytest.approx(0.7 / 2)
     assert not monotone(one)
     assert [monotone(suite(tmp_path, text)) for text in ("{worst: 1}", "{worst: 4}", "{over: languages, worst: 2}")] == [True, True, True]
+
+
+@pytest.mark.parametrize("aggregate_text", ["{}", "{over: languages}", "{normalised: true}", "{over: languages, normalised: true}"])
+def test_slopes_are_what_a_point_more_adds(tmp_path, aggregate_text):
+    one = suite(tmp_path, aggregate_text)
+    found, before = slopes(one, BESIDE), aggregate(one, MEANS, BESIDE)
+    assert found == pytest.approx({name: (aggregate(one, MEANS | {name: MEANS[name] + 0.01}, BESIDE) - before) / 0.01 for name in MEANS})
+
+
+def test_in_a_worst_of_several_there_are_no_slopes(tmp_path):
+    assert [slopes(suite(tmp_path, text)) for text in ("{worst: 1}", "{over: languages, worst: 2}")] == [None, None]

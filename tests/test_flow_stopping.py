@@ -1,4 +1,4 @@
-"""The same run with early stopping and without, with the real engine: what comes out is the same to the last bit, and some particles were stopped."""
+"""The same run with early stopping and without, with the real engine: stopped exactly, what comes out is the same to the last bit."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
     suite = yaml.safe_load((small.folder / "suite.yaml").read_text())
     (small.folder / "suite.yaml").write_text(yaml.safe_dump(suite | {"limits": {"optimisation": 24, "validation": 6, "test": 12}}, sort_keys=False))
     found = {}
-    for stopping in ("off", "exact"):
+    for stopping in ("off", "exact", "sequential"):
         process = small.psomerge("run", str(small.config), "--json", "--set", f"stopping={stopping}")
         assert process.returncode == 0, process.stderr[-4000:]
         result = json.loads(process.stdout)
@@ -55,7 +55,8 @@ def test_the_same_model_comes_out_with_the_same_scores(ended: dict[str, Ended]) 
     assert Path(off["recipe"]).read_bytes() == Path(exact["recipe"]).read_bytes()
     assert {name: off[name] for name in ("scores", "coefficients", "test")} == {name: exact[name] for name in ("scores", "coefficients", "test")}
     assert ended["off"].summary["candidates"] == ended["exact"].summary["candidates"]
-    places = [[[particle["coefficients"] for particle in step["particles"]] for step in one.summary["history"]] for one in ended.values()]
+    both = (ended["off"], ended["exact"])
+    places = [[[particle["coefficients"] for particle in step["particles"]] for step in one.summary["history"]] for one in both]
     assert places[0] == places[1]
 
 
@@ -82,3 +83,18 @@ def test_the_line_of_a_step_and_the_report_s_record_say_how_many(ended: dict[str
     assert count == len(stopped(ended["exact"]))
     assert "star step 2: " in ended["exact"].said
     assert ", stopped 0, best ever" in ended["off"].said
+
+
+def test_a_sequential_test_gives_some_up_says_so_and_a_model_is_registered(ended: dict[str, Ended]) -> None:
+    lines = ended["sequential"].lines
+    given_up = [lines[key] for key in stopped(ended["sequential"]) if lines[key]["risk"]]
+    assert given_up
+    assert {line["risk"] for line in given_up} == {0.05}
+    assert all(line["answered"] < line["of"] and line["fitness"] is None for line in given_up)
+    assert {ended["exact"].lines[key]["risk"] for key in stopped(ended["exact"])} == {0.0}
+    assert ended["sequential"].result["version"] is not None
+
+
+def test_the_first_step_of_every_kind_is_judged_to_its_end(ended: dict[str, Ended]) -> None:
+    for one in ended.values():
+        assert all(particle["bound"] is None for particle in one.summary["history"][0]["particles"])

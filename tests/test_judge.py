@@ -163,7 +163,7 @@ def test_a_failed_judgement_has_no_fitness_metric_and_spoils_no_other(tmp_path: 
 
 def test_a_stopped_judgement_is_counted_and_in_no_mean(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: 3 * recipe.coefficients[0][0]))
-    sound, stopped = (made.judge(RECIPE.with_coefficients([[value]]), "optimisation", LABEL, beat) for value, beat in ((1.0, None), (0.0, 0.5)))
+    sound, stopped = (made.judge(RECIPE.with_coefficients([[value]]), "optimisation", LABEL, best) for value, best in ((1.0, None), (0.0, Judgement(0.5))))
     metrics = step_metrics([sound, stopped])
     assert (metrics["failures"], metrics["stopped"], metrics["fitness/worst"], metrics["fitness/mean"]) == (0.0, 1.0, 0.5, 0.5)
     assert step_metrics([stopped]) == {"failures": 0.0, "stopped": 1.0}
@@ -175,7 +175,7 @@ def test_a_judgement_that_cannot_beat_what_it_must_is_stopped_and_is_neither_fit
     engine = scripted(sets, lambda recipe, split: recipe.coefficients[0][0])
     made = judging(tmp_path, suite, sets, engine)
     whole = made.judge(RECIPE.with_coefficients([[6.0]]), "optimisation", LABEL, None)
-    found = made.judge(RECIPE, "optimisation", LABEL, 0.5)
+    found = made.judge(RECIPE, "optimisation", LABEL, Judgement(0.5))
     # Nothing known: three of six wrong after twelve of 24 choices, and (0 + 1) / 2 is not more than a half.
     assert (found.fitness, found.failure, found.bound, found.scores) == (None, None, 0.5, ())
     line = lines(tmp_path)[-1]
@@ -193,20 +193,20 @@ def test_a_judgement_that_cannot_beat_what_it_must_is_stopped_and_is_neither_fit
 @pytest.mark.parametrize(("known", "beat"), [(3, 0.4), (4, 0.5), (6, 0.99)])
 def test_a_judgement_that_beats_what_it_must_is_made_to_its_end(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet], known: int, beat: float) -> None:
     engine = scripted(sets, lambda recipe, split: known)
-    assert judging(tmp_path, suite, sets, engine).judge(RECIPE, "optimisation", LABEL, beat).fitness == pytest.approx(known / ITEMS)
+    assert judging(tmp_path, suite, sets, engine).judge(RECIPE, "optimisation", LABEL, Judgement(beat)).fitness == pytest.approx(known / ITEMS)
 
 
 def test_a_stopped_judgement_counts_where_its_bound_is_enough_and_is_made_anew_where_not(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     engine = scripted(sets, lambda recipe, split: 2)
     made = judging(tmp_path, suite, sets, engine)
-    stopped = made.judge(RECIPE, "optimisation", LABEL, 0.5)
+    stopped = made.judge(RECIPE, "optimisation", LABEL, Judgement(0.5))
     assert stopped.bound == 0.5
-    assert [made.judge(RECIPE, "optimisation", LABEL, beat) for beat in (0.5, 0.9)] == [stopped] * 2
-    assert judging(tmp_path, suite, sets, engine).judge(RECIPE, "optimisation", LABEL, 0.5) == stopped
+    assert [made.judge(RECIPE, "optimisation", LABEL, Judgement(beat)) for beat in (0.5, 0.9)] == [stopped] * 2
+    assert judging(tmp_path, suite, sets, engine).judge(RECIPE, "optimisation", LABEL, Judgement(0.5)) == stopped
     assert len(engine.judged) == 1
-    whole = made.judge(RECIPE, "optimisation", LABEL, 0.45)
+    whole = made.judge(RECIPE, "optimisation", LABEL, Judgement(0.45))
     assert whole.fitness == pytest.approx(2 / 6)
-    assert [made.judge(RECIPE, "optimisation", LABEL, beat) for beat in (None, 0.45, 0.5, 0.9)] == [whole] * 4
+    assert [made.judge(RECIPE, "optimisation", LABEL, Judgement(beat)) for beat in (None, 0.45, 0.5, 0.9)] == [whole] * 4
     # The later line holds in a new process, too.
     assert judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: pytest.fail("asked again"))).judge(RECIPE, "optimisation", LABEL) == whole
     assert [line["key"] for line in lines(tmp_path)] == [made.key(RECIPE, "optimisation")] * 2
@@ -214,12 +214,12 @@ def test_a_stopped_judgement_counts_where_its_bound_is_enough_and_is_made_anew_w
 
 def test_whoever_needs_the_fitness_itself_gets_it_although_a_search_had_stopped(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     made = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: 2))
-    assert made.judge(RECIPE, "optimisation", LABEL, 0.5).fitness is None
+    assert made.judge(RECIPE, "optimisation", LABEL, Judgement(0.5)).fitness is None
     assert made.judge_all([RECIPE], "optimisation", [Label("average")])[0].fitness == pytest.approx(2 / 6)
 
 
 def test_a_model_that_fails_is_no_stopped_one(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
-    found = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: math.nan)).judge(RECIPE, "optimisation", LABEL, 0.5)
+    found = judging(tmp_path, suite, sets, scripted(sets, lambda recipe, split: math.nan)).judge(RECIPE, "optimisation", LABEL, Judgement(0.5))
     assert (found.fitness, found.bound) == (None, None)
     assert "nan" in (found.failure or "")
 
@@ -227,18 +227,18 @@ def test_a_model_that_fails_is_no_stopped_one(tmp_path: Path, suite: Suite, sets
 def test_a_suite_whose_fitness_may_fall_with_a_rising_score_is_judged_to_the_end(tmp_path: Path, sets: dict[str, EvaluationSet]) -> None:
     suite = capitals(tmp_path, "{worst: 2}")
     three = replace(suite, benchmarks=(*(replace(one, weight=weight) for one, weight in zip(suite.benchmarks, (1.0, 2.0), strict=True)),))
-    found = judging(tmp_path, three, sets, scripted(sets, lambda recipe, split: 0)).judge(RECIPE, "optimisation", LABEL, 0.5)
+    found = judging(tmp_path, three, sets, scripted(sets, lambda recipe, split: 0)).judge(RECIPE, "optimisation", LABEL, Judgement(0.5))
     assert found.bound == pytest.approx((1 * 0 + 2 * 2 / 3) / 3)  # the worst two of two are all: four wrong, one of them weighing double
     (tmp_path / "journal.jsonl").unlink()
     unequal = replace(three, aggregate=replace(three.aggregate, worst=2), benchmarks=(*three.benchmarks, replace(three.benchmarks[0], name="more")))
     made = judging(tmp_path, unequal, sets, scripted(sets, lambda recipe, split: 0))
-    assert made._stop("optimisation", 0.5) is None
+    assert made._stop("optimisation", Judgement(0.5)) is None
 
 
 def test_stopped_beside_references_the_bound_is_told_in_their_terms(tmp_path: Path, sets: dict[str, EvaluationSet]) -> None:
     engine = scripted(sets, lambda recipe, split: KNOWS.get(recipe.coefficients[0], 0))
     made = judging(tmp_path, capitals(tmp_path, "{normalised: true}"), sets, engine, references=UNITS)
-    found = made.judge(RECIPE.with_coefficients([[5.0, 5.0]]), "optimisation", LABEL, 0.6)
+    found = made.judge(RECIPE.with_coefficients([[5.0, 5.0]]), "optimisation", LABEL, Judgement(0.6))
     # English: base 2/3, best 3/3: 0 of 3 is -2, then Norwegian from 0 to 1/3: 3 of 3 is 3. (-2 + 3) / 2 = 0.5.
     assert found.bound == pytest.approx(0.5)
 

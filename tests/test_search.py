@@ -209,6 +209,23 @@ def test_a_step_in_which_every_particle_is_stopped_is_no_failure(tmp_path: Path,
         observe_step(search, RECIPE, [Judgement(None, failure="because")] * 5)
 
 
+def test_by_a_sequential_test_a_search_gives_particles_up_and_goes_on_from_its_journal(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
+    # The second step knows nothing. So small a set gives little to bet on, which is why the error rate is as high as this.
+    known: Known = lambda recipe, split: 3 if recipe.coefficients[0] in STAR else 0  # noqa: E731
+    shuffled = sets | {"optimisation": sets["optimisation"].shuffled("a")}  # whose first items are ones that the personal best knows
+    found = []
+    for _ in range(2):
+        engine = scripted(shuffled, known)
+        search = searched(judging(tmp_path, suite, shuffled, engine, error_rate=0.9), 2, stopping=True)
+        stopped = [particle for particle in search.history[1].particles if particle.bound is not None]
+        assert len(stopped) == len(STAR) - 1
+        assert {particle.risk for particle in stopped} == {0.9}
+        assert all(particle.bound == pytest.approx(3 / 6) for particle in stopped)
+        found.append((search.history, len(engine.judged)))
+    assert found[0][0] == found[1][0]
+    assert found[1][1] == 0
+
+
 def test_contenders_raised_their_own_particle_s_personal_best(tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]) -> None:
     # All of the first step; what is judged later knows four items, no more than particles 3 and 4 knew, and more than 0, 1 and 2.
     known: Known = lambda recipe, split: {STAR[3]: 5, STAR[4]: 4}.get(recipe.coefficients[0], 2 if recipe.coefficients[0] in STAR else 4)  # noqa: E731

@@ -56,7 +56,16 @@ def test_what_stopping_saved_is_told_by_tokens() -> None:
     assert told is not None
     assert told.startswith("1 of 3 judgements of the search were stopped")
     assert told.endswith("which saved 20 % of the search's tokens.")
+    assert "sequential" not in told
     assert saved(replace(example(), history=history[:1])) is None
+
+
+def test_what_a_sequential_test_gave_up_is_told_with_its_error_rate() -> None:
+    stopped, given_up = (Particle(((0.6,),), None, bound=0.4, risk=risk, tokens=40, tokens_of=100) for risk in (0.0, 0.05))
+    told = saved(replace(example(), history=(Step((stopped, given_up, given_up), 0.5),)))
+    assert told is not None
+    assert "3 of 3 judgements" in told
+    assert "or, 2 of them, a sequential test gave them up (wrong at most 5 % of the time), which saved 60 %" in told
 
 
 def test_not_a_number_is_never_a_fitness() -> None:

@@ -3,6 +3,6 @@
 from evals.harness.building import build, build_all
 from evals.harness.evaluation_set import EvaluationSet
 from evals.harness.prepared import FailedBenchmark
-from evals.harness.tally import Tally
+from evals.harness.tally import Drawn, Tally
 
-__all__ = ["EvaluationSet", "FailedBenchmark", "Tally", "build", "build_all"]
+__all__ = ["Drawn", "EvaluationSet", "FailedBenchmark", "Tally", "build", "build_all"]

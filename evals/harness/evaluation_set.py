@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
@@ -12,9 +12,10 @@ from evals import corpus
 from evals.engine import Answers, Batch
 from evals.harness.prepared import Prepared
 from evals.harness.scoring import examine, record
-from evals.harness.tally import Tally
+from evals.harness.tally import Drawn, Tally
 from evals.scorers import source_digest
 from evals.scores import BenchmarkScore, Example
+from evals.splits import position_of
 from evals.suite import Suite
 from psomerge.digest import digest_of
 from psomerge.errors import EngineError
@@ -30,10 +31,12 @@ class EvaluationSet:
     name: str
     """The split: `optimisation`, `validation` or `test`."""
     batch: Batch
-    """Each different request once, in the order of benchmarks, items and choices."""
+    """Each different request once, in the order of benchmarks, items and choices, or of `shuffled`."""
     digest: str
     """64 hex digits that change with everything that could change a score, and with nothing else."""
     prepared: tuple[Prepared, ...] = field(repr=False)
+    order: str = ""
+    """Address of the random order in which the items are asked; empty: they are asked in the suite's."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
@@ -59,6 +62,13 @@ class EvaluationSet:
                 parts.append(EvaluationSet(f"{self.name}/{len(parts) + 1}", batch, digest_of([self.digest, names]), prepared))
                 chunk = []
         return parts
+
+    def shuffled(self, address: str) -> "EvaluationSet":
+        """Returns the set with its items asked in an order drawn by a hash of address and item, those of all benchmarks among each other."""
+        names = [one.items.names for one in self.prepared]
+        batch, asked = _own_batch(self.prepared, self.batch, lambda place, item: position_of(address, names[place][item]))
+        prepared = tuple(replace(one, asked=places) for one, places in zip(self.prepared, asked, strict=True))
+        return replace(self, batch=batch, digest=digest_of([self.digest, address]), prepared=prepared, order=address)
 
     def score(self, answers: Answers, memory: MutableMapping[str, str] | None = None) -> tuple[BenchmarkScore, ...]:
         """Returns a model's score on each benchmark, in the suite's order; arguments and errors as `examine`."""
@@ -87,6 +97,11 @@ class EvaluationSet:
         """Returns what scores a model's answers item by item as they come, and what they can still become."""
         return Tally(self.batch, self.prepared, self._lock)
 
+    def drawn(self, tally: Tally) -> Drawn:
+        """Returns the items of a `shuffled` set that are scored one by one, in the order in which they are asked."""
+        assert self.order, "shuffle the set first"
+        return tally.drawn(lambda name: position_of(self.order, name))
+
     def with_values(self, values: Mapping[str, Sequence[float]], statistics: Mapping[str, Sequence[Sequence[float]]]) -> tuple[BenchmarkScore, ...]:
         """Returns the scores that earlier values per item make, by benchmark, e.g. from a journal.
 
@@ -100,18 +115,17 @@ class EvaluationSet:
         return tuple(record(one, values[one.benchmark.name], statistics[one.benchmark.name] if one.corpus else ()) for one in self.prepared)
 
 
-def _own_batch(chunk: Sequence[Prepared], batch: Batch) -> tuple[Batch, list[tuple[int, ...]]]:
-    """The requests of some benchmarks alone, and where each of their instances finds its own."""
+def _own_batch(chunk: Sequence[Prepared], batch: Batch, key: Callable[[int, int], float] = lambda place, item: 0.0) -> tuple[Batch, list[tuple[int, ...]]]:
+    """The requests of some benchmarks alone, by the key of (benchmark's place, item) and else in order, and where each of their instances finds its own."""
     scored: dict[Any, int] = {}
     written: dict[Any, int] = {}
-    asked = []
-    for one in chunk:
-        places = []
-        for instance, place in zip(one.task.instances, one.asked, strict=True):
-            known, request = (written, batch.generation[place]) if instance.request_type == "generate_until" else (scored, batch.loglikelihood[place])
-            places.append(known.setdefault(request, len(known)))
-        asked.append(tuple(places))
-    return Batch(tuple(scored), tuple(written)), asked
+    asked = [[0] * len(one.asked) for one in chunk]
+    ordered = sorted((key(place, instance.doc_id), place, at) for place, one in enumerate(chunk) for at, instance in enumerate(one.task.instances))
+    for _, place, at in ordered:
+        instance, old = chunk[place].task.instances[at], chunk[place].asked[at]
+        known, request = (written, batch.generation[old]) if instance.request_type == "generate_until" else (scored, batch.loglikelihood[old])
+        asked[place][at] = known.setdefault(request, len(known))
+    return Batch(tuple(scored), tuple(written)), [tuple(places) for places in asked]
 
 
 def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Prepared]) -> str:

@@ -7,7 +7,7 @@ when the whole benchmark is answered; what a scorer scores, never here: a judge 
 
 import copy
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from evals.harness.tasks import one_line
 
 ITEM_BY_ITEM = ("lm_eval.filters.extraction", "lm_eval.filters.selection", "lm_eval.filters.transformation")
 """Modules of filters that look at one item at a time; those of the user's own look at whatever they like."""
+
+Drawn = Sequence[Sequence[Sequence[tuple[int, int]]]]
+"""Strata, in each its draws, in each its items by numbers of benchmark and item."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Tally:
 
     def begin(self) -> None:
         """Starts over with nothing answered."""
-        self._values = [[1.0] * len(one.items.docs) for one in self._prepared]
+        self._values: list[list[float | None]] = [[None] * len(one.items.docs) for one in self._prepared]
         self._whole: dict[int, float] = {}
         self._done = 0
 
@@ -85,8 +88,27 @@ class Tally:
         found = {}
         for place, (one, values) in enumerate(zip(self._prepared, self._values, strict=True)):
             # Summed as BenchmarkScore sums: float addition in one order is monotone, so what is still to come can only make it less.
-            found[one.benchmark.name] = self._whole.get(place, sum(values) / len(values))
+            found[one.benchmark.name] = self._whole.get(place, sum(1.0 if value is None else value for value in values) / len(values))
         return found
+
+    def value(self, benchmark: int, item: int) -> float | None:
+        """Returns an item's value, None while it is not scored; of a benchmark that is scored as a whole no item ever is."""
+        return self._values[benchmark][item]
+
+    def drawn(self, key: Callable[[str], float]) -> Drawn:
+        """Returns the items that are scored one by one: asked about by log-likelihoods, then by generation, each ordered by a key of their names.
+
+        Items of one name are the same document in several benchmarks, and drawn together.
+        """
+        strata: tuple[dict[str, list[tuple[int, int]]], ...] = ({}, {})
+        named: dict[str, list[Unit]] = {}
+        for unit in self._units:
+            if unit.item is not None:
+                named.setdefault(self._prepared[unit.benchmark].items.names[unit.item], []).append(unit)
+        for name in sorted(named, key=key):
+            written = max(unit.ready for unit in named[name]) > len(self._batch.loglikelihood)
+            strata[written][name] = [(unit.benchmark, unit.item or 0) for unit in named[name]]
+        return [list(stratum.values()) for stratum in strata]
 
     def least_most(self, reached: int) -> dict[str, float]:
         """Returns what `most` would be if so many requests were answered, all wrong: no model is lower by then."""
