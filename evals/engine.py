@@ -96,7 +96,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Answers:
-    """An engine's answers to one Batch, in its order, and the seconds spent by phase (merge, load, reset, canary, score)."""
+    """An engine's answers to one Batch, in its order, and the seconds spent by phase (score, and merge, load, reset, canary if its model was not there yet)."""
 
     loglikelihood: tuple[Continuation, ...] = ()
     generation: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from evals import messages
-from evals.engine import Answers, Batch, Engine, EngineSettings
+from evals.engine import Answers, Batch, Engine, EngineSettings, Watch
 from evals.host import peak_bytes
 from psomerge.errors import PsomergeError
 from psomerge.recipe import Recipe, from_dict
@@ -39,6 +39,7 @@ def main(requests: int, answers: int) -> None:
         return
     messages.write(answers, {"ready": asdict(engine.capabilities)})
     batches: dict[str, Batch] = {}
+    holder = Holder(engine)
     while True:
         message = inbox.get()
         if "put" in message:
@@ -46,17 +47,32 @@ def main(requests: int, answers: int) -> None:
             continue
         watch = None if message["watch"] is None else Parent(message["watch"], inbox, answers)
         try:
-            reply = {"answers": asdict(judge(engine, from_dict(message["judge"]), batches[message["name"]], watch))}
+            reply = {"answers": asdict(holder.judge(from_dict(message["judge"]), batches[message["name"]], watch))}
         except PsomergeError as error:
             reply = {"error": str(error), "kind": type(error).__name__}
         messages.write(answers, reply)
 
 
-def judge(engine: Engine, recipe: Recipe, batch: Batch, watch: "Parent | None" = None) -> Answers:
-    """Loads the recipe's model and answers the batch, or as much of it as is wanted. Raises EngineError if a check of the swap fails."""
-    seconds = engine.load(recipe)
-    start = perf_counter()
-    return replace(engine.answer(batch, watch), seconds=seconds | {"score": perf_counter() - start}, peak_bytes=peak_bytes())
+class Holder:
+    """An engine, and the recipe whose model it holds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._held: Recipe | None = None
+
+    def judge(self, recipe: Recipe, batch: Batch, watch: Watch | None = None) -> Answers:
+        """Answers the batch, or as much of it as is wanted, with the recipe's model; a model that is there already, from another batch, is not loaded again.
+
+        Raises:
+            EngineError: a check of the swap fails.
+        """
+        seconds: dict[str, float] = {}
+        if recipe != self._held:
+            self._held = None
+            seconds = self._engine.load(recipe)
+            self._held = recipe
+        start = perf_counter()
+        return replace(self._engine.answer(batch, watch), seconds=seconds | {"score": perf_counter() - start}, peak_bytes=peak_bytes())
 
 
 class Parent:

@@ -18,6 +18,8 @@ from flows.opening import engine_settings
 from flows.progress import Progress
 from flows.schema import EvaluationConfig, configs_folder, evaluation_config
 from psomerge.digest import digest_of
+from psomerge.files import TOKENIZER_FILES, listing
+from psomerge.pins import digest_file
 from psomerge.run import RunFolder
 from tasks import traces, track_evaluation
 from tasks.evaluate import PART, Scored, alone, join, judge_part
@@ -58,7 +60,7 @@ def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
         PsomergeError: as the command line reports it.
     """
     config, stores = evaluation_config(suite, overrides), prepare(home_folder())
-    with Progress() as progress, _opened(model, config, stores, progress) as evaluation:
+    with Progress() as progress, _opened(model, config, stores, progress, {}) as evaluation:
         if finished := evaluation.folder.result():
             progress.say("this evaluation is finished: nothing is judged again")
             return finished
@@ -80,8 +82,9 @@ def compare(models: list[str], suite: str, overrides: list[str]) -> tuple[Leader
     config, stores = evaluation_config(suite, overrides), prepare(home_folder())
     found = load_suite(config.suite, configs_folder() / "suites")
     scored: dict[str, Scored] = {}
+    built: dict[str, EvaluationSet] = {}
     for label, model in labels(models).items():
-        with Progress() as progress, _opened(model, config, stores, progress) as evaluation:
+        with Progress() as progress, _opened(model, config, stores, progress, built) as evaluation:
             progress.say(f"{label}: {model}")
             scored[label] = _scored(evaluation)
             if not evaluation.folder.result():
@@ -103,18 +106,22 @@ def labels(models: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Progress) -> Iterator[Evaluation]:
+def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Progress, built: dict[str, EvaluationSet]) -> Iterator[Evaluation]:
+    """The evaluation of one model; requests that are `built` for another with the same tokenizer, by its digest, are taken from there."""
     home = stores.home
     suite = load_suite(config.suite, configs_folder() / "suites")
     model = step("fetch", named_model, address, home, progress.fetching, lambda: stores.mlflow)
     tokenizer = model.recipe.tokenizer_from
-    with progress.phase("building requests"):
-        cache = home / "cache" / "datasets"
-        arguments = (suite, config.split, model.folders[tokenizer])
-        whole = step("build requests", build, *arguments, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
+    sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
+    cutter = model.folders[tokenizer]
+    cuts = digest_of({name: digest_file(cutter / name) for name in sorted(listing(cutter)) if name in ("config.json", *TOKENIZER_FILES)})
+    if cuts not in built:
+        with progress.phase("building requests"):
+            cache = home / "cache" / "datasets"
+            built[cuts] = step("build requests", build, suite, config.split, cutter, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
+    whole = built[cuts]
     settings = engine_settings(config.engine, [whole], tokenizer)
     canonical = {**config.model_dump(mode="json"), "model": model.source}
-    sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
     described = identity(canonical, sources, {whole.name: whole}, engine=config.engine.kind, settings=settings)
     described |= {"recipe": model.recipe.digest()}
     with RunFolder(home / KIND, described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:

@@ -80,6 +80,7 @@ def test_a_comparison_judges_only_what_is_new_and_shows_items_that_differ(small,
     models = [str(small.folder / name) for name in ("base", "expert1", "expert2")]
     done = small.psomerge("compare", *models, "--suite", "suite.yaml", "--items", "3", *ENGINE)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("building requests: ") == 1  # the three have one tokenizer
     found = json.loads(done.stdout)
     assert {line["label"] for line in found["lines"]} == {"base", "expert1", "expert2"}
     assert [line["fitness"] for line in found["lines"]] == sorted((line["fitness"] for line in found["lines"]), reverse=True)
