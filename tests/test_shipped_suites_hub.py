@@ -1,5 +1,6 @@
 """With a network: one language of every data set of every shipped suite loads from the hub, at its revision, and makes its prompts."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def one_of_each(suite: Suite) -> list[Benchmark]:
 
 
 CASES = [(name, one) for name in ("understanding", "reasoning", "translation", "bayling2", "low-resource") for one in one_of_each(load_suite(name, SUITES))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def online() -> Iterator[None]:
+    """The other tests are kept from the network."""
+    import datasets
+    import huggingface_hub
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+        yield
 
 
 @pytest.fixture(scope="module")
