@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from psomerge.checkpoint import Checkpoint, open_checkpoint
+from psomerge.checkpoint.adapter import Adapter, is_adapter, open_adapter
 from psomerge.errors import ArtefactError
-from psomerge.fused import Workspace, merge_compiled, merge_eager
+from psomerge.fused import Workspace, add_product, merge_compiled, merge_eager
 from psomerge.masks import keep_threshold, mask_keys
 from psomerge.methods.ties import TiesDirection
 from psomerge.recipe import Recipe
@@ -71,7 +72,7 @@ class Basis:
         self._workspace = Workspace()
         # A model has hundreds of small tensors: what every particle needs again is made once.
         self._views: dict[str, list[Tensor]] = {}
-        self._keys: dict[tuple[int, float, str, int], Tensor] = {}
+        self._keys: dict[tuple[object, ...], Tensor] = {}
 
     def parameters(self) -> int:
         """Returns the number of elements of one model."""
@@ -129,25 +130,51 @@ class Basis:
         dtype = info.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
         if recipe.method == "ties":
             return self._with_ties(recipe, name, [float(weight) for weight in weights[0]], rows).to(dtype)
-        start = 0 if rows is None else (rows.start or 0) * torch.Size(info.shape[1:]).numel()
-        flat = self._flat(name, rows)
+        shape = info.shape if rows is None else (-1, *info.shape[1:])
+        low_rank = {place: one.low_rank[name] for place, one in enumerate(self.experts) if isinstance(one, Adapter) and name in one.low_rank}
+        if not low_rank:
+            return self._with_stored(recipe, name, weights, rows, dtype).view(shape)
+        # Products are made one at a time, a few rows at a time, and rounded with the rest.
+        total = self._with_stored(recipe, name, weights, rows, torch.float32).view(shape)
+        masked = self._masked(recipe)
+        for place, one in low_rank.items():
+            if not weights[:, place].any():
+                continue
+            for first, block in one.blocks(rows):
+                keys = partial(self._keys_of, recipe, name, place) if masked else None
+                add_product(total[first - (0 if rows is None else rows.start or 0) :][: len(block)], block, weights[:, place], keys, first * info.shape[1])
+        return total.to(dtype)
+
+    def _with_stored(self, recipe: Recipe, name: str, weights: Tensor, rows: slice | None, dtype: torch.dtype) -> Tensor:
+        """Base and those experts whose tensor is stored, flat; an adapter that leaves the tensor alone, or adds a product to it, is not among them."""
+        stored = [place for place, one in enumerate(self.experts) if not isinstance(one, Adapter) or name in one.whole]
+        chosen = weights if len(stored) == len(self.experts) else weights[:, stored]
+        start = 0 if rows is None else (rows.start or 0) * torch.Size(self.base.tensors[name].shape[1:]).numel()
+        flat = self._flat(name, rows, stored)
         out = self._workspace.empty(flat[0].numel(), dtype)
-        merge = merge_compiled if self._compiled else merge_eager
-        masked = max(map(len, recipe.coefficients)) > len(self.experts)
+        merge = merge_compiled if self._compiled and stored else merge_eager
+        masked = bool(stored) and self._masked(recipe)
         first, last = start // _BLOCK, (start + max(out.numel(), 1) - 1) // _BLOCK
         for block in range(first, last + 1):
             piece = slice(max(0, block * _BLOCK - start), max(0, (block + 1) * _BLOCK - start))
             inside, into = (flat, out) if first == last else ([one[piece] for one in flat], out[piece])
-            merge(inside, weights, self._mask_keys(recipe, name, block) if masked else None, start + piece.start, into)
-        return out.view(info.shape if rows is None else (-1, *info.shape[1:]))
+            merge(inside, chosen, self._mask_keys(recipe, name, block, stored) if masked else None, start + piece.start, into)
+        return out
 
-    def _flat(self, name: str, rows: slice | None) -> list[Tensor]:
-        """Base and experts' elements of a tensor, flattened views on the mapped files."""
+    def _masked(self, recipe: Recipe) -> bool:
+        return max(map(len, recipe.coefficients)) > len(self.experts)
+
+    def _keys_of(self, recipe: Recipe, name: str, place: int, block: int) -> Tensor:
+        """The keys of one expert's mask alone."""
+        return self._mask_keys(recipe, name, block, [place])
+
+    def _flat(self, name: str, rows: slice | None, stored: Sequence[int]) -> list[Tensor]:
+        """The elements of a tensor of the base and of the experts at these places, flattened views on the mapped files."""
         if rows is None and name in self._views:
             return self._views[name]
-        models = (self.base, *self.experts)
+        models = [self.base, *(self.experts[place] for place in stored)]
         flat = [one.tensor(name, rows).reshape(-1) for one in models]
-        infos = [one.tensors[name] for one in models]
+        infos = [one.stored.tensors[one.whole[name]] if isinstance(one, Adapter) else one.tensors[name] for one in models]
         if rows is None and all(info.begin % info.dtype.itemsize == 0 for info in infos):  # one at an odd address is a copy: not to be kept
             self._views[name] = flat
         return flat
@@ -157,10 +184,10 @@ class Basis:
         copies = [b / (1 - recipe.drop_rate) for b in coefficients[n:]] or [0.0] * n
         return torch.tensor([list(coefficients[:n]), copies], dtype=torch.float64).float() + 0.0  # the pass wants no -0.0
 
-    def _mask_keys(self, recipe: Recipe, name: str, block: int) -> Tensor:
-        place = (recipe.mask_seed, recipe.drop_rate, name, block)
+    def _mask_keys(self, recipe: Recipe, name: str, block: int, experts: Sequence[int]) -> Tensor:
+        place = (recipe.mask_seed, recipe.drop_rate, name, block, *experts)
         if place not in self._keys:
-            pairs = [mask_keys(recipe.mask_seed, expert.name, name, block) for expert in self.experts]
+            pairs = [mask_keys(recipe.mask_seed, self.experts[number].name, name, block) for number in experts]
             self._keys[place] = torch.tensor([pairs[0][0], keep_threshold(recipe.drop_rate), *(second for _, second in pairs)], dtype=torch.int32)
         return self._keys[place]
 
@@ -179,8 +206,14 @@ def open_basis(folders: Mapping[str, Path], *, compiled: bool | None = None) -> 
         compiled: whether to compile the merge pass; None decides by the size of the model.
 
     Raises:
-        ArtefactError: a folder is no sound checkpoint.
+        ArtefactError: a folder is no sound checkpoint, or no adapter of the base.
     """
-    opened = {name: open_checkpoint(folder, name) for name, folder in folders.items()}
-    basis = Basis(opened.pop("base"), tuple(opened.values()), compiled=bool(compiled))
+    base = open_checkpoint(folders["base"], "base")
+    experts = tuple(open_expert(folder, name, base) for name, folder in folders.items() if name != "base")
+    basis = Basis(base, experts, compiled=bool(compiled))
     return Basis(basis.base, basis.experts, compiled=basis.parameters() >= COMPILE_FROM) if compiled is None else basis
+
+
+def open_expert(folder: Path, name: str, base: Checkpoint) -> Checkpoint:
+    """Returns the checkpoint in a folder, or what the adapter there makes of the base. Raises ArtefactError as `open_checkpoint` and `open_adapter`."""
+    return open_adapter(folder, base, name) if is_adapter(folder) else open_checkpoint(folder, name)

@@ -8,12 +8,17 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from psomerge.errors import ArtefactError
 
 MAX_ENTRIES = 20_000
+MAX_TOKENIZER = 48 * 2**20
+"""Bytes of a tokenizer file: the largest in use have 35 MB, and the memory that reading JSON takes is up to 25 times as much."""
+MAX_DEPTH = 100
+"""Objects and lists within each other in a JSON file: libraries that open it again recurse at each."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -26,7 +31,8 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 INDEX = "model.safetensors.index.json"
-ALLOWED = ("config.json", "generation_config.json", INDEX, *TOKENIZER_FILES)
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ALLOWED = ("config.json", "generation_config.json", ADAPTER, INDEX, *TOKENIZER_FILES)
 """Files of a checkpoint that are read, digested and copied, besides `*.safetensors`; all others are left alone."""
 
 _KINDS = {
@@ -120,7 +126,7 @@ def parse_object(content: bytes, where: str) -> dict[str, Any]:
     """Returns the JSON object in UTF-8 bytes.
 
     Raises:
-        ArtefactError: the bytes are no JSON, hold a key twice (readers disagree about which one counts), or hold something else than an object.
+        ArtefactError: the bytes are no JSON, hold a key twice (readers disagree about which one counts), nest too deeply, or hold something else than an object.
     """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -133,6 +139,7 @@ def parse_object(content: bytes, where: str) -> dict[str, Any]:
 
     try:
         data = json.loads(content.decode("utf-8"), object_pairs_hook=pairs)
+        _check_depth(data)
     except UnicodeDecodeError as error:
         raise ArtefactError(f"{where}: not valid JSON: not UTF-8 at byte {error.start}; fetch the file again") from error
     except (ValueError, RecursionError) as error:
@@ -140,3 +147,18 @@ def parse_object(content: bytes, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ArtefactError(f"{where}: expected a JSON object, found {type(data).__name__}")
     return cast("dict[str, Any]", data)
+
+
+def _check_depth(data: object) -> None:
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        level = [inner for found in level for inner in _inside(found) if isinstance(inner, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"nested more than {MAX_DEPTH} deep")
+
+
+def _inside(found: object) -> Iterable[object]:
+    if isinstance(found, dict):
+        return cast("dict[str, object]", found).values()
+    return cast("list[object]", found) if isinstance(found, list) else ()

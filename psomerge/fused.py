@@ -112,6 +112,31 @@ def merge_eager(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, st
         merge_pass(base, experts, weights, keys, index, into)
 
 
+def add_product(total: Tensor, product: Tensor, weights: Tensor, keys: Callable[[int], Tensor] | None, start: int) -> None:
+    """Adds (a + m b / (1 - p)) product to `total`, element by element, in float32; DARE's mask m is that of the product's own entries.
+
+    Args:
+        total: (rows, columns) float32.
+        product: of that shape, float32; overwritten.
+        weights: (2,) float32: a, then b / (1 - p), neither of them -0.0.
+        keys: gives of a block of 2**32 elements the tensor's key, `masks.keep_threshold` and the expert's key, int32; None without DARE copies.
+        start: position of the first element in the whole tensor, not wrapped.
+    """
+    if keys is None:
+        total += product.mul_(weights[0])
+        return
+    flat, into = product.view(-1), total.view(-1)
+    for begin in range(0, flat.numel(), CHUNK):
+        end = min(begin + CHUNK, flat.numel())
+        while begin < end:  # a chunk may lie in two blocks
+            block = (start + begin) // 2**32
+            stop = min(end, (block + 1) * 2**32 - start)
+            first, threshold, second = keys(block)
+            index = _numbers(total.device)[: stop - begin] + _wrapped(start + begin)
+            into[begin:stop] += flat[begin:stop].mul_(choose(scatter(index, first) * second, threshold, weights[0], weights[1]))
+            begin = stop
+
+
 @cache
 def _numbers(device: torch.device) -> Tensor:
     return torch.arange(CHUNK, dtype=torch.int32, device=device)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from psomerge.digest import digest_of
 from psomerge.durable import write_atomic
 from psomerge.errors import ArtefactError
+from psomerge.files import ADAPTER
 
 FORMAT = 1
 METHODS = ("coefficients", "ties")
@@ -65,7 +66,7 @@ class Recipe:
             del content[key]
         for source in (content["base"], *content["experts"]):
             del source["source"], source["revision"]
-            source["files"] = {name: digest for name, digest in source["files"].items() if name.endswith(".safetensors")}
+            source["files"] = {name: digest for name, digest in source["files"].items() if name.endswith(".safetensors") or name == ADAPTER}
         n = len(self.experts)
         if self.method == "coefficients" and not any(b for row in self.coefficients for b in row[n:]):
             # No DARE copy weighs anything: the same model as without them, whatever the masks.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from psomerge.basis import GROUPINGS, Basis
+from psomerge.checkpoint.adapter import task_vector
 from psomerge.masks import keep, keep_threshold, mask_keys
 
 
@@ -34,10 +35,9 @@ def sparsify(basis: Basis, drop_rate: float, mask_seed: int) -> list[Sparsified]
     for expert in basis.experts:
         sums: dict[str, list[float]] = {}
         for name in basis.base.tensors:
-            base = basis.base.tensor(name)
-            if not base.is_floating_point():
+            if not basis.base.tensors[name].dtype.is_floating_point:
                 continue
-            squares = (expert.tensor(name).double() - base.double()).reshape(-1).square()
+            squares = task_vector(basis.base, expert, name)(slice(None)).double().square()
             first, second = (torch.tensor(key, dtype=torch.int32) for key in mask_keys(mask_seed, expert.name, name, 0))
             mask = keep(torch.arange(squares.numel(), dtype=torch.int32), first, second, threshold)
             entry = sums.setdefault(GROUPINGS["kinds"](name), [0.0, 0.0, 0.0, 0.0])

@@ -16,13 +16,13 @@ from typing import Any, cast
 import torch
 
 from psomerge.checkpoint.config import read_config
+from psomerge.checkpoint.formats import refuse_other_formats
 from psomerge.checkpoint.header import MAX_TENSORS, TensorInfo, parse_header
 from psomerge.checkpoint.layers import doubled_head, is_head, lacks_head, layer_order
 from psomerge.errors import ArtefactError
 from psomerge.files import INDEX, listing, open_regular, read_json
 
-MAX_INDEX = 64 * 2**20
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+MAX_INDEX = 32 * 2**20
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 # Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else Linux refuses a file larger than memory.
 _MAP_FLAGS = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
@@ -104,13 +104,35 @@ def open_checkpoint(folder: Path, name: str = "") -> Checkpoint:
     folder = Path(folder)
     files = listing(folder)
     config = read_config(folder, files)
-    weight_map = _weight_map(folder, files)
+    weight_map = weight_map_of(folder, files)
     maps: dict[str, mmap.mmap] = {}
     stamps: dict[str, _Stamp] = {}
-    tensors: dict[str, TensorInfo] = {}
+    found: dict[str, dict[str, TensorInfo]] = {}
     for file in sorted(set(weight_map.values())) if weight_map else ["model.safetensors"]:
-        maps[file], stamps[file], found = _map(folder / file)
-        for tensor, info in found.items():
+        maps[file], stamps[file], found[file] = map_file(folder / file)
+    tensors = settled(found, weight_map, config, maps, folder=folder)
+    tied = not any(map(is_head, tensors))
+    return Checkpoint(folder, name or folder.resolve().name, MappingProxyType(config), MappingProxyType(tensors), MappingProxyType(files), tied, maps, stamps)
+
+
+def settled(
+    found: Mapping[str, Mapping[str, TensorInfo]], weight_map: Mapping[str, str], config: Mapping[str, Any], maps: Mapping[str, mmap.mmap], *, folder: Path
+) -> dict[str, TensorInfo]:
+    """Returns the tensors of all files in layer order, without a stored copy of a tied output head.
+
+    Args:
+        found: tensors by file.
+        weight_map: by `weight_map_of`.
+        config: of the checkpoint.
+        maps: the files; none where only headers are here: values are not compared then.
+        folder: for messages.
+
+    Raises:
+        ArtefactError: files, index and config contradict each other.
+    """
+    tensors: dict[str, TensorInfo] = {}
+    for file, infos in found.items():
+        for tensor, info in infos.items():
             if tensor in tensors:
                 raise ArtefactError(f"{folder}: tensor {tensor!r} stands in both {tensors[tensor].file} and {file}; expected it once")
             tensors[tensor] = info
@@ -119,12 +141,11 @@ def open_checkpoint(folder: Path, name: str = "") -> Checkpoint:
     if len(tensors) > MAX_TENSORS:
         raise ArtefactError(f"{folder}: {len(tensors)} tensors, expected at most {MAX_TENSORS}")
     _settle_head(tensors, maps, config, folder=folder)
-    ordered = {tensor: tensors[tensor] for tensor in sorted(tensors, key=layer_order)}
-    tied = not any(map(is_head, tensors))
-    return Checkpoint(folder, name or folder.resolve().name, MappingProxyType(config), MappingProxyType(ordered), MappingProxyType(files), tied, maps, stamps)
+    return {tensor: tensors[tensor] for tensor in sorted(tensors, key=layer_order)}
 
 
-def _map(path: Path) -> tuple[mmap.mmap, _Stamp, dict[str, TensorInfo]]:
+def map_file(path: Path) -> tuple[mmap.mmap, _Stamp, dict[str, TensorInfo]]:
+    """Returns a safetensors file mapped, what tells it from a changed one, and its tensors. Raises ArtefactError as `open_regular` and `parse_header`."""
     descriptor = open_regular(path)
     try:
         status = os.fstat(descriptor)
@@ -140,7 +161,7 @@ def _map(path: Path) -> tuple[mmap.mmap, _Stamp, dict[str, TensorInfo]]:
         return mapped, _stamp(status), parse_header(content, size, path.name, str(path))
 
 
-def _weight_map(folder: Path, files: Mapping[str, int]) -> dict[str, str]:
+def weight_map_of(folder: Path, files: Mapping[str, int]) -> dict[str, str]:
     """Returns the file of each tensor by the index; empty where one file holds them all."""
     shards = [file for file in files if _SHARD.fullmatch(file)]
     if INDEX not in files:
@@ -174,12 +195,7 @@ def _check_single(folder: Path, files: Mapping[str, int], shards: list[str]) -> 
         raise ArtefactError(f"{folder}: holds shards ({shards[0]!r}, ...) but no {INDEX}; fetch it, too")
     if "model.safetensors" in files:
         return
-    pickles = [file for file in files if file.endswith(_PICKLES)]
-    if pickles:
-        raise ArtefactError(
-            f"{folder}: holds only pickled weights ({pickles[0]!r}), which can run code and are never opened; where you trust them, convert: "
-            f"python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained({str(folder)!r}, dtype='auto').save_pretrained('CONVERTED')\""
-        )
+    refuse_other_formats(folder, files)
     other = next((file for file in files if file.endswith(".safetensors")), None)
     found = f"found {other!r}" if other else "found no weights"
     raise ArtefactError(f"{folder}: expected model.safetensors, or shards and {INDEX}; {found}")
@@ -200,8 +216,8 @@ def _settle_head(tensors: dict[str, TensorInfo], maps: Mapping[str, mmap.mmap], 
     """Removes a stored copy of a tied output head; refuses a head about which loaders would disagree, or which they would make up."""
     if doubled := doubled_head(tensors, config):
         head, embedding = (tensors[name] for name in doubled)
-        if (head.dtype, head.shape) != (embedding.dtype, embedding.shape) or not torch.equal(
-            _view(maps[head.file], head), _view(maps[embedding.file], embedding)
+        if (head.dtype, head.shape) != (embedding.dtype, embedding.shape) or (
+            maps and not torch.equal(_view(maps[head.file], head), _view(maps[embedding.file], embedding))
         ):
             raise ArtefactError(
                 f"{folder}: config.json ties {doubled[0]!r} to {doubled[1]!r}, but the files hold two different ones; set tie_word_embeddings to false"

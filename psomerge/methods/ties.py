@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from psomerge.checkpoint import Checkpoint
+from psomerge.checkpoint.adapter import task_vector
 from psomerge.masks import magnitude_threshold
 
 CHUNK = 2**15
@@ -27,21 +28,20 @@ class TiesDirection:
             weights: one a expert, >= 0; they act in the average only, never in the election.
             rows: range of dimension 0, None for all.
         """
-        models = [one.tensor(tensor, rows) for one in (self._base, *self._experts)]
-        base, *experts = [one.reshape(-1) for one in models]
-        thresholds = [self._threshold(i, tensor) for i in range(len(experts))] if base.numel() else []
-        merged = torch.empty(base.shape, dtype=torch.float32)
+        base = self._base.tensor(tensor, rows)
+        deltas = [task_vector(self._base, expert, tensor, rows) for expert in self._experts]
+        thresholds = [self._threshold(i, tensor) for i in range(len(deltas))] if base.numel() else []
+        merged = torch.empty(base.numel(), dtype=torch.float32)
         for begin in range(0, base.numel(), CHUNK):
             piece = slice(begin, begin + CHUNK)
-            origin = base[piece].float()
-            trimmed = [trim(expert[piece] - origin, threshold) for expert, threshold in zip(experts, thresholds, strict=True)]
+            trimmed = [trim(delta(piece), threshold) for delta, threshold in zip(deltas, thresholds, strict=True)]
             merged[piece] = elect_and_average(trimmed, weights)
-        return merged.view(models[0].shape)
+        return merged.view(base.shape)
 
     def _threshold(self, expert: int, tensor: str) -> float:
         if (expert, tensor) not in self._thresholds:
-            base, tuned = (one.tensor(tensor).reshape(-1) for one in (self._base, self._experts[expert]))
-            self._thresholds[expert, tensor] = magnitude_threshold(lambda piece: tuned[piece] - base[piece].float(), base.numel(), self._density)
+            delta = task_vector(self._base, self._experts[expert], tensor)
+            self._thresholds[expert, tensor] = magnitude_threshold(delta, self._base.tensor(tensor).numel(), self._density)
         return self._thresholds[expert, tensor]
 
 

@@ -1,0 +1,199 @@
+"""LoRA adapters of PEFT as experts: the base, plus a product of two thin matrices in some of its tensors. Never written out: a product is made with its tensor.
+
+Taken are sums of low-rank products (plain and rank-stabilised LoRA, of linear layers, embeddings and transposed layers, with ranks and alphas by pattern) and
+tensors that were trained whole (`modules_to_save`, biases). What else PEFT can do is no sum of the base and a product, and is refused.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from psomerge.checkpoint.adapter_config import by_pattern, read_adapter_config
+from psomerge.checkpoint.header import TensorInfo
+from psomerge.checkpoint.reader import Checkpoint, map_file
+from psomerge.errors import ArtefactError
+from psomerge.files import ADAPTER, ADAPTER_WEIGHTS, INDEX, listing
+
+MAX_LISTED = 8
+ROWS = 256
+"""Rows of a product that are made together, counted from the tensor's first row: any range of rows has the bits that it has in the whole."""
+_PREFIX = "base_model.model."
+_PARTS = {".lora_A.weight": "A", ".lora_B.weight": "B", ".lora_embedding_A": "embedding A", ".lora_embedding_B": "embedding B"}
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """scale * left @ right, what an adapter adds to one tensor of the base."""
+
+    left: Tensor
+    """(rows, rank), as stored: a view on the mapped file."""
+    right: Tensor
+    """(rank, columns)."""
+    scale: float
+
+    def blocks(self, rows: slice | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Yields the product in float32 by blocks of rows, each with the number of its first row in the whole tensor.
+
+        Args:
+            rows: a range of rows; None is all.
+        """
+        begin, end, _ = (rows or slice(None)).indices(self.left.shape[0])
+        right = self.right.float()
+        for first in range(begin - begin % ROWS, end, ROWS):
+            block = (self.left[first : first + ROWS].float() @ right).mul_(self.scale)
+            inside = slice(max(begin - first, 0), min(end - first, ROWS))
+            yield first + inside.start, block[inside]
+
+    def product(self, rows: slice | None = None) -> Tensor:
+        """Returns the product, or a range of its rows, in float32."""
+        return torch.cat([block for _, block in self.blocks(rows)]) if self.left.shape[0] else self.left.float() @ self.right.float()
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter(Checkpoint):
+    """A base's checkpoint as an adapter would make it; `config`, `tensors` and `tied` are the base's, `folder` and `files` the adapter's own."""
+
+    base: Checkpoint = field(repr=False, kw_only=True)
+    low_rank: Mapping[str, LowRank] = field(repr=False, kw_only=True)
+    """By the base's tensor."""
+    whole: Mapping[str, str] = field(repr=False, kw_only=True)
+    """Name in the adapter's file of each tensor of the base that it replaces."""
+    stored: Checkpoint = field(repr=False, kw_only=True)
+    """The adapter's own file."""
+
+    def tensor(self, name: str, rows: slice | None = None) -> Tensor:
+        """Returns a tensor of base and adapter together: a new float32 one where a product is added, else a view; arguments and errors as `Checkpoint`."""
+        if name in self.low_rank:
+            return self.low_rank[name].product(rows).add_(self.base.tensor(name, rows).float())
+        if name not in self.whole:
+            return self.base.tensor(name, rows)
+        found = self.stored.tensor(self.whole[name])
+        return found if rows is None else found[rows]
+
+    def check_unchanged(self) -> None:
+        """Raises ArtefactError if the adapter's file was written to or exchanged since it was opened."""
+        self.stored.check_unchanged()
+
+
+def task_vector(base: Checkpoint, expert: Checkpoint, name: str, rows: slice | None = None) -> Callable[[slice], Tensor]:
+    """Returns what gives any piece (n,) float32 of an expert's task vector in one tensor, or a range of its rows, flattened."""
+    if isinstance(expert, Adapter) and name in expert.low_rank:
+        flat = expert.low_rank[name].product(rows).reshape(-1)
+        return lambda piece: flat[piece]
+    ours, theirs = (one.tensor(name, rows).reshape(-1) for one in (base, expert))
+    return lambda piece: theirs[piece] - ours[piece].float()
+
+
+def is_adapter(folder: Path) -> bool:
+    """Returns whether a folder holds an adapter. Raises ArtefactError as `listing`."""
+    return ADAPTER in listing(folder)
+
+
+def open_adapter(folder: Path, base: Checkpoint, name: str = "") -> Adapter:
+    """Returns an adapter as the checkpoint that it makes of its base.
+
+    Args:
+        folder: with adapter_config.json and adapter_model.safetensors, as PEFT's save_pretrained writes it.
+        base: that it was trained on.
+        name: that messages and recipes use; the folder's own name if empty.
+
+    Raises:
+        ArtefactError: something is missing, damaged or no low-rank sum, or does not fit the base; the text says what and where.
+    """
+    folder = Path(folder)
+    files = listing(folder)
+    if both := [file for file in ("model.safetensors", INDEX) if file in files]:
+        raise ArtefactError(f"{folder}: holds both an adapter ({ADAPTER}) and a checkpoint ({both[0]}); remove the one that is not meant")
+    config = read_adapter_config(folder)
+    if ADAPTER_WEIGHTS not in files:
+        pickled = "; adapter_model.bin is a pickle, which can run code and is never opened: convert it with PEFT" if "adapter_model.bin" in files else ""
+        raise ArtefactError(f"{folder}: has no {ADAPTER_WEIGHTS}{pickled}")
+    mapped, stamp, tensors = map_file(folder / ADAPTER_WEIGHTS)
+    stored = Checkpoint(folder, name, config, tensors, files, False, {ADAPTER_WEIGHTS: mapped}, {ADAPTER_WEIGHTS: stamp})
+    parts = Parts(config, stored, base)
+    if parts.faults:
+        more = f"; {len(parts.faults) - MAX_LISTED} more" if len(parts.faults) > MAX_LISTED else ""
+        raise ArtefactError(f'adapter "{name or folder.name}" ({folder}): {"; ".join(parts.faults[:MAX_LISTED])}{more}; give the base that it was trained on')
+    return Adapter(
+        **{field: getattr(base, field) for field in ("config", "tensors", "tied", "_maps", "_stamps")},
+        folder=folder,
+        name=name or folder.resolve().name,
+        files=MappingProxyType(files),
+        base=base,
+        low_rank=MappingProxyType(parts.low_rank),
+        whole=MappingProxyType(parts.whole),
+        stored=stored,
+    )
+
+
+class Parts:
+    """What the tensors of an adapter's file do to the base's, and everything that is wrong with them."""
+
+    def __init__(self, config: Mapping[str, Any], stored: Checkpoint, base: Checkpoint) -> None:
+        self._config, self._stored, self._base = config, stored, base
+        self.low_rank: dict[str, LowRank] = {}
+        self.whole: dict[str, str] = {}
+        self.faults: list[str] = []
+        factors: dict[str, dict[str, str]] = {}
+        for name in stored.tensors:
+            if not name.startswith(_PREFIX):
+                self.faults.append(f"tensor {name!r} does not begin with {_PREFIX!r}")
+                continue
+            end = next((end for end in _PARTS if name.endswith(end)), None)
+            if end:
+                factors.setdefault(name.removeprefix(_PREFIX).removesuffix(end), {})[_PARTS[end]] = name
+            elif ".lora_" in name:
+                self.faults.append(f"tensor {name!r} is no factor of a low-rank product")
+            else:
+                self._add_whole(name)
+        for module, names in factors.items():
+            self._add_product(module, names)
+
+    def _add_whole(self, name: str) -> None:
+        target = name.removeprefix(_PREFIX).replace(".modules_to_save.", ".").replace(".base_layer.", ".")
+        if (info := self._of_base(target)) is None:
+            return
+        theirs = self._stored.tensors[name]
+        if theirs.shape != info.shape or not theirs.dtype.is_floating_point:
+            self.faults.append(f"tensor {name!r} has shape {list(theirs.shape)}, the base {list(info.shape)} (a resized vocabulary? see vocab_size)")
+        elif ".base_layer." in name and torch.equal(self._stored.tensor(name).float(), self._base.tensor(target).float()):
+            pass  # PEFT stores an embedding that it adapts beside the factors; it is the base's own
+        else:
+            self.whole[target] = name
+
+    def _add_product(self, module: str, names: Mapping[str, str]) -> None:
+        embedding = any(part.startswith("embedding") for part in names)
+        wanted = ["embedding A", "embedding B"] if embedding else ["A", "B"]
+        if sorted(names) != wanted:
+            self.faults.append(f"module {module!r} has the factors {', '.join(sorted(names))}, expected {' and '.join(wanted)}")
+            return
+        a, b = (self._stored.tensor(names[part]) for part in wanted)
+        if (info := self._of_base(f"{module}.weight")) is None:
+            return
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or not a.shape[0] or not (a.is_floating_point() and b.is_floating_point()):
+            self.faults.append(f"module {module!r} has factors of shapes {list(a.shape)} and {list(b.shape)}, expected (rank, n) and (m, rank)")
+            return
+        left, right = (a.t(), b.t()) if embedding or self._config.get("fan_in_fan_out") else (b, a)
+        rank = by_pattern(self._config, "rank_pattern", module) or self._config["r"]
+        if a.shape[0] != rank:
+            self.faults.append(f"module {module!r} has factors of rank {a.shape[0]}, {ADAPTER} says {rank}")
+        elif (left.shape[0], right.shape[1]) != info.shape:
+            self.faults.append(f"module {module!r} has a product of shape {[left.shape[0], right.shape[1]]}, the base's tensor has {list(info.shape)}")
+        elif f"{module}.weight" in self.whole:
+            self.faults.append(f"module {module!r} has both a product and a tensor of its own")
+        else:
+            # Source: arXiv 2106.09685, section 4.1, alpha / rank; rank-stabilised: arXiv 2312.03732, alpha / sqrt(rank).
+            alpha = by_pattern(self._config, "alpha_pattern", module) or self._config["lora_alpha"]
+            self.low_rank[f"{module}.weight"] = LowRank(left, right, alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank))
+
+    def _of_base(self, name: str) -> TensorInfo | None:
+        if name not in self._base.tensors:
+            tied = " (its output head is the embedding)" if self._base.tied and "head" in name else ""
+            self.faults.append(f"changes {name!r}, which the base has not{tied}")
+        return self._base.tensors.get(name)
