@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import early_stopping, measure, memory, merge_command, merge_pass, scoring, search_study, turnaround
+from benchmarks import adapter_pass, download, early_stopping, measure, memory, merge_command, merge_pass, scoring, search_study, turnaround
 from tasks.identity import versions
 
 ALL = {
     "merge_pass": merge_pass,
+    "adapter_pass": adapter_pass,
     "merge_command": merge_command,
     "memory": memory,
+    "download": download,
     "turnaround": turnaround,
     "scoring": scoring,
     "early_stopping": early_stopping,

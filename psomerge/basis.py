@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from psomerge.checkpoint import Checkpoint, open_checkpoint
-from psomerge.checkpoint.adapter import Adapter, is_adapter, open_adapter
+from psomerge.checkpoint.adapter import Adapter, LowRank, is_adapter, open_adapter, weighted_sum
 from psomerge.errors import ArtefactError
-from psomerge.fused import Workspace, add_product, merge_compiled, merge_eager
+from psomerge.fused import Workspace, merge_compiled, merge_eager
 from psomerge.masks import keep_threshold, mask_keys
 from psomerge.methods.ties import TiesDirection
 from psomerge.recipe import Recipe
@@ -130,43 +130,36 @@ class Basis:
         dtype = info.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
         if recipe.method == "ties":
             return self._with_ties(recipe, name, [float(weight) for weight in weights[0]], rows).to(dtype)
-        shape = info.shape if rows is None else (-1, *info.shape[1:])
-        low_rank = {place: one.low_rank[name] for place, one in enumerate(self.experts) if isinstance(one, Adapter) and name in one.low_rank}
-        if not low_rank:
-            return self._with_stored(recipe, name, weights, rows, dtype).view(shape)
-        # Products are made one at a time, a few rows at a time, and rounded with the rest.
-        total = self._with_stored(recipe, name, weights, rows, torch.float32).view(shape)
-        masked = self._masked(recipe)
-        for place, one in low_rank.items():
-            if not weights[:, place].any():
-                continue
-            for first, block in one.blocks(rows):
-                keys = partial(self._keys_of, recipe, name, place) if masked else None
-                add_product(total[first - (0 if rows is None else rows.start or 0) :][: len(block)], block, weights[:, place], keys, first * info.shape[1])
-        return total.to(dtype)
-
-    def _with_stored(self, recipe: Recipe, name: str, weights: Tensor, rows: slice | None, dtype: torch.dtype) -> Tensor:
-        """Base and those experts whose tensor is stored, flat; an adapter that leaves the tensor alone, or adds a product to it, is not among them."""
         stored = [place for place, one in enumerate(self.experts) if not isinstance(one, Adapter) or name in one.whole]
-        chosen = weights if len(stored) == len(self.experts) else weights[:, stored]
-        start = 0 if rows is None else (rows.start or 0) * torch.Size(self.base.tensors[name].shape[1:]).numel()
-        flat = self._flat(name, rows, stored)
+        flat, low_rank = self._flat(name, rows, stored), self._low_rank(name)
         out = self._workspace.empty(flat[0].numel(), dtype)
-        merge = merge_compiled if self._compiled and stored else merge_eager
-        masked = bool(stored) and self._masked(recipe)
+        begin, width = 0 if rows is None else rows.start or 0, torch.Size(info.shape[1:]).numel()
+        keys = partial(self._mask_keys, recipe, name, [*stored, *low_rank]) if max(map(len, recipe.coefficients)) > len(self.experts) else None
+        if low_rank:
+            chosen = weights[:, [*stored, *low_rank]]
+            if not chosen[1].any():  # no mask counts: one product for all of them
+                total = weighted_sum(list(low_rank.values()), [float(weight) for weight in weights[0, [*low_rank]]])
+                low_rank, chosen, keys = {-1: total}, torch.cat([weights[:, stored], torch.tensor([[1.0], [0.0]])], 1), None
+            for parts in zip(*(one.blocks(rows) for one in low_rank.values()), strict=True):
+                piece = slice((parts[0][0] - begin) * width, (parts[0][0] - begin) * width + parts[0][1].numel())
+                products = [block.view(-1) for _, block in parts]
+                self._merge([*(one[piece] for one in flat), *products], chosen, keys, begin * width + piece.start, out[piece], len(products))
+        else:
+            self._merge(flat, weights if len(stored) == len(self.experts) else weights[:, stored], keys if stored else None, begin * width, out)
+        return out.view(info.shape if rows is None else (-1, *info.shape[1:]))
+
+    def _merge(self, flat: Sequence[Tensor], weights: Tensor, keys: Callable[[int], Tensor] | None, start: int, out: Tensor, products: int = 0) -> None:
+        """Runs the pass over flat pieces of a tensor from element `start` on, block by block of 2**32 elements, which have mask keys of their own."""
+        merge = merge_compiled if self._compiled and len(flat) > 1 else merge_eager
         first, last = start // _BLOCK, (start + max(out.numel(), 1) - 1) // _BLOCK
         for block in range(first, last + 1):
             piece = slice(max(0, block * _BLOCK - start), max(0, (block + 1) * _BLOCK - start))
             inside, into = (flat, out) if first == last else ([one[piece] for one in flat], out[piece])
-            merge(inside, chosen, self._mask_keys(recipe, name, block, stored) if masked else None, start + piece.start, into)
-        return out
+            merge(inside, weights, keys(block) if keys else None, start + piece.start, into, products)
 
-    def _masked(self, recipe: Recipe) -> bool:
-        return max(map(len, recipe.coefficients)) > len(self.experts)
-
-    def _keys_of(self, recipe: Recipe, name: str, place: int, block: int) -> Tensor:
-        """The keys of one expert's mask alone."""
-        return self._mask_keys(recipe, name, block, [place])
+    def _low_rank(self, name: str) -> dict[int, LowRank]:
+        """The products that adapters add to a tensor, by their places among the experts."""
+        return {place: one.low_rank[name] for place, one in enumerate(self.experts) if isinstance(one, Adapter) and name in one.low_rank}
 
     def _flat(self, name: str, rows: slice | None, stored: Sequence[int]) -> list[Tensor]:
         """The elements of a tensor of the base and of the experts at these places, flattened views on the mapped files."""
@@ -184,7 +177,7 @@ class Basis:
         copies = [b / (1 - recipe.drop_rate) for b in coefficients[n:]] or [0.0] * n
         return torch.tensor([list(coefficients[:n]), copies], dtype=torch.float64).float() + 0.0  # the pass wants no -0.0
 
-    def _mask_keys(self, recipe: Recipe, name: str, block: int, experts: Sequence[int]) -> Tensor:
+    def _mask_keys(self, recipe: Recipe, name: str, experts: Sequence[int], block: int) -> Tensor:
         place = (recipe.mask_seed, recipe.drop_rate, name, block, *experts)
         if place not in self._keys:
             pairs = [mask_keys(recipe.mask_seed, self.experts[number].name, name, block) for number in experts]
@@ -210,8 +203,12 @@ def open_basis(folders: Mapping[str, Path], *, compiled: bool | None = None) -> 
     """
     base = open_checkpoint(folders["base"], "base")
     experts = tuple(open_expert(folder, name, base) for name, folder in folders.items() if name != "base")
-    basis = Basis(base, experts, compiled=bool(compiled))
-    return Basis(basis.base, basis.experts, compiled=basis.parameters() >= COMPILE_FROM) if compiled is None else basis
+    return basis_of(base, experts) if compiled is None else Basis(base, experts, compiled=compiled)
+
+
+def basis_of(base: Checkpoint, experts: Sequence[Checkpoint]) -> Basis:
+    """Returns the basis of opened checkpoints, its merge pass compiled where the size of the model makes that pay."""
+    return Basis(base, experts, compiled=Basis(base, experts).parameters() >= COMPILE_FROM)
 
 
 def open_expert(folder: Path, name: str, base: Checkpoint) -> Checkpoint:

@@ -23,7 +23,7 @@ COLUMNS, NARROW = 2**12, 2**6
 are read from the nearest cache: numbering each element by itself took as long as all the rest of the pass."""
 
 
-def merge_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, index: Tensor | None, out: Tensor) -> None:
+def merge_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, index: Tensor | None, out: Tensor, products: int = 0) -> None:
     """Writes the merged elements, rounded, into `out`.
 
     Args:
@@ -33,6 +33,7 @@ def merge_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: T
         keys: (2 + n_experts,) int32: the tensor's key, `masks.keep_threshold`, and every expert's key, of `masks.mask_keys`; None without DARE copies.
         index: int32 of the base's shape, each element's position in the whole tensor, wrapped to 32 bits; None without DARE copies.
         out: of the base's shape, any float dtype; shares no memory with the others.
+        products: how many of the experts, the last ones, are given as their task vectors, float32.
     """
     origin = total = base.float()
     scattered = None if keys is None or index is None else scatter(index, keys[0])
@@ -40,21 +41,23 @@ def merge_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: T
         weight = weights[0, i]
         if keys is not None and scattered is not None:
             weight = choose(scattered * keys[2 + i], keys[1], weight, weights[1, i])
-        step = (expert - origin).mul_(weight)
+        step = (expert - origin).mul_(weight) if i < len(experts) - products else expert * weight
         total = step.add_(total)
     out.copy_(total)
 
 
-def rows_pass(base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, first: Tensor, columns: Tensor, out: Tensor) -> None:
+def rows_pass(
+    base: Tensor, experts: Sequence[Tensor], weights: Tensor, keys: Tensor | None, first: Tensor, columns: Tensor, out: Tensor, products: int
+) -> None:
     """Runs `merge_pass` over tensors (rows, n).
 
     Args:
-        base, experts, weights, keys, out: as there.
+        base, experts, weights, keys, out, products: as there.
         first: () int32, position of the first element, wrapped to 32 bits.
         columns: (n,) int32, 0 to n - 1.
     """
     rows = torch.arange(base.shape[0], dtype=torch.int32, device=base.device) * base.shape[1] + first
-    merge_pass(base, experts, weights, keys, rows[:, None] + columns, out)
+    merge_pass(base, experts, weights, keys, rows[:, None] + columns, out, products)
 
 
 def choose(product: Tensor, threshold: Tensor, weight: Tensor, copy: Tensor) -> Tensor:
@@ -84,7 +87,7 @@ def compiled_pass() -> Callable[..., None]:
     return run
 
 
-def merge_compiled(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
+def merge_compiled(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor, products: int = 0) -> None:
     """Runs the compiled pass over whole rows, and the eager one over what is left of a row.
 
     Args:
@@ -92,49 +95,25 @@ def merge_compiled(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None,
         weights, keys: as in `merge_pass`.
         start: position of the first element in the whole tensor, not wrapped.
         out: (n,).
+        products: as in `merge_pass`.
     """
     count = out.numel()
     columns = COLUMNS if count >= 2 * COLUMNS else NARROW
     whole = count - count % columns
     if whole < 2 * columns:  # a single row would be compiled apart
-        return merge_eager(flat, weights, keys, start, out)
+        return merge_eager(flat, weights, keys, start, out, products)
     base, *experts, into = [(one if whole == count else one[:whole]).view(-1, columns) for one in (*flat, out)]
-    compiled_pass()(base, experts, weights, keys, _wrapped(start), _numbers(out.device)[:columns], into)
+    compiled_pass()(base, experts, weights, keys, _wrapped(start), _numbers(out.device)[:columns], into, products)
     if whole < count:
-        merge_eager([one[whole:] for one in flat], weights, keys, start + whole, out[whole:])
+        merge_eager([one[whole:] for one in flat], weights, keys, start + whole, out[whole:], products)
 
 
-def merge_eager(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor) -> None:
+def merge_eager(flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor, products: int = 0) -> None:
     """Runs `merge_pass` eagerly, chunk by chunk; arguments as in `merge_compiled`."""
     for begin in range(0, out.numel(), CHUNK):
         base, *experts, into = [one[begin : begin + CHUNK] for one in (*flat, out)]
         index = None if keys is None else _numbers(out.device)[: into.numel()] + _wrapped(start + begin)
-        merge_pass(base, experts, weights, keys, index, into)
-
-
-def add_product(total: Tensor, product: Tensor, weights: Tensor, keys: Callable[[int], Tensor] | None, start: int) -> None:
-    """Adds (a + m b / (1 - p)) product to `total`, element by element, in float32; DARE's mask m is that of the product's own entries.
-
-    Args:
-        total: (rows, columns) float32.
-        product: of that shape, float32; overwritten.
-        weights: (2,) float32: a, then b / (1 - p), neither of them -0.0.
-        keys: gives of a block of 2**32 elements the tensor's key, `masks.keep_threshold` and the expert's key, int32; None without DARE copies.
-        start: position of the first element in the whole tensor, not wrapped.
-    """
-    if keys is None:
-        total += product.mul_(weights[0])
-        return
-    flat, into = product.view(-1), total.view(-1)
-    for begin in range(0, flat.numel(), CHUNK):
-        end = min(begin + CHUNK, flat.numel())
-        while begin < end:  # a chunk may lie in two blocks
-            block = (start + begin) // 2**32
-            stop = min(end, (block + 1) * 2**32 - start)
-            first, threshold, second = keys(block)
-            index = _numbers(total.device)[: stop - begin] + _wrapped(start + begin)
-            into[begin:stop] += flat[begin:stop].mul_(choose(scatter(index, first) * second, threshold, weights[0], weights[1]))
-            begin = stop
+        merge_pass(base, experts, weights, keys, index, into, products)
 
 
 @cache

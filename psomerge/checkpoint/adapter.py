@@ -5,7 +5,7 @@ tensors that were trained whole (`modules_to_save`, biases). What else PEFT can 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -21,8 +21,10 @@ from psomerge.errors import ArtefactError
 from psomerge.files import ADAPTER, ADAPTER_WEIGHTS, INDEX, listing
 
 MAX_LISTED = 8
-ROWS = 256
-"""Rows of a product that are made together, counted from the tensor's first row: any range of rows has the bits that it has in the whole."""
+BLOCK = 2**18
+"""Elements of a product that are made together: 1 MiB, so that it is merged from the cache."""
+ALIGNED = 2**12
+"""Elements of a row of the compiled merge pass: what is over goes through the slower one."""
 _PREFIX = "base_model.model."
 _PARTS = {".lora_A.weight": "A", ".lora_B.weight": "B", ".lora_embedding_A": "embedding A", ".lora_embedding_B": "embedding B"}
 
@@ -40,19 +42,33 @@ class LowRank:
     def blocks(self, rows: slice | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yields the product in float32 by blocks of rows, each with the number of its first row in the whole tensor.
 
+        Any range of rows has the bits that it has in the whole: blocks are counted from the tensor's first row, and a part of one is cut from all of it.
+
         Args:
             rows: a range of rows; None is all.
         """
         begin, end, _ = (rows or slice(None)).indices(self.left.shape[0])
-        right = self.right.float()
-        for first in range(begin - begin % ROWS, end, ROWS):
-            block = (self.left[first : first + ROWS].float() @ right).mul_(self.scale)
-            inside = slice(max(begin - first, 0), min(end - first, ROWS))
+        size, right = _block_rows(self.right.shape[1]), self.right.float()
+        for first in range(begin - begin % size, end, size):
+            block = (self.left[first : first + size].float() @ right).mul_(self.scale)
+            inside = slice(max(begin - first, 0), min(end - first, size))
             yield first + inside.start, block[inside]
 
     def product(self, rows: slice | None = None) -> Tensor:
         """Returns the product, or a range of its rows, in float32."""
         return torch.cat([block for _, block in self.blocks(rows)]) if self.left.shape[0] else self.left.float() @ self.right.float()
+
+
+def weighted_sum(products: Sequence[LowRank], weights: Sequence[float]) -> LowRank:
+    """Returns sum_i w_i scale_i left_i right_i as one product of the factors side by side: exact, and one multiplication for all."""
+    left = torch.cat([one.left.float() * (weight * one.scale) for one, weight in zip(products, weights, strict=True)], 1)
+    return LowRank(left, torch.cat([one.right.float() for one in products]), 1.0)
+
+
+def _block_rows(columns: int) -> int:
+    """Rows of a product that are made together: about BLOCK elements, a multiple of ALIGNED where that takes no more than four times as many."""
+    step = ALIGNED // math.gcd(columns, ALIGNED)
+    return max(step, BLOCK // columns // step * step) if step * columns <= 4 * BLOCK else max(1, BLOCK // columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +131,25 @@ def open_adapter(folder: Path, base: Checkpoint, name: str = "") -> Adapter:
         pickled = "; adapter_model.bin is a pickle, which can run code and is never opened: convert it with PEFT" if "adapter_model.bin" in files else ""
         raise ArtefactError(f"{folder}: has no {ADAPTER_WEIGHTS}{pickled}")
     mapped, stamp, tensors = map_file(folder / ADAPTER_WEIGHTS)
-    stored = Checkpoint(folder, name, config, tensors, files, False, {ADAPTER_WEIGHTS: mapped}, {ADAPTER_WEIGHTS: stamp})
-    parts = Parts(config, stored, base)
+    stored = Checkpoint(folder, name or folder.resolve().name, config, tensors, files, False, {ADAPTER_WEIGHTS: mapped}, {ADAPTER_WEIGHTS: stamp})
+    return adapter_of(stored, base)
+
+
+def adapter_of(stored: Checkpoint, base: Checkpoint) -> Adapter:
+    """Returns the checkpoint that an adapter's own file, with the content of adapter_config.json as its config, makes of a base.
+
+    Raises:
+        ArtefactError: as `open_adapter`, where it does not fit the base.
+    """
+    parts = Parts(stored.config, stored, base)
     if parts.faults:
         more = f"; {len(parts.faults) - MAX_LISTED} more" if len(parts.faults) > MAX_LISTED else ""
-        raise ArtefactError(f'adapter "{name or folder.name}" ({folder}): {"; ".join(parts.faults[:MAX_LISTED])}{more}; give the base that it was trained on')
+        raise ArtefactError(f'adapter "{stored.name}" ({stored.folder}): {"; ".join(parts.faults[:MAX_LISTED])}{more}; give the base that it was trained on')
     return Adapter(
         **{field: getattr(base, field) for field in ("config", "tensors", "tied", "_maps", "_stamps")},
-        folder=folder,
-        name=name or folder.resolve().name,
-        files=MappingProxyType(files),
+        folder=stored.folder,
+        name=stored.name,
+        files=MappingProxyType(dict(stored.files)),
         base=base,
         low_rank=MappingProxyType(parts.low_rank),
         whole=MappingProxyType(parts.whole),
