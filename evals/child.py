@@ -115,4 +115,4 @@ def _environment(engine: str, settings: EngineSettings) -> dict[str, str]:
         from evals.vllm_engine.engine import environment
 
         return environment(settings)
-    return {"OMP_NUM_THREADS": str(settings.threads), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    return {"OMP_NUM_THREADS": str(settings.threads), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONDONTWRITEBYTECODE": ""}

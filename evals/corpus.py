@@ -1,4 +1,4 @@
-"""Metrics of a whole corpus, by sacrebleu: chrF, chrF++, BLEU and spBLEU from statistics per item that are summed before the metric is taken.
+"""Metrics of a whole corpus: chrF, chrF++, BLEU and spBLEU by sacrebleu, and Spearman's correlation, from statistics per item that are summed before.
 
 A corpus metric is no mean over items. What an item contributes is a row of sufficient statistics (n-grams asked for, given and matched; lengths); the
 score of any set of items, a split or a bootstrap resample, follows from the sum of their rows. Settings are those of lm-evaluation-harness.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evals import correlation
 from evals.spm import model_file
 
 Floats = NDArray[np.float64]
@@ -24,17 +25,21 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "spbleu_flores101": ("BLEU", {"tokenize": "flores101"}),
     "spbleu_flores200": ("BLEU", {"tokenize": "flores200"}),
 }
-"""By the metric's name: sacrebleu's class and what differs from its defaults."""
+"""Of sacrebleu's, by the metric's name: its class and what differs from its defaults."""
+SPEARMAN = "spearman_fifths"
+NAMES = (*SETTINGS, SPEARMAN)
 
 
 def statistics(name: str, prediction: str, references: Sequence[str]) -> tuple[float, ...]:
-    """Returns an item's row of sufficient statistics, whole numbers: (3 * orders,) for chrF, (2 + 2 * 4,) for BLEU.
+    """Returns an item's row of sufficient statistics, whole numbers: (3 * orders,) for chrF, (2 + 2 * 4,) for BLEU, (26 * 26,) for Spearman.
 
     Args:
-        name: of the metric, in `SETTINGS`.
+        name: of the metric, in `NAMES`.
         prediction: the model's answer.
-        references: at least one; the best match counts for chrF, clipped counts over all for BLEU.
+        references: at least one; the best match counts for chrF, clipped counts over all for BLEU, the first alone for Spearman.
     """
+    if name == SPEARMAN:
+        return correlation.statistics(prediction, references[0])
     # What sacrebleu's own significance tests are built on; the version is pinned, and a test holds the sum's score equal to `corpus_score`.
     return tuple(_metric(name)._extract_corpus_statistics([prediction], [[reference] for reference in references])[0])
 
@@ -51,11 +56,18 @@ def score(name: str, rows: Sequence[Sequence[float]] | Floats) -> float:
     """
     if not len(rows):
         raise ValueError(f"{name} of no items; expected a row of statistics for each item of the benchmark")
+    if name == SPEARMAN:
+        return float(correlation.scores(np.array(rows, dtype=np.float64).sum(axis=0, keepdims=True))[0])
     return _share(_metric(name)._compute_score_from_stats(np.sum(rows, axis=0).tolist()).score)
 
 
 def sentence_score(name: str, row: Sequence[float]) -> float:
-    """Returns the metric of one item alone, in [0, 1]; BLEU with sacrebleu's effective order, as its `sentence_bleu` has it, or short texts would get 0."""
+    """Returns the metric of one item alone, in [0, 1]; BLEU with sacrebleu's effective order, as its `sentence_bleu` has it, or short texts would get 0.
+
+    One item has no correlation: for Spearman it is 1 less the distance, of the whole scale, between prediction and reference.
+    """
+    if name == SPEARMAN:
+        return correlation.closeness(tuple(row))
     metric, numbers = _metric(name), list(row)
     if SETTINGS[name][0] == "BLEU":
         order = metric.max_ngram_order
@@ -76,6 +88,8 @@ def scores(name: str, sums: Floats) -> Floats:
 
     Source: chrF: Popović 2015, with sacrebleu's effective order. BLEU: Papineni et al. 2002, with the exponential smoothing of NIST's mteval.
     """
+    if name == SPEARMAN:
+        return correlation.scores(sums)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         found = _bleu(sums) if SETTINGS[name][0] == "BLEU" else _chrf(sums, _metric(name).beta)
     return np.minimum(np.nan_to_num(found, nan=0.0), 1.0)
@@ -83,6 +97,8 @@ def scores(name: str, sums: Floats) -> Floats:
 
 def signature(name: str) -> list[Any]:
     """Returns what the metric's numbers depend on, as JSON data: settings, sacrebleu's version, the SHA-256 of the tokeniser's file or None."""
+    if name == SPEARMAN:
+        return [name, correlation.LEVELS]
     kind, settings = SETTINGS[name]
     file = model_file(settings["tokenize"]) if "tokenize" in settings else None
     return [name, kind, settings, version("sacrebleu"), hashlib.sha256(file.read_bytes()).hexdigest() if file else None]

@@ -27,6 +27,8 @@ class Benchmark:
     """Which of the task's filters; None where it has one."""
     group: str | None = None
     """Field of a document, or Jinja template over it, that names its cluster; None: the document itself."""
+    split: str | None = None
+    """Field of a document that names its split, where the data has splits of its own; None: the hash of its cluster decides."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """Most items by split; a split that is not named has no limit."""
     template: bool = False
@@ -64,6 +66,7 @@ class Suite:
     name: str
     salt: str
     shares: Mapping[str, float]
+    """Of each split, where hashes decide; empty if they decide nowhere."""
     benchmarks: tuple[Benchmark, ...]
     include: tuple[str, ...] = ()
     """Folders with lm-eval task YAML, as the suite names them."""

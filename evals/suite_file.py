@@ -79,6 +79,7 @@ class _Entry(_Strict):
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 1.0
     filter: Text | None = None
     group: Text | None = None
+    split: Text | None = None
     limits: _Limits = _Limits()
     config: dict[str, Any] = {}
     revision: Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{40}$")] | None = None
@@ -114,13 +115,21 @@ class _Aggregate(_Strict):
 class _File(_Strict):
     name: Name
     salt: Text
-    shares: _Shares
+    shares: _Shares | None = None
     benchmarks: tuple[_Entry, ...] = Field(min_length=1)
     include: tuple[Text, ...] = ()
     group: Text | None = None
     limits: _Limits = _Limits()
     prompting: _Prompting = _Prompting()
     aggregate: _Aggregate = _Aggregate()
+
+    @model_validator(mode="after")
+    def _items_have_a_split(self) -> "_File":
+        if self.shares is None and any(entry.split is None for entry in self.benchmarks):
+            raise ValueError(
+                "expected `shares` (of optimisation, validation and test), or for each benchmark `split`, the field of its items that names theirs"
+            )
+        return self
 
 
 def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
@@ -148,7 +157,7 @@ def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
     counted = len(names) if aggregate.over == "benchmarks" else len({benchmark.language for benchmark in benchmarks})
     if aggregate.worst is not None and aggregate.worst > counted:
         raise ConfigError(f"{path}: aggregate.worst: expected at most {counted}, the number of {aggregate.over}, found {aggregate.worst}")
-    shares = {split: getattr(parsed.shares, split) for split in SPLITS}
+    shares = {split: getattr(parsed.shares, split) for split in SPLITS} if parsed.shares else {}
     return Suite(parsed.name, parsed.salt, shares, benchmarks, parsed.include, path.resolve().parent, aggregate, shipped=is_name)
 
 
@@ -172,6 +181,7 @@ def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
                 weight=entry.weight,
                 filter=entry.filter,
                 group=entry.group or suite.group,
+                split=entry.split,
                 limits=limits,
                 template=template,
                 config=_fill(entry.config, words),

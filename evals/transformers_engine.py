@@ -1,13 +1,15 @@
-"""The `Engine` protocol on plain transformers: the reference in tests, and where vLLM cannot run an architecture. Causal models only.
+"""The `Engine` protocol on plain transformers: the reference in tests, and where vLLM cannot run an architecture. Causal and sequence-to-sequence models.
 
-Knows no scheduler and no cache across requests: every answer is one padded forward pass, or one greedy loop.
+Knows no scheduler and no cache across requests: every answer is one padded forward pass, or one greedy loop. A sequence-to-sequence model reads the context
+or prompt in its encoder and answers in its decoder, as in lm-evaluation-harness's own backend.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import fsum
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,10 +37,14 @@ class TransformersEngine:
         self._basis = open_basis(folders)
         torch.set_num_threads(settings.threads)
 
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
         config = AutoConfig.from_pretrained(folders["base"], local_files_only=True)
-        self._model = AutoModelForCausalLM.from_config(config, dtype=self._dtype, trust_remote_code=False).eval()
+        self._paired = bool(config.is_encoder_decoder)
+        kind = AutoModelForSeq2SeqLM if self._paired else AutoModelForCausalLM
+        self._model: Any = kind.from_config(config, dtype=self._dtype, trust_remote_code=False).eval()
+        # Some models hold several tensors of their checkpoints in one, as those of mixtures of experts: the library's own loader knows how.
+        self._converted = not self._basis.base.tensors.keys() <= self._model.state_dict().keys()
         home = folders[settings.tokenizer_from]
         self._tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True)
         ends = {self._tokenizer.eos_token_id}
@@ -59,21 +65,39 @@ class TransformersEngine:
     def load(self, recipe: Recipe) -> dict[str, float]:
         """Fills the model with the recipe's tensors, in float32 from what was rounded to the recipe's dtype; see `evals.engine.Engine`."""
         begin, self._ready = perf_counter(), False
+        with torch.no_grad():
+            (self._convert if self._converted else self._copy)(recipe)
+        self._ready = True
+        return {"merge": 0.0, "load": perf_counter() - begin, "reset": 0.0, "canary": 0.0}
+
+    def _copy(self, recipe: Recipe) -> None:
+        """Writes each tensor where the model has it."""
         state = self._model.state_dict()
         written: set[int] = set()
-        with torch.no_grad():
-            for name, tensor in self._basis.merged_tensors(recipe):
-                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                    raise ModelError(f"swap refused: tensor {name!r} holds a value that is not finite")
-                if name not in state or state[name].shape != tensor.shape:
-                    raise EngineError(f"swap refused: the model of this config has no tensor {name!r} of shape {tuple(tensor.shape)}")
-                state[name].copy_(tensor)
-                written.add(state[name].data_ptr())
+        for name, tensor in self._finite(recipe):
+            if name not in state or state[name].shape != tensor.shape:
+                raise EngineError(f"swap refused: the model of this config has no tensor {name!r} of shape {tuple(tensor.shape)}")
+            state[name].copy_(tensor)
+            written.add(state[name].data_ptr())
         missing = [name for name, tensor in state.items() if tensor.data_ptr() not in written]
         if missing:
             raise EngineError(f"swap refused: no tensor for {missing[0]!r}")
-        self._ready = True
-        return {"merge": 0.0, "load": perf_counter() - begin, "reset": 0.0, "canary": 0.0}
+
+    def _convert(self, recipe: Recipe) -> None:
+        """Has the library make a model of all tensors together."""
+        made = {name: tensor.to(self._dtype) if tensor.is_floating_point() else tensor for name, tensor in self._finite(recipe)}
+        settings = {"config": self._model.config, "state_dict": made, "dtype": self._dtype, "output_loading_info": True}
+        self._model, told = type(self._model).from_pretrained(None, **settings)
+        self._model.eval()
+        for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if told[fault]:
+                raise EngineError(f"swap refused: {fault.replace('_', ' ')} of the model of this config: {sorted(map(str, told[fault]))[0]}")
+
+    def _finite(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self._basis.merged_tensors(recipe):
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise ModelError(f"swap refused: tensor {name!r} holds a value that is not finite")
+            yield name, tensor
 
     def loglikelihood(self, requests: Sequence[Loglikelihood]) -> list[Continuation]:
         """Returns the answers in order. Equal requests in equal order have equal bits."""
@@ -87,17 +111,19 @@ class TransformersEngine:
         """Returns the answers batch by batch, in order; see `evals.engine.Engine`."""
         self._check_ready()
         prefix, tokens = Prefix(batch, watch), 0
-        for numbers in self._batches(batch.loglikelihood):
+        for numbers in self._batches([len(request.context) + len(request.continuation) for request in batch.loglikelihood], self._settings.max_num_seqs):
             requests = [batch.loglikelihood[number] for number in numbers]
             for number, answer in zip(numbers, self._forward(requests), strict=True):
                 prefix.put(number, answer)
             tokens += sum(len(request.context) + len(request.continuation) for request in requests)
             if not prefix.go_on():
                 return replace(prefix.answers(), tokens=tokens)
-        for number, request in enumerate(batch.generation, len(batch.loglikelihood)):
-            text, made = self._greedy(request)
-            prefix.put(number, text)
-            tokens += len(request.prompt) + made
+        # Prompts of several lengths end at one place only in a decoder of its own: a causal model writes its texts one by one.
+        together = self._settings.max_num_seqs if self._paired else 1
+        for numbers in self._batches([len(request.prompt) + request.max_tokens for request in batch.generation], together):
+            for number, text in zip(numbers, self._greedy([batch.generation[number] for number in numbers]), strict=True):
+                prefix.put(len(batch.loglikelihood) + number, text.text)
+                tokens += len(text.request.prompt) + len(text.made)
             if not prefix.go_on():
                 break
         return replace(prefix.answers(), tokens=tokens)
@@ -109,53 +135,78 @@ class TransformersEngine:
         if not self._ready:
             raise EngineError("the engine holds no checked model: load a recipe first")
 
-    def _batches(self, requests: Sequence[Loglikelihood]) -> Iterator[range]:
-        """Yields request numbers, in order, whose padded batch holds at most the settings' tokens."""
+    def _batches(self, lengths: Sequence[int], most: int) -> Iterator[range]:
+        """Yields request numbers, in order, at most `most` together, whose padded batch holds at most the settings' tokens."""
         begin, longest = 0, 0
-        for number, request in enumerate(requests):
-            longest = max(longest, len(request.context) + len(request.continuation))
+        for number, length in enumerate(lengths):
+            longest = max(longest, length)
             size = number + 1 - begin
-            if size > 1 and (size > self._settings.max_num_seqs or size * longest > self._settings.max_num_batched_tokens):
+            if size > 1 and (size > most or size * longest > self._settings.max_num_batched_tokens):
                 yield range(begin, number)
-                begin, longest = number, len(request.context) + len(request.continuation)
-        if requests:
-            yield range(begin, len(requests))
+                begin, longest = number, length
+        if lengths:
+            yield range(begin, len(lengths))
 
     @torch.inference_mode()
     def _forward(self, requests: list[Loglikelihood]) -> list[Continuation]:
-        rows = [torch.tensor(request.context + request.continuation) for request in requests]
-        # Padding stands on the right, where a causal model's earlier positions cannot see it; its own rows are never read.
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        logits = self._model(input_ids=ids, attention_mask=_mask(rows, ids), use_cache=False).logits
-        return [_continuation(logits[i], request) for i, request in enumerate(requests)]
+        # Padding stands on the right, where a decoder's earlier positions cannot see it; its own rows are never read.
+        if self._paired:
+            ids, mask = _padded([request.context for request in requests])
+            begun, _ = _padded([(self._model.config.decoder_start_token_id, *request.continuation[:-1]) for request in requests])
+            logits = self._model(input_ids=ids, attention_mask=mask, decoder_input_ids=begun, use_cache=False).logits
+            return [_continuation(logits[i], request.continuation) for i, request in enumerate(requests)]
+        ids, mask = _padded([request.context + request.continuation for request in requests])
+        logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return [_continuation(logits[i, len(request.context) - 1 :], request.continuation) for i, request in enumerate(requests)]
 
     @torch.inference_mode()
-    def _greedy(self, request: Generation) -> tuple[str, int]:
-        """The text, and the number of tokens made for it."""
-        made: list[int] = []
-        ids, cache, text = torch.tensor([request.prompt]), None, ""
-        while len(made) < request.max_tokens:
-            output = self._model(input_ids=ids, past_key_values=cache, use_cache=True)
+    def _greedy(self, requests: list[Generation]) -> "list[_Text]":
+        """The texts of a batch; of a causal model it holds a single request."""
+        texts = [_Text(request) for request in requests]
+        ids, mask = _padded([request.prompt for request in requests])
+        last, name, given, cache = ids, "input_ids", {}, None
+        if self._paired:
+            given = {"encoder_outputs": self._model.get_encoder()(input_ids=ids, attention_mask=mask), "attention_mask": mask}
+            last, name = torch.full((len(requests), 1), self._model.config.decoder_start_token_id), "decoder_input_ids"
+        while not all(text.done for text in texts):
+            output = self._model(**given, **{name: last}, past_key_values=cache, use_cache=True)
             cache = output.past_key_values
-            token = int(output.logits[0, -1].argmax())
-            if token in self._ends:
-                break
-            made.append(token)
-            text = self._tokenizer.decode(made, skip_special_tokens=True)
-            if any(stop and stop in text for stop in request.stop):
-                break
-            ids = torch.tensor([[token]])
-        return first_part(text, request.stop), len(made)
+            last = output.logits[:, -1].argmax(-1, keepdim=True)
+            for text, token in zip(texts, last[:, 0].tolist(), strict=True):
+                if not text.done:
+                    text.add(token, self._ends, self._tokenizer)
+        return texts
 
 
-def _mask(rows: list[Tensor], ids: Tensor) -> Tensor:
-    return torch.arange(ids.shape[1])[None] < torch.tensor([len(row) for row in rows])[:, None]
+@dataclass
+class _Text:
+    """A greedy answer that is being written."""
+
+    request: Generation
+    made: list[int] = field(default_factory=list)
+    text: str = ""
+    done: bool = False
+
+    def add(self, token: int, ends: set[int], tokenizer: Any) -> None:
+        """Takes the next token; ends at one of `ends`, at a stop string or when it is long enough."""
+        if token not in ends:
+            self.made.append(token)
+            written = tokenizer.decode(self.made, skip_special_tokens=True)
+            self.text = first_part(written, self.request.stop)
+            self.done = len(self.text) < len(written) or len(self.made) >= self.request.max_tokens
+        else:
+            self.done = True
 
 
-def _continuation(logits: Tensor, request: Loglikelihood) -> Continuation:
-    """`logits`: (length, vocabulary) of one padded row; row i predicts token i + 1."""
-    begin = len(request.context) - 1
-    scores = logits[begin : begin + len(request.continuation)].float().log_softmax(-1)
-    wanted = torch.tensor(request.continuation)
+def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Ids (rows, longest), 0 to the right of a shorter row, and the mask of what is no padding."""
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    return ids, torch.arange(ids.shape[1])[None] < torch.tensor([len(row) for row in rows])[:, None]
+
+
+def _continuation(logits: Tensor, continuation: Sequence[int]) -> Continuation:
+    """`logits`: (at least as many as tokens, vocabulary); row i predicts token i of the continuation."""
+    scores = logits[: len(continuation)].float().log_softmax(-1)
+    wanted = torch.tensor(continuation)
     chosen = scores.gather(1, wanted[:, None])[:, 0]
     return Continuation(fsum(chosen.tolist()), bool((scores.argmax(-1) == wanted).all()))

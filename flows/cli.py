@@ -24,7 +24,7 @@ Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Over
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; must not exist, or be empty.")]
 
-_MODEL = "A checkpoint folder, hf://org/name@revision, models:/name@alias, or a recipe file."
+_MODEL = "A checkpoint folder, hf://org/name@revision, s3://bucket/prefix, models:/name@alias, or a recipe file."
 _EVALUATION_KEYS = "Override one setting, e.g. split=validation, engine.threads=2, allow_task_code=true. May be repeated."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)]
 Suite = Annotated[str, typer.Option("--suite", metavar="SUITE", help="A shipped suite's name, or a path to a YAML file.")]
@@ -56,9 +56,10 @@ def run(config: Annotated[str, typer.Argument(help="A shipped config's name, or 
 
 @app.command()
 def plan(config: Annotated[str, typer.Argument(help="A shipped config's name, or a path to a YAML file.")], set_: Set = [], json_: Json = False) -> None:  # noqa: B006
-    """Checks a config and tells what a run would do and cost; does nothing."""
+    """Checks a config and its models, wherever they live, by their headers; tells what a run would fetch, do and cost; starts nothing."""
     from flows.environment import home_folder
-    from flows.plan import describe, lines
+    from flows.plan import describe
+    from flows.plan_words import lines
     from flows.schema import load_config
 
     found = describe(load_config(config, set_), home_folder())
@@ -82,14 +83,15 @@ def merge(
 
 @app.command()
 def check(
-    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoint folders, hf://org/name@revision or models:/name@alias.")],
+    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoint folders, hf://org/name@revision, s3://bucket/prefix, models:/name@alias.")],
     base: Annotated[str | None, typer.Option("--base", metavar="MODEL", help="Also check that every model fits this base.")] = None,
     json_: Json = False,
 ) -> None:
     """Is a model sound (headers, shapes, finite values), does it fit the base, does its manifest hold."""
-    from flows.static import check_models
+    from flows.static import check_lines, check_models
 
-    _print(check_models(model, base), json_)
+    found = check_models(model, base)
+    print(json.dumps(found, indent=2) if json_ else "\n".join(check_lines(found)))
 
 
 @app.command()
@@ -170,7 +172,9 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
     settings = load_config(config, overrides)  # before anything slow: a config that cannot be is told at once
     home = home_folder()
     check_free(home / "runs", digest_of(settings.canonical()))
-    describe(settings, home)  # as `plan`: what does not fit is told before the home is touched and Prefect started
+    planned = describe(settings, home)  # as `plan`: what does not fit is told before anything large is fetched and Prefect started
+    for warning in planned["memory"]["warnings"] if planned["memory"] else ():
+        print(f"warning: {warning}", file=sys.stderr)
     start_services(home)
     from flows.merge import merge as flow
 

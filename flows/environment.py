@@ -103,8 +103,9 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
 
     environment = os.environ if environment is None else environment
     _make_folders(home)
+    quieten(environment)
     paths = {variable: str(home / "cache" / folder) for variable, folder in CACHES.items()}
-    for variable, value in (SETTINGS | paths | prefect_settings(home)).items():
+    for variable, value in (paths | prefect_settings(home)).items():
         environment.setdefault(variable, value)
     servers = running(home)
     embedded = servers["mlflow"].api if "mlflow" in servers else tracking_uri(home)
@@ -117,6 +118,13 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
     # By value: a child process finds both addresses set, by this function in its parent.
     artifacts = artifact_folder(home) if tracking in (embedded, tracking_uri(home)) else None
     return Stores(home=home, tracking=tracking, artifacts=artifacts, prefect=environment.get("PREFECT_API_URL"))
+
+
+def quieten(environment: MutableMapping[str, str] | None = None) -> None:
+    """Sets what keeps libraries quiet and their waiting short, where nothing else is set; must come before the first import of any of them."""
+    environment = os.environ if environment is None else environment
+    for variable, value in SETTINGS.items():
+        environment.setdefault(variable, value)
 
 
 def check_servers(stores: Stores) -> None:

@@ -9,14 +9,16 @@ from typing import Any
 from prefect import flow
 
 from evals.engine import EngineSettings
+from evals.engine_choice import Choice
 from evals.harness import EvaluationSet, build
 from evals.suite import Suite
 from evals.suite_file import load_suite
 from evals.supervisor import SupervisedEngine
 from flows.environment import Stores, home_folder, prepare
-from flows.opening import engine_settings
+from flows.opening import choose_engine, engine_settings
 from flows.progress import Progress
 from flows.schema import EvaluationConfig, configs_folder, evaluation_config
+from psomerge.checkpoint.config import read_config
 from psomerge.digest import digest_of
 from psomerge.files import TOKENIZER_FILES, listing
 from psomerge.pins import digest_file
@@ -42,6 +44,7 @@ class Evaluation:
     suite: Suite
     model: NamedModel
     whole: EvaluationSet
+    choice: Choice
     settings: EngineSettings
     folder: RunFolder
     progress: Progress
@@ -111,7 +114,8 @@ def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Pr
     home = stores.home
     suite = load_suite(config.suite, configs_folder() / "suites")
     model = step("fetch", named_model, address, home, progress.fetching, lambda: stores.mlflow)
-    tokenizer = model.recipe.tokenizer_from
+    base, tokenizer = model.folders["base"], model.recipe.tokenizer_from
+    choice = choose_engine(config.engine, read_config(base, listing(base)), progress)
     sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
     cutter = model.folders[tokenizer]
     cuts = digest_of({name: digest_file(cutter / name) for name in sorted(listing(cutter)) if name in ("config.json", *TOKENIZER_FILES)})
@@ -122,18 +126,18 @@ def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Pr
     whole = built[cuts]
     settings = engine_settings(config.engine, [whole], tokenizer)
     canonical = {**config.model_dump(mode="json"), "model": model.source}
-    described = identity(canonical, sources, {whole.name: whole}, engine=config.engine.kind, settings=settings)
+    described = identity(canonical, sources, {whole.name: whole}, engine=choice.kind, settings=settings)
     described |= {"recipe": model.recipe.digest()}
     with RunFolder(home / KIND, described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"evaluation {folder.key} in {folder.path}")
-        yield Evaluation(config, stores.mlflow, suite, model, whole, settings, folder, progress)
+        yield Evaluation(config, stores.mlflow, suite, model, whole, choice, settings, folder, progress)
 
 
 def _scored(evaluation: Evaluation) -> Scored:
     """The model's scores, part by part; the engine starts with the first part that is not in the journal."""
     folder, settings, parts = evaluation.folder, evaluation.settings, evaluation.whole.parts(PART)
     bar, found = Bar("parts", "parts of the suite judged"), []
-    engine = SupervisedEngine(evaluation.model.folders, evaluation.config.engine.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
+    engine = SupervisedEngine(evaluation.model.folders, evaluation.choice.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
     try:
         for number, part in enumerate(parts, 1):
             evaluation.progress.show("judging", (number - 1) / len(parts), f"(part {number} of {len(parts)}: {part.prepared[0].benchmark.name} ...)")

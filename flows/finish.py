@@ -18,7 +18,9 @@ from psomerge.materialize import write_model
 from tasks import figures, publish, registry, traces, track
 from tasks import report as pages
 from tasks import summary as summaries
+from tasks.card import model_card
 from tasks.champion import judge_champion
+from tasks.flavour import is_paired
 from tasks.promote import CHALLENGER, CHAMPION, Promotion, decide, promote
 from tasks.registry import Version
 from tasks.results import Outcome, Result, by_kind, label_of
@@ -63,7 +65,8 @@ def register(run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Re
     """Returns the one version of this run in the registry; it bears no alias yet."""
     with run.time("register"):
         name, key, recipe = run.config.register_as.model, run.folder.key, outcome.chosen
-        card = publish.card(recipe, rows_of(table), name=name, facts=facts(run))
+        paired = is_paired(run.basis.base.config)
+        card = model_card(recipe, rows_of(table), name=name, facts=facts(run), paired=paired)
         published = publish.lay_out(checkpoint, run.folder.path / "published", recipe=recipe, card=card)
         model_id = registry.upload(tracking, published, run_key=key, name=name)
         chosen = outcome.selections[0].chosen
@@ -75,7 +78,7 @@ def register(run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Re
 
 def verify_version(run: Run, version: Version, expected: Answers) -> None:
     """Returns if the registered copy, downloaded by a clean process, answers as the model that was judged. Raises VerificationError if not."""
-    question = Question(run.sets["validation"].batch, expected, run.config.engine.kind, run.settings)
+    question = Question(run.sets["validation"].batch, expected, run.choice.kind, run.settings)
     with run.time("verify"), run.progress.phase("verifying the registered copy"):
         verify(run.store, version, question=question, scratch=run.folder.path / "verify")
 
@@ -111,9 +114,7 @@ def _champion_scores(run: Run, champion: Version) -> tuple[BenchmarkScore, ...]:
 
     with run.progress.phase(f"judging the champion {champion.uri}"):
         scratch = run.folder.path / "verify"
-        return judge_champion(
-            run.store, champion, evaluation_set, engine=run.config.engine.kind, settings=run.settings, scratch=scratch, memory=run.judging.memory
-        )
+        return judge_champion(run.store, champion, evaluation_set, engine=run.choice.kind, settings=run.settings, scratch=scratch, memory=run.judging.memory)
 
 
 def _write_particles(run: Run, outcome: Outcome) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from evals.engine import EngineSettings
+from evals.engine_choice import Choice, choose
 from evals.harness import EvaluationSet, build_all
 from evals.scores import Judgement
 from evals.splits import SPLITS
@@ -18,6 +20,7 @@ from flows.environment import Stores
 from flows.progress import Progress
 from flows.schema import Config, EngineConfig, configs_folder
 from psomerge.basis import Basis, groups
+from psomerge.fit_warning import FitWarning
 from psomerge.recipe import Recipe, Source
 from psomerge.run import RunFolder
 from tasks import traces
@@ -44,9 +47,12 @@ class Run:
     basis: Basis
     recipe: Recipe
     """Base and experts with zero coefficients: what every particle starts from."""
+    choice: Choice
     settings: EngineSettings
     engine: SupervisedEngine
     progress: Progress
+    warnings: tuple[FitWarning, ...] = ()
+    """About the experts, of the check."""
     judging: Judging = field(init=False)
     bar: Bar | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -115,17 +121,21 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     models = {name: step(f"fetch {name}", _fetch, address, home, progress, store) for name, address in addresses.items()}
     folders = {name: model.folder for name, model in models.items()}
     fetched = monotonic() - begin
-    basis, tokenizer_from = step("check", check, folders, config.tokenizer_from)
+    checked = step("check", check, folders, config.tokenizer_from)
+    basis, tokenizer_from = checked.basis, checked.tokenizer_from
+    for warning in checked.warnings:
+        progress.say(f"warning: {warning}")
+    choice = choose_engine(config.engine, basis.base.config, progress)
     sources = step("pin", pin_all, models)
     with progress.phase("building requests"):
         sets = step("build requests", _build, config, suite, folders[tokenizer_from], home)
     recipe = _recipe(config, sources, basis, tokenizer_from)
     settings = engine_settings(config.engine, sets.values(), tokenizer_from)
-    described = identity(config.canonical(), sources, sets, engine=config.engine.kind, settings=settings)
+    described = identity(config.canonical(), sources, sets, engine=choice.kind, settings=settings)
     with RunFolder(home / "runs", described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"run {folder.key} in {folder.path}")
-        engine = SupervisedEngine(folders, config.engine.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
-        run = Run(config, home, store, folder, suite, sets, sources, basis, recipe, settings, engine, progress)
+        engine = SupervisedEngine(folders, choice.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
+        run = Run(config, home, store, folder, suite, sets, sources, basis, recipe, choice, settings, engine, progress, checked.warnings)
         units = [
             recipe.with_coefficients([[float(one == place) for one in range(len(recipe.experts))]] * run.groups) for place in range(-1, len(recipe.experts))
         ]
@@ -171,6 +181,14 @@ def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokeniz
         dtype=config.dtype,
         tokenizer_from=tokenizer_from,
     )
+
+
+def choose_engine(engine: EngineConfig, model: Mapping[str, Any], progress: Progress) -> Choice:
+    """Returns which engine judges models of this config.json, and says so where it is not what a run has by default. Raises ConfigError as `choose`."""
+    choice = choose(engine.kind, model)
+    if choice.why:
+        progress.say(choice.told)
+    return choice
 
 
 def engine_settings(engine: EngineConfig, sets: Iterable[EvaluationSet], tokenizer_from: str) -> EngineSettings:

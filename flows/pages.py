@@ -9,7 +9,9 @@ from typing import Any
 
 from flows.environment import home_folder, prepare
 from psomerge.errors import ConfigError
+from psomerge.files import read_json
 from tasks import report as pages
+from tasks.flavour import CONFIG_LIMIT, is_paired
 from tasks.summary import read
 
 
@@ -56,11 +58,17 @@ def has_package(name: str) -> bool:
 def next_steps(result: Mapping[str, Any]) -> list[str]:
     """Returns what to do with a result, as commands."""
     serve_with = "vllm serve" if has_package("vllm") else "python -m vllm.entrypoints.openai.api_server --model"  # the CPU build's own command does not start
+    paired = is_paired(read_json(Path(result["checkpoint"]) / "config.json", CONFIG_LIMIT))
     uri = result["model_uri"] if result["alias"] != "champion" else result["model_uri"].rpartition("/")[0] + "@champion"
+    download = f"mlflow artifacts download --artifact-uri {uri} --dst-path champion"
+    load = f'mlflow.transformers.load_model("{uri}"'
     return [
         "psomerge ui                        the Prefect and MLflow pages",
         f"open {result['report']}",
         f"export MLFLOW_TRACKING_URI={result['tracking_uri']}",
-        f'python -c \'import mlflow; print(mlflow.transformers.load_model("{uri}")("Turkey in Basque is", max_new_tokens=8))\'',
-        f"mlflow artifacts download --artifact-uri {uri} --dst-path champion && {serve_with} champion/model",
+        # Of a sequence-to-sequence model its card says how to go on: there is neither a pipeline nor a server for it.
+        f"python -c 'import mlflow; print({load}, return_type=\"components\"))'"
+        if paired
+        else f"python -c 'import mlflow; print({load})(\"Turkey in Basque is\", max_new_tokens=8))'",
+        download if paired else f"{download} && {serve_with} champion/model",
     ]

@@ -1,97 +1,141 @@
-"""What a run would do and cost, from the config and the headers of what is there already; nothing is fetched, trained or started."""
+"""What a run would do and cost, and all that is in its way: from config, headers and sizes alone, before anything large is fetched or anything started."""
 
 import os
-import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from evals.engine_choice import choose
+from evals.suite import Suite
 from evals.suite_file import load_suite
+from flows import costs
+from flows.environment import prepare, quieten
 from flows.opening import judgements
+from flows.progress import Progress
 from flows.schema import Config, configs_folder
-from psomerge.checkpoint import check_fit, open_checkpoint
-from psomerge.errors import PsomergeError
-from psomerge.run import entries
-from tasks.fetch import here as at_home
-from tasks.summary import read
-from tasks.wording import duration, size
+from psomerge.checkpoint import Checkpoint, all_misfits, differences, misfit
+from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
+from psomerge.files import allowed
+from tasks.check import choose_tokenizer, lost_tokens
+from tasks.pieces import read_pieces
+from tasks.preview import Preview, preview_all
 
 
 def describe(config: Config, home: Path) -> dict[str, Any]:
-    """Returns the plan as plain data.
+    """Returns the plan as plain data, and records what its branches and tags mean now, so that the run means the same.
 
     Raises:
-        ConfigError: the suite, an address or the home folder cannot be.
-        ArtefactError: a local checkpoint is broken or does not fit.
+        ConfigError: the suite, an address or the home folder cannot be, or several tokenizers differ.
+        ArtefactError: a checkpoint is broken or does not fit; the text holds all that is wrong with all of them.
+        ServiceError: a model is not here, and nobody tells what it is.
+        SpaceError: no room for what would be fetched and written.
     """
     suite = load_suite(config.suite, configs_folder() / "suites")
-    addresses = {"base": config.base, **config.experts}
-    found = {name: at_home(address, home) for name, address in addresses.items()}
-    missing = [name for name, one in found.items() if one is None]
-    here = {name: open_checkpoint(one.folder, name) for name, one in found.items() if one}
-    if "base" in here:
-        check_fit(here["base"], [checkpoint for name, checkpoint in here.items() if name != "base"])
-    largest = max((_bytes(checkpoint.tensors) for checkpoint in here.values()), default=0)
-    n = len(config.experts)
-    asked = judgements(config, n)
+    quieten()
+    with Progress() as progress:
+        previews, failures = preview_all({"base": config.base, **config.experts}, home, progress.fetching, lambda: prepare(home).mlflow)
+    seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
+    problems = [*_failed(config, failures), *_unfit(config, seen)]
+    room = costs.disk(config, previews, home)
+    try:
+        room.check(home)
+    except SpaceError as error:
+        problems.append(error)
+    if problems:
+        raise _joined(problems)
+    plan = _plan(config, home, suite, previews, room)
+    for one in previews.values():
+        one.keep()
+    return plan
+
+
+def _failed(config: Config, failures: Mapping[str, PsomergeError]) -> Iterator[PsomergeError]:
+    """What models failed with, each with its address; what a service says of several models alike is said once."""
+    said: dict[str, list[str]] = {}
+    for name, error in failures.items():
+        address, text = config.base if name == "base" else config.experts[name], str(error)
+        alike = text.replace(address, "") if isinstance(error, ServiceError) else name
+        said.setdefault(alike, []).append(address)
+        if len(said[alike]) == 1:
+            yield type(error)(text if address in text else f"{address}: {text}")
+    for others in said.values():
+        if len(others) > 1:
+            yield ServiceError(f"the same for {', '.join(others[1:])}")
+
+
+def _unfit(config: Config, seen: Mapping[str, Checkpoint]) -> Iterator[PsomergeError]:
+    """What keeps the experts from being merged with the base, as far as both can be seen."""
+    experts = [one for name, one in seen.items() if name != "base"]
+    if "base" not in seen:
+        return
+    if lines := all_misfits(seen["base"], experts, read_pieces):
+        yield misfit(lines, seen["base"].folder)
+    fitting = [one for one in experts if not any(f'"{one.name}"' in line for line in lines)]
+    for choice in (
+        lambda: choose_tokenizer(seen["base"], fitting, config.tokenizer_from),
+        lambda: choose(config.engine.kind, seen["base"].config),
+    ):
+        try:
+            choice()
+        except PsomergeError as error:
+            yield error
+
+
+def _told(config: Config, seen: Mapping[str, Checkpoint]) -> list[str]:
+    """What a user should know about experts that fit."""
+    if "base" not in seen:
+        return []
+    base, experts = seen["base"], [one for name, one in seen.items() if name != "base"]
+    chosen = seen.get(choose_tokenizer(base, experts, config.tokenizer_from), base)
+    choice = choose(config.engine.kind, base.config)
+    told = [str(warning) for expert in experts for warning in (*differences(base, expert, chosen), *lost_tokens(expert, chosen))]
+    return [choice.told, *told] if choice.why else told
+
+
+def _joined(problems: list[PsomergeError]) -> PsomergeError:
+    """All problems on one line, as an error of the class that must be seen to first: models, then the config, then services and room."""
+    first = min(problems, key=lambda error: (not isinstance(error, ArtefactError), not isinstance(error, ConfigError), error.exit_code))
+    return type(first)("; ".join(str(error) for error in problems))
+
+
+def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Preview], room: costs.Disk) -> dict[str, Any]:
+    seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
+    n, asked = len(config.experts), judgements(config, len(config.experts))
+    memory = costs.memory(config.engine, seen)
     return {
         "config": config.name,
         "home": str(home),
         "suite": {"name": suite.name, "benchmarks": [benchmark.name for benchmark in suite.benchmarks]},
+        "models": {name: _model(one) for name, one in previews.items()},
         "experts": n,
-        "to_fetch": missing,
+        "to_fetch": [name for name, one in previews.items() if not one.whole],
         "swarms": list(dict.fromkeys((config.swarm.initial, *config.compare.swarms))),
         "particles": 2 * n + 1,
         "steps": config.swarm.steps,
         "judgements": asked,
-        "seconds": _seconds(home, suite.name, asked),
-        "model_bytes": largest,
-        "memory_bytes": (n + 2) * largest,
-        "disk_bytes": 3 * largest,
-        "disk_free_bytes": shutil.disk_usage(_existing(home)).free,
+        "seconds": costs.seconds(home, suite.name, asked, seen.get("base")),
+        "model_bytes": max(map(costs.stored_bytes, seen.values()), default=0),
+        "memory": memory and asdict(memory) | {"held_bytes": memory.held_bytes, "warnings": memory.warnings()},
+        "disk": asdict(room) | {"needed_bytes": room.needed_bytes},
         "threads": config.engine.threads,
         "cores": len(os.sched_getaffinity(0)),
         "register_as": config.register_as.model,
+        "warnings": [*(memory.warnings() if memory else []), *_told(config, seen), *_unseen(previews)],
     }
 
 
-def _seconds(home: Path, suite: str, asked: int) -> float | None:
-    """Wall seconds that so many judgements take with all around them, if they go as in the suite's newest finished run of this home; None without one."""
-    finished = sorted((home / "runs").glob("*/report/summary.json"), key=lambda path: -path.stat().st_mtime)
-    for path in finished:
-        with suppress(PsomergeError, OSError):
-            summary = read(path)
-            made = sum(entry["kind"] == "judgement" for entry in entries(path.parents[1]))
-            if summary.suite == suite and made:
-                return (summary.wall_seconds - summary.seconds.get("fetch", 0.0)) / made * asked
-    return None
+def _model(one: Preview) -> dict[str, Any]:
+    files = {name: count for name, count in one.checkpoint.files.items() if allowed(name)} if one.checkpoint else one.to_fetch
+    return {
+        "address": one.address,
+        "source": one.source,
+        "state": "here" if one.whole else "to train" if one.to_train else "to fetch",
+        "bytes": sum(files.values()),
+        "download_bytes": sum(one.to_fetch.values()),
+        "download_files": len(one.to_fetch),
+    }
 
 
-def _bytes(tensors: Mapping[str, Any]) -> int:
-    return sum(info.end - info.begin for info in tensors.values())
-
-
-def _existing(folder: Path) -> Path:
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
-
-
-def lines(plan: Mapping[str, Any]) -> list[str]:
-    """Returns the plan for people."""
-    known = bool(plan["model_bytes"])
-    fetching = f"train or fetch: {', '.join(plan['to_fetch'])}" if plan["to_fetch"] else "nothing to fetch: base and experts are here"
-    return [
-        f"config {plan['config']}, home {plan['home']}",
-        f"suite {plan['suite']['name']}: {', '.join(plan['suite']['benchmarks'])}",
-        fetching,
-        f"search: {plan['particles']} particles from {plan['experts']} experts, {plan['steps']} steps, initial swarm {', then '.join(plan['swarms'])}",
-        f"judgements: at most {plan['judgements']}, on {plan['threads']} of {plan['cores']} cores",
-        f"time: about {duration(plan['seconds'])}, as in the last run of this suite; what is to be trained or fetched comes on top"
-        if plan["seconds"] is not None
-        else "time: known after a first run of this suite",
-        f"memory: at most {size(plan['memory_bytes'])} for {plan['experts'] + 2} models, and the engine's own"
-        if known
-        else "memory: known once the base is here",
-        f"disk: {size(plan['disk_bytes'])} of {size(plan['disk_free_bytes'])} free" if known else f"disk: {size(plan['disk_free_bytes'])} free",
-        f"registers models:/{plan['register_as']}",
-    ]
+def _unseen(previews: Mapping[str, Preview]) -> list[str]:
+    return [f"{one.name} ({one.address}): {one.unseen} is known once it is fetched" for one in previews.values() if one.unseen]

@@ -53,7 +53,8 @@ class CompareConfig(_Strict):
 class EngineConfig(_Strict):
     """What judges a model; see `evals.engine.EngineSettings`."""
 
-    kind: Literal["vllm", "transformers"] = "vllm"
+    kind: Literal["auto", "vllm", "transformers"] = "auto"
+    """`auto`: vLLM where it runs the base's architecture, else transformers, which is slower and knows sequence-to-sequence models too."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: int = Field(default=1, ge=1)
     """OpenMP threads; a tiny model wants one, a larger one as many as there are idle cores."""
@@ -78,7 +79,7 @@ class Config(_Strict):
 
     name: Name
     base: Text
-    """Folder, `hf://ORG/NAME@REVISION`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `embedded://base@SEED`."""
+    """Folder, `hf://ORG/NAME@REVISION`, `s3://BUCKET/PREFIX`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `embedded://base@SEED`."""
     experts: dict[Name, Text] = Field(min_length=1)
     """Source by name; the order is the order of the coefficients."""
     suite: Text

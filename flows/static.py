@@ -8,18 +8,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.environment import home_folder, prepare
 from flows.progress import Progress
 from psomerge import recipe as recipes
-from psomerge.errors import ConfigError, PsomergeError, VerificationError, nearest
+from psomerge.errors import ArtefactError, ConfigError, PsomergeError, VerificationError, nearest
+from psomerge.fit_warning import FitWarning
 from psomerge.methods.static import METHODS
 from psomerge.recipe import Recipe, Source
 from tasks.fetch import Fetched, fetch, pin_fetched
 from tasks.mlflow_store import Store
 from tasks.registered import PREFIX
+
+if TYPE_CHECKING:
+    from psomerge.checkpoint import Checkpoint
 
 
 def merge_models(method: str, base: str, experts: Sequence[str], out: Path, settings: Sequence[str]) -> dict[str, Any]:
@@ -44,12 +49,14 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
     models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
     with _pinning(models) as pins:
         from psomerge.basis import open_basis
-        from psomerge.checkpoint import check_fit
+        from psomerge.checkpoint import check_buffers, check_fit
         from psomerge.materialize import write_model
         from tasks.check import choose_tokenizer
+        from tasks.pieces import read_pieces
 
         basis = open_basis({name: model.folder for name, model in models.items()}, compiled=False)
-        check_fit(basis.base, basis.experts)
+        check_fit(basis.base, basis.experts, read_pieces)
+        check_buffers(basis.base, basis.experts)
         tokenizer_from = choose_tokenizer(basis.base, basis.experts, None)
         plain = Recipe(Source("base", "", ""), tuple(Source(name, "", "") for name in names), tokenizer_from=tokenizer_from)
         recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)
@@ -102,8 +109,8 @@ def _names(addresses: Sequence[str]) -> list[str]:
 def _short(address: str) -> str:
     if address.startswith(PREFIX):
         return address.removeprefix(PREFIX).replace("@", "/").partition("/")[0]
-    whole = address.partition("@")[0] if "://" in address else address.rstrip("/")  # a branch's name may hold slashes
-    return whole.rpartition("/")[2]
+    whole = address.partition("@")[0] if "://" in address else address  # a branch's name may hold slashes
+    return whole.rstrip("/").rpartition("/")[2]
 
 
 def _fetched(addresses: dict[str, str]) -> dict[str, Fetched]:
@@ -122,28 +129,56 @@ def _store() -> Store:
 
 
 def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
-    """Returns a line for every model that is sound.
+    """Returns for every model, all of which are sound, its `verdict`, and its `warnings` as plain data.
 
     Raises:
-        ArtefactError: a model is broken, holds values that are not finite, or does not fit the base.
-        VerificationError: files differ from the manifest beside them.
+        ArtefactError: models are broken, hold values that are not finite, or do not fit the base; all that is wrong with all of them is listed.
+        VerificationError: nothing else is wrong, but files differ from the manifest beside them.
     """
-    from psomerge.checkpoint import check_finite, check_fit, open_checkpoint
-    from tasks.publish import MANIFEST, misfits
+    from psomerge.basis import open_expert
+    from psomerge.checkpoint import open_checkpoint
+    from tasks.check import examine
 
     against = None if base is None else open_checkpoint(_fetched({"base": base})["base"].folder, "base")
-    found: dict[str, Any] = {}
-    for address in models:
-        folder = _fetched({address: address})[address].folder
-        published = next((place for place in (folder, folder.parent) if (place / MANIFEST).exists()), None)
-        if published and (problems := misfits(published)):
-            raise VerificationError(f"{published}: {problems[0]} ({len(problems)} in all); download it again")
-        checkpoint = open_checkpoint(folder / "model" if published == folder else folder, address)
-        check_finite(checkpoint)
-        if against:
-            check_fit(against, [checkpoint])
-        found[address] = f"sound, {len(checkpoint.tensors)} tensors{', fits the base' if against else ''}{', manifest holds' if published else ''}"
-    return found
+    opened: dict[str, tuple[Checkpoint, str]] = {}
+    wrong: list[PsomergeError] = []
+    for address in dict.fromkeys(models):
+        try:
+            place, told = _published(_fetched({address: address})[address].folder)
+            opened[address] = open_expert(place, address, against) if against else open_checkpoint(place, address), told
+        except (ArtefactError, VerificationError) as error:
+            wrong.append(error)
+    lines, warnings = examine(against, [one for one, _ in opened.values()])
+    wrong += map(ArtefactError, lines)
+    if wrong:
+        kind = VerificationError if all(isinstance(error, VerificationError) for error in wrong) else ArtefactError
+        raise kind("; ".join(map(str, wrong)))
+    return {
+        address: {
+            "verdict": f"sound, {len(one.tensors)} tensors{', fits the base' if against else ''}{told}",
+            "warnings": [asdict(warning) for warning in warnings if warning.expert == address],
+        }
+        for address, (one, told) in opened.items()
+    }
+
+
+def _published(folder: Path) -> tuple[Path, str]:
+    """The checkpoint in a folder, which may be a published model's, and what to say of its manifest. Raises VerificationError where files differ from that."""
+    from tasks.publish import MANIFEST, misfits
+
+    published = next((place for place in (folder, folder.parent) if (place / MANIFEST).exists()), None)
+    if published and (problems := misfits(published)):
+        raise VerificationError(f"{published}: {problems[0]} ({len(problems)} in all); download it again")
+    return folder / "model" if published == folder else folder, ", manifest holds" if published else ""
+
+
+def check_lines(found: Mapping[str, Any]) -> list[str]:
+    """Returns what `check_models` found, for people."""
+    return [
+        line
+        for address, one in found.items()
+        for line in (f"{address}: {one['verdict']}", *(f"  warning: {FitWarning(**warning)}" for warning in one["warnings"]))
+    ]
 
 
 def rebuild(recipe: Path, out: Path) -> dict[str, Any]:

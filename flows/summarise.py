@@ -55,6 +55,7 @@ def summarise(run: Run, outcome: Outcome, table: Sequence[Result], registration:
         comparisons=tuple(compare(scores[result], scores[label], labels=(result, label)) for label in others) if result in scores else (),
         splits=tuple(Split(name, sum(map(len, one.items.values())), USES[name]) for name, one in run.sets.items()),
         candidates=outcome.selections[0].candidates,
+        warnings=run.warnings,
         groups=tuple(dict.fromkeys(map(GROUPINGS[run.recipe.grouping], run.basis.base.tensors))) if run.groups > 1 else (),
         seconds={phase: run.seconds[phase] for phase in PHASES if phase in run.seconds},
         wall_seconds=monotonic() - run.start + run.seconds["fetch"],
@@ -77,6 +78,6 @@ def _provenance(run: Run) -> Provenance:
         versions=versions(),
         device=device(),
         threads=run.settings.threads,
-        engine=f"{capabilities.name} {capabilities.version}",
+        engine=f"{capabilities.name} {capabilities.version}" + (f" ({run.choice.why})" if run.choice.why else ""),
         dtype=capabilities.dtype,
     )

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from psomerge.checkpoint import Checkpoint, open_checkpoint
-from psomerge.checkpoint.adapter import Adapter, LowRank, is_adapter, open_adapter, weighted_sum
+from psomerge.checkpoint.adapter import Adapter, is_adapter, open_adapter
+from psomerge.checkpoint.low_rank import LowRank, weighted_sum
 from psomerge.errors import ArtefactError
 from psomerge.fused import Workspace, merge_compiled, merge_eager
 from psomerge.masks import keep_threshold, mask_keys

@@ -35,6 +35,9 @@ ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ALLOWED = ("config.json", "generation_config.json", ADAPTER, INDEX, *TOKENIZER_FILES)
 """Files of a checkpoint that are read, digested and copied, besides `*.safetensors`; all others are left alone."""
 
+MAX_PARTS = 2_000_000
+"""Objects and lists in a JSON file: the largest tokenizers have half a million, and millions of empty ones take minutes to read."""
+
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a FIFO",
@@ -117,6 +120,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
+def read_start(path: Path, size: int) -> bytes:
+    """Returns at most the first `size` bytes of a regular file. Raises ArtefactError as `open_regular`."""
+    with open(open_regular(path), "rb") as file:
+        return file.read(size)
+
+
 def read_json(path: Path, limit: int) -> dict[str, Any]:
     """Returns the JSON object in a regular file of at most `limit` bytes. Raises ArtefactError as `parse_object` and `read_bytes`."""
     return parse_object(read_bytes(path, limit), str(path))
@@ -126,7 +135,7 @@ def parse_object(content: bytes, where: str) -> dict[str, Any]:
     """Returns the JSON object in UTF-8 bytes.
 
     Raises:
-        ArtefactError: the bytes are no JSON, hold a key twice (readers disagree about which one counts), nest too deeply, or hold something else than an object.
+        ArtefactError: the bytes are no JSON, hold a key twice (readers disagree about which one counts), nest too deeply, hold too much, or are no object.
     """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -138,6 +147,8 @@ def parse_object(content: bytes, where: str) -> dict[str, Any]:
         return unique
 
     try:
+        if content.count(b"{") + content.count(b"[") > MAX_PARTS:
+            raise ValueError(f"more than {MAX_PARTS} objects and lists")
         data = json.loads(content.decode("utf-8"), object_pairs_hook=pairs)
         _check_depth(data)
     except UnicodeDecodeError as error:

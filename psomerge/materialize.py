@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from psomerge.basis import Basis, open_basis
-from psomerge.checkpoint import check_fit, write_checkpoint
+from psomerge.checkpoint import check_buffers, check_fit, write_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.pins import file_digests
 from psomerge.recipe import Recipe, Source, to_bytes
@@ -26,6 +26,7 @@ def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[
     check_pins(recipe, folders)
     basis = open_basis({"base": folders["base"]} | {expert.name: folders[expert.name] for expert in recipe.experts})
     check_fit(basis.base, basis.experts)
+    check_buffers(basis.base, basis.experts)
     return write_model(recipe, basis, out)
 
 

@@ -26,9 +26,9 @@ class Source:
 
     name: str
     source: str
-    """Folder, `hf://ORG/NAME@COMMIT`, `models:/NAME/VERSION` or `embedded://NAME@SEED`; never a branch, tag or alias."""
+    """Folder, `hf://ORG/NAME@COMMIT`, `s3://BUCKET/PREFIX@REVISION`, `models:/NAME/VERSION` or `embedded://NAME@SEED`; never a branch, tag or alias."""
     revision: str
-    """The commit, 40 hex digits; of the registry NAME/VERSION; of a folder the first 40 digits of the digest over `files`."""
+    """The commit, 40 hex digits; of S3 the REVISION; of the registry NAME/VERSION; of a folder the first 40 digits of the digest over `files`."""
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     """SHA-256 in hex by path relative to the checkpoint's folder."""
 

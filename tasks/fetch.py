@@ -1,6 +1,7 @@
-"""From where a model lives to a local folder with pinned bytes: a folder, an embedded model, a model of the hub, a version of the registry.
+"""From where a model lives to a local folder with pinned bytes: a folder, an embedded model, a model of the hub or of S3, a version of the registry.
 
-Whatever can move (a branch, a tag, an alias) is resolved once to what cannot, kept under `experts` in the home, and used from then on.
+Whatever can move (a branch, a tag, an alias, what lies below a prefix) is resolved once to what cannot, kept under `experts` in the home, and used from then
+on.
 """
 
 import re
@@ -11,14 +12,15 @@ from pathlib import Path
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.pins import pin
 from psomerge.recipe import Source
-from tasks import downloads, registered, snapshots
-from tasks.downloads import Progress
+from tasks import downloads, registered, s3_downloads, s3_snapshots, snapshots
 from tasks.embedded import MODELS, embedded_folder, train
+from tasks.filling import Progress
 from tasks.mlflow_store import Store
+from tasks.shelf import Snapshot
 
 _EMBEDDED = re.compile(r"embedded://(?P<name>[a-z]+)@(?P<seed>\d{1,9})")
 _EMBEDDED_PREFIX = "embedded://"
-_KINDS = "a local folder, hf://ORG/NAME@REVISION, models:/NAME/VERSION, models:/NAME@ALIAS or embedded://NAME@SEED"
+_KINDS = "a local folder, hf://ORG/NAME@REVISION, s3://BUCKET/PREFIX, models:/NAME/VERSION, models:/NAME@ALIAS or embedded://NAME@SEED"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Fetched:
     source: str
     """Address that means these bytes on another day, too: with the commit or version instead of a branch, tag or alias."""
     revision: str | None = None
-    """Commit (40 hex digits) or NAME/VERSION; None where only the files' digests tell."""
+    """Commit or revision of S3 (40 hex digits) or NAME/VERSION; None where only the files' digests tell."""
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 in hex by name, where the source has one."""
 
@@ -49,6 +51,9 @@ def here(address: str, home: Path) -> Fetched | None:
     if address.startswith(snapshots.PREFIX):
         found = snapshots.here(address, home)
         return None if found is None else _snapshot(found)
+    if address.startswith(s3_snapshots.PREFIX):
+        found = s3_snapshots.here(address, home)
+        return None if found is None else _snapshot(found)
     if address.startswith(registered.PREFIX):
         copy = registered.here(address, home)
         return None if copy is None else _copy(copy)
@@ -62,20 +67,22 @@ def fetch(address: str, home: Path, progress: Progress, *, store: Callable[[], S
     """Returns the checkpoint of an address, after downloading or training what is not there yet.
 
     Args:
-        address: a folder, `hf://ORG/NAME@REVISION`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `embedded://NAME@SEED`.
+        address: a folder, `hf://ORG/NAME@REVISION`, `s3://BUCKET/PREFIX` with or without `@REVISION`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `embedded://NAME@SEED`.
         home: PSOMERGE_HOME.
         progress: called with what is being done and the share done, in [0, 1].
         store: gives the model registry; called for the registry's addresses only.
         follow: take the version that an alias names now, not the one that it named when it was first asked for.
 
     Raises:
-        ConfigError, ArtefactError, StateError: as `here`; or a model that the hub or registry does not have, or has no usable files of.
-        ServiceError: hub or registry cannot be reached, or refuse.
+        ConfigError, ArtefactError, StateError: as `here`; or a model that the hub, S3 or registry does not have, or has no usable files of.
+        ServiceError: hub, S3 or registry cannot be reached, or refuse.
         VerificationError: the registry's files are not what was published.
         SpaceError: no room.
     """
     if address.startswith(snapshots.PREFIX):
         return _snapshot(downloads.fetch(address, home, progress))
+    if address.startswith(s3_snapshots.PREFIX):
+        return _snapshot(s3_downloads.fetch(address, home, progress))
     if address.startswith(registered.PREFIX):
         if store is None:
             raise ConfigError(f"{address}: there is no model registry to ask here; give a local folder")
@@ -105,8 +112,8 @@ def _embedded(address: str, home: Path) -> tuple[Path, int]:
     return embedded_folder(home, seed) / match["name"], seed
 
 
-def _snapshot(found: snapshots.Snapshot) -> Fetched:
-    return Fetched(found.folder, found.address, found.commit, found.files)
+def _snapshot(found: Snapshot) -> Fetched:
+    return Fetched(found.folder, found.address, found.revision, found.files)
 
 
 def _copy(found: registered.Copy) -> Fetched:

@@ -1,21 +1,20 @@
 """The Hugging Face hub, or a mirror named by HF_ENDPOINT: what a revision is and holds, and its files. Nothing else talks to it.
 
 The token, if any, is found by the hub's own client (HF_TOKEN, or what `hf auth login` has left); it is neither read nor passed on here, and no message
-quotes the client's, which may hold signed addresses. Whether files are those that the hub has is proven in `tasks.snapshots`.
+quotes the client's, which may hold signed addresses. Whether files are those that the hub has is proven in `tasks.downloads`.
 """
 
-import glob
-import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.hub_errors import MissingError, may_pass, translated
+from tasks.quiet import quiet
 from tasks.stores import QUIET
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -23,7 +22,7 @@ WORKERS = 8
 WAITS = (1.0, 2.0, 4.0)
 """Seconds before a question is repeated; the client itself repeats none."""
 DOWNLOAD_WAITS = (1.0,)
-"""The client repeats what fails within a download, but not a file that came short or a listing that it did not get."""
+"""The client repeats what fails within a download, but not a file that came short."""
 T = TypeVar("T")
 
 
@@ -86,7 +85,7 @@ def _revision(info: Any) -> Revision:
     return Revision(commit, files)
 
 
-def download(repository: Repository, commit: str, names: Sequence[str], folder: Path, told: Callable[[int], None]) -> None:
+def download(repository: Repository, commit: str, names: Sequence[str], folder: Path, told: Callable[[int], None], then: Callable[[str], None]) -> None:
     """Puts files of a commit into a folder as plain files, several at a time; those that are there and finished are left as they are.
 
     Args:
@@ -95,6 +94,7 @@ def download(repository: Repository, commit: str, names: Sequence[str], folder: 
         names: plain file names at the top of the repository.
         folder: made if missing; the client keeps its notes in `.cache` there.
         told: called with the bytes written so far, from several threads.
+        then: called with the name of each file that is there, while others are still coming, from several threads.
 
     Raises:
         ArtefactError: a file is not there.
@@ -102,21 +102,63 @@ def download(repository: Repository, commit: str, names: Sequence[str], folder: 
         SpaceError: the folder is full or cannot be written.
     """
 
-    def get() -> None:
-        _client().snapshot_download(
-            repository.name,
-            revision=commit,
-            local_dir=folder,
-            cache_dir=folder / ".cache" / "none",  # else files are copied from the user's own cache, unproven
-            allow_patterns=[glob.escape(name) for name in names],
-            max_workers=WORKERS,
-            tqdm_class=_counter(told),
-            endpoint=os.environ.get("HF_ENDPOINT") or None,
-        )
-        if lacking := [name for name in names if not (folder / name).is_file()]:
-            raise MissingError(lacking[0])
+    written = dict.fromkeys(names, 0)
 
-    _patiently(get, repository, DOWNLOAD_WAITS)
+    def count(name: str, size: int) -> None:
+        written[name] = size
+        told(sum(written.values()))
+
+    def get(name: str) -> None:
+        def ask() -> None:
+            _client().hf_hub_download(
+                repository.name,
+                name,
+                revision=commit,
+                local_dir=folder,
+                cache_dir=folder / ".cache" / "none",  # else files are copied from the user's own cache, unproven
+                tqdm_class=_counter(lambda size: count(name, size)),
+                endpoint=os.environ.get("HF_ENDPOINT") or None,
+            )
+
+        _patiently(ask, repository, DOWNLOAD_WAITS)
+        then(name)
+
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        for _ in pool.map(get, names):
+            pass
+
+
+def read_start(repository: Repository, commit: str, name: str, count: int) -> bytes:
+    """Returns the first bytes of a file of a commit, and transfers no more even where the server sends the whole file.
+
+    Args:
+        repository: to read from.
+        commit: 40 hex digits.
+        name: of the file.
+        count: bytes, no more than the file has.
+
+    Raises:
+        ArtefactError: a file is not there.
+        ServiceError: no network, no right, or the hub does not deliver.
+    """
+
+    def get() -> bytes:
+        client = _client()
+        url = client.hf_hub_url(repository.name, name, revision=commit, endpoint=os.environ.get("HF_ENDPOINT") or None)
+        # As the client reads headers itself, but that it takes no whole file for an answer, and keeps none of the bytes.
+        headers = client.utils.build_hf_headers() | {"Range": f"bytes=0-{count - 1}", "Accept-Encoding": "identity"}
+        with client.get_session().stream("GET", url, headers=headers, timeout=10) as response:
+            if response.is_error:
+                response.read()  # the client looks into it for the reason
+            client.utils.hf_raise_for_status(response)
+            content = bytearray()
+            for piece in response.iter_bytes():
+                content += piece
+                if len(content) >= count:
+                    return bytes(content[:count])
+            raise MissingError(name)
+
+    return _patiently(get, repository, WAITS)
 
 
 def _client() -> Any:
@@ -131,24 +173,12 @@ def _patiently(call: Callable[[], T], repository: Repository, waits: Sequence[fl
     waiting = list(waits)
     while True:
         try:
-            with _quiet():
+            with quiet("huggingface_hub"):
                 return call()
         except Exception as error:  # the client's errors and those of its HTTP library share no other base
             if not waiting or not may_pass(error):
                 raise translated(error, address=repository.address, name=repository.name) from error
         time.sleep(waiting.pop(0))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the client from telling about each repetition, with addresses: progress is told by us, and failures are ours to word."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _counter(told: Callable[[int], None]) -> type:

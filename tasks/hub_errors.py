@@ -8,7 +8,7 @@ from tasks.mlflow_store import redact
 
 
 class MissingError(Exception):
-    """The client ended well without a file, as it does where it gets no listing but finds others in the folder."""
+    """The hub's answer ended well without all of a file."""
 
 
 def endpoint() -> str:

@@ -24,8 +24,7 @@ from psomerge import recipe as recipes
 from psomerge.errors import ArtefactError
 from psomerge.files import TOKENIZER_FILES, allowed, listing, read_json
 from psomerge.recipe import Recipe
-from tasks import registry
-from tasks.summary import Estimate, Row
+from tasks import flavour
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
@@ -71,7 +70,7 @@ def _model_folder(checkpoint: Path, building: Path, *, names: Sequence[str], rec
     weights = [name for name in names if name.endswith(".safetensors")]
     for name in set(names).difference(weights):
         shutil.copyfile(checkpoint / name, skeleton / name)
-    registry.save_model(skeleton, building, origin=f"psomerge recipe {recipe.digest()}", metadata={"recipe": recipe.digest(), "method": recipe.method})
+    flavour.save_model(skeleton, building, origin=f"psomerge recipe {recipe.digest()}", metadata={"recipe": recipe.digest(), "method": recipe.method})
     (building / "LICENSE.txt").unlink()  # MLflow's advice to look for a licence under this machine's path
     for name in weights:
         _link(checkpoint / name, building / "model" / name)
@@ -150,69 +149,3 @@ def misfits(folder: Path) -> list[str]:
     if flavors != manifest.get("flavors"):
         problems.append("MLmodel: its flavors differ from the manifest's")
     return problems
-
-
-def card(recipe: Recipe, rows: Sequence[Row], *, name: str, facts: Sequence[tuple[str, str]] = ()) -> str:
-    """Returns the model card in Markdown.
-
-    Args:
-        rows: Test split results, the merged model among them.
-        name: The registered model's.
-        facts: What else the result depends on, as (label, text): suite, run key, versions.
-    """
-    sources = [("base", recipe.base), *((f"expert {number}", expert) for number, expert in enumerate(recipe.experts, 1))]
-    parts = [f"| {role} | {one.name} | `{one.source}` | `{one.revision}` |" for role, one in sources]
-    coefficients = "\n".join(f"- {', '.join(repr(value) for value in row)}" for row in recipe.coefficients)
-    benchmarks = list(dict.fromkeys(benchmark for row in rows for benchmark in row.benchmarks))
-    cells = [f"| {row.label} | {_cell(row.mean)} | " + " | ".join(_cell(row.benchmarks.get(one)) for one in benchmarks) + " |" for row in rows]
-    head = f"| model | mean | {' | '.join(benchmarks)} |\n|---|---{'|---' * len(benchmarks)}|"
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-tags: [merge, psomerge]
----
-
-# {name}
-
-Merged from one base and {len(recipe.experts)} experts with psomerge {recipe.to_dict()["psomerge"]}, method `{recipe.method}`.
-
-## Results on the test split
-
-Mean, 95 % interval, number of items. No test item was seen by the search.
-
-{head}
-{chr(10).join(cells)}
-
-## Made of
-
-| role | name | source | revision |
-|---|---|---|---|
-{chr(10).join(parts)}
-
-Coefficients, one line a group (experts' task vectors in the order above, then, if there are as many again, their DARE copies):
-
-{coefficients}
-
-## Provenance
-
-{chr(10).join(f"- {label}: {text}" for label, text in (("recipe", recipe.digest()), *facts))}
-
-`recipe.json` rebuilds these weights from the sources above (`psomerge materialize`); `MANIFEST.json` has the SHA-256 of every file.
-
-## How to load
-
-```python
-import mlflow
-generate = mlflow.transformers.load_model("models:/{name}@champion")
-print(generate("Hello", max_new_tokens=20))
-```
-
-```sh
-mlflow artifacts download --artifact-uri models:/{name}@champion --dst-path {name}
-vllm serve {name}/model
-```
-"""
-
-
-def _cell(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] n={estimate.n}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from psomerge.digest import digest_of
 from psomerge.durable import from_bytes, seal, to_bytes, write_atomic, writing
 from psomerge.errors import ArtefactError, ConfigError, StateError, VerificationError
-from tasks.downloads import Progress
+from tasks.filling import Progress
 from tasks.locking import lock
 from tasks.mlflow_store import Store, redact
 from tasks.stores import tracking_uri
@@ -76,21 +76,35 @@ def fetch(address: str, home: Path, progress: Progress, *, store: Callable[[], S
         ServiceError, SpaceError: the registry cannot be reached; no room.
     """
     registry = store()
-    place = _folder(home, None if registry.artifacts else registry.tracking_uri)
-    shelf, version, alias = _placed(address, place)
-    version = version or (None if follow else _recorded(shelf, alias)) or _borne(address, shelf.name, alias, registry)
-    copy = Copy(shelf.name, version, shelf / version)
-    with lock(shelf, f"fetches {copy.address}", progress):
+    copy = resolve(address, home, registry, follow=follow)
+    with lock(copy.folder.parent, f"fetches {copy.address}", progress):
         damage = _misfits(copy.folder) if copy.folder.exists() else []
         if damage:
             progress(f"{copy.address}: {damage[0]}; fetching it again", 0.0)
         if damage or not copy.folder.exists():
             _download(copy, registry, progress)
+    keep(address, copy)
+    return copy
+
+
+def resolve(address: str, home: Path, registry: Store, *, follow: bool = False) -> Copy:
+    """Returns the version that an address means and where its copy belongs; asks the registry only for an alias that is not on record, or is to be followed.
+
+    Raises:
+        ConfigError, ArtefactError, StateError, ServiceError: as `fetch`.
+    """
+    shelf, version, alias = _placed(address, _folder(home, None if registry.artifacts else registry.tracking_uri))
+    version = version or (None if follow else _recorded(shelf, alias)) or _borne(address, shelf.name, alias, registry)
+    return Copy(shelf.name, version, shelf / version)
+
+
+def keep(address: str, copy: Copy) -> None:
+    """Records which version an address's alias names; does nothing where it names the version itself. Raises SpaceError."""
+    shelf, _, alias = _placed(address, copy.folder.parents[1])
     if alias:
         with writing(shelf):
-            (shelf / "names").mkdir(exist_ok=True)
-        write_atomic(_record(shelf, alias), to_bytes(seal({"address": f"{PREFIX}{shelf.name}@{alias}", "version": version})))
-    return copy
+            (shelf / "names").mkdir(parents=True, exist_ok=True)
+        write_atomic(_record(shelf, alias), to_bytes(seal({"address": f"{PREFIX}{shelf.name}@{alias}", "version": copy.version})))
 
 
 def _placed(address: str, place: Path) -> tuple[Path, str | None, str]:
@@ -128,7 +142,8 @@ def _borne(address: str, name: str, alias: str, store: Store) -> str:
     return found.version
 
 
-def _must_exist(copy: Copy, store: Store) -> None:
+def must_exist(copy: Copy, store: Store) -> None:
+    """Raises ArtefactError, naming those that there are, if the registry has no such version."""
     from tasks.track import connect
 
     with connect(store) as client:
@@ -147,7 +162,7 @@ def _misfits(folder: Path) -> list[str]:
 def _download(copy: Copy, store: Store, progress: Progress) -> None:
     from tasks.registry import download
 
-    _must_exist(copy, store)  # MLflow's own words for what is not there do not say what is
+    must_exist(copy, store)  # MLflow's own words for what is not there do not say what is
     progress(f"{copy.address}: copying", 0.0)
     for leftover in copy.folder.parent.glob(f".{copy.version}.*"):
         shutil.rmtree(leftover)  # of a process that was killed

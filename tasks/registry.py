@@ -4,13 +4,9 @@ What lies in the folder is `tasks.publish`'s matter, whether a version deserves 
 """
 
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +19,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION_LIMIT = 5000
 """Characters that MLflow's tables hold; on PostgreSQL a longer text is an error, on SQLite it is not."""
-REQUIREMENTS = ("mlflow", "torch", "transformers")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,99}")
 _ALIAS = re.compile(r"(?!latest$)(?!v\d+$)[a-z0-9_][a-z0-9_\-]{0,99}", re.IGNORECASE)
-_NOISE = ("The model card could not be retrieved", "Unable to find license information")
 
 
 @dataclass(frozen=True)
@@ -56,53 +50,6 @@ def check_alias(alias: str) -> str:
     if not _ALIAS.fullmatch(alias):
         raise ConfigError(f"alias: expected letters, digits, _ and -, but neither `latest` nor `v` and a number, found {alias!r}; choose another one")
     return alias
-
-
-def save_model(checkpoint: Path, folder: Path, *, origin: str, metadata: Mapping[str, str]) -> None:
-    """Writes the MLflow model folder of a checkpoint, which MLflow copies and does not load: MLmodel, requirements, `model/`, `components/tokenizer/`.
-
-    Args:
-        checkpoint: Config and tokenizer; weights may be added to `folder / "model"` later.
-        folder: Must not exist.
-        origin: Says in MLmodel what the model is; MLflow would put this machine's path there.
-        metadata: Shown with the model.
-    """
-    import mlflow.transformers as flavor
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-
-    text = Schema([ColSpec(DataType.string)])
-    # pyfunc would sample 256 tokens a request.
-    params = ParamSchema([ParamSpec("max_new_tokens", DataType.long, 64), ParamSpec("do_sample", DataType.boolean, False)])
-    with _quiet():
-        flavor.save_model(
-            str(checkpoint.absolute()),
-            str(folder),
-            task="text-generation",
-            signature=ModelSignature(text, text, params),
-            pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in REQUIREMENTS],
-            metadata=dict(metadata),
-        )
-    model = Model.load(str(folder))
-    model.flavors["transformers"]["source_model_name"] = origin
-    model.save(str(folder / "MLmodel"))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leaves out what MLflow says about its own classes, and that it finds no card and licence of a local folder on the hub."""
-    logger = logging.getLogger("mlflow.transformers")
-    logger.addFilter(_is_worth_saying)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
-            yield
-    finally:
-        logger.removeFilter(_is_worth_saying)
-
-
-def _is_worth_saying(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NOISE)
 
 
 def upload(run: Run, folder: Path, *, run_key: str, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from psomerge.durable import write_atomic
 from psomerge.errors import StateError
+from psomerge.fit_warning import FitWarning
 from tasks.records import record
 
 FORMAT = 1
@@ -186,6 +187,8 @@ class Summary:
     registration: Registration | None = None
     finished: str = ""
     """When, as ISO 8601 text; empty if not recorded."""
+    warnings: tuple[FitWarning, ...] = ()
+    """What the check found about the experts; empty, too, in summaries from before it looked."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON data; `from_dict` of it equals this summary, floats to the last bit."""

@@ -227,6 +227,24 @@ def milic_files(data_files: dict[str, str]) -> dict[str, list[dict]]:
     return parts
 
 
+def glue(name: str) -> dict[str, list[dict]]:
+    fields: dict[str, Callable[[int], dict]] = {
+        "cola": lambda k: {"sentence": f"Sentence {k}."},
+        "mnli": lambda k: {"premise": f"Premise {k}.", "hypothesis": f"Hypothesis {k}."},
+        "qnli": lambda k: {"question": f"Question {k}?", "sentence": f"Sentence {k}."},
+        "qqp": lambda k: {"question1": f"Question {k}?", "question2": f"Other {k}?"},
+        "sst2": lambda k: {"sentence": f"Sentence {k} "},
+    } | dict.fromkeys(("mrpc", "rte", "stsb"), lambda k: {"sentence1": f"Sentence {k}.", "sentence2": f"Other {k}."})
+    labels: dict[str, list] = {"mnli": [0, 1, 2], "stsb": [0.0, 1.25, 5.0]}
+    label = labels.get(name, [0, 1])
+
+    def rows(count: int) -> list[dict]:
+        return [fields[name](k) | {"label": label[k % len(label)], "idx": k} for k in range(count)]
+
+    validation = "validation_matched" if name == "mnli" else "validation"
+    return {"train": rows(3 * ROWS), validation: rows(ROWS), "test": rows(ROWS)}
+
+
 HUB: dict[str, tuple[Callable[[str], dict[str, list[dict]]], Sequence[str | None], str | None]] = {
     "openlanguagedata/flores_plus": (flores, FLORES_PLUS, "5fec6c13f9e5a4db2f745d4ec0d7c9721ddc4f06"),
     "facebook/belebele": (belebele, BELEBELE, "7899cdfa4e1e0d733fd77c848e2c273cb1d32be2"),
@@ -241,6 +259,7 @@ HUB: dict[str, tuple[Callable[[str], dict[str, list[dict]]], Sequence[str | None
     "juletxara/mgsm": (mgsm, MGSM, "b2f13d426afe3be8d69a7e739b36724db8b66bbc"),
     "haoranxu/WMT22-Test": (wmt22, WMT22, None),
     "allenai/ai2_arc": (arc, ("ARC-Challenge", "ARC-Easy"), "210d026faf9955653af8916fad021475a3f00453"),
+    "nyu-mll/glue": (glue, words("cola mnli mrpc qnli qqp rte sst2 stsb wnli ax"), "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"),
     "Rowan/hellaswag": (hellaswag, (None,), "218ec52e09a7e7462a5400043bb9a69a41d06b76"),
 }
 """Rows by configuration, configurations, revision (None where none is known)."""

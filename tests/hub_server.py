@@ -11,15 +11,36 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
 LARGE = (".safetensors", "tokenizer.json")
 """Ends of the names that lie in large file storage, so have a SHA-256."""
+_PIECE = 2**18
+"""Bytes that are written at a time."""
 _API = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/?]+)")
 _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
+
+
+@dataclass(frozen=True)
+class Virtual:
+    """A file of which the first bytes are real and the rest, up to its size, is declared only: nobody can ask for more than a range of it."""
+
+    start: bytes
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def part(self, first: int, last: int) -> bytes:
+        """Bytes `first` to `last`, both included; zeros behind the real ones."""
+        return self.start[first : last + 1].ljust(last + 1 - first, b"\0")
+
+
+Content = bytes | Virtual
 
 
 @dataclass(frozen=True)
@@ -36,14 +57,14 @@ class Request:
 class Repository:
     """Commits by hash, branches and tags by name."""
 
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    commits: dict[str, dict[str, Content]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     gated: bool = False
 
 
 Fault = Callable[[Request], str | int | None]
 """What to do with a request: None to answer it; a status; `reset`, `flip` (a byte of a file), `short` (half of it, as if that were all), `cut` (half of it),
-`stall` (half of it, and then nothing for as long as the server runs)."""
+`stall` (half of it, and then nothing for as long as the server runs), `whole` (all of it, whatever range was asked for)."""
 
 
 @dataclass
@@ -56,9 +77,11 @@ class Hub:
     tokens: tuple[str, ...] = ()
     """Those that are valid; any other is refused."""
     fault: Fault = lambda request: None
+    sent: list[int] = field(default_factory=list)
+    """Bytes of the answers' bodies, piece by piece."""
     closing: threading.Event = field(default_factory=threading.Event)
 
-    def push(self, repo: str, files: Mapping[str, bytes] | Path, *, name: str = "main") -> str:
+    def push(self, repo: str, files: Mapping[str, Content] | Path, *, name: str = "main") -> str:
         """Commits these files, or those of a folder, to a branch or tag; returns the commit."""
         if isinstance(files, Path):
             files = {path.name: path.read_bytes() for path in sorted(files.iterdir()) if path.is_file()}
@@ -85,10 +108,12 @@ def _blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def _entry(name: str, content: bytes) -> dict:
+@lru_cache(maxsize=4096)
+def _entry(name: str, content: Content) -> dict:
     if not name.endswith(LARGE):
+        assert isinstance(content, bytes), "only what lies in large file storage may be virtual"
         return {"size": len(content), "oid": _blob(content)}
-    digest = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content if isinstance(content, bytes) else content.start).hexdigest()
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (digest.encode(), len(content))
     return {"size": len(content), "oid": _blob(pointer), "lfs": {"oid": digest, "sha256": digest, "size": len(content), "pointerSize": len(pointer)}}
 
@@ -122,7 +147,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def _found(self, repo: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+    def _found(self, repo: str, revision: str) -> tuple[str, dict[str, Content]] | None:
         if (repository := self.hub.repositories.get(repo)) is None:
             self._say(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
             return None
@@ -159,12 +184,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": commit, "ETag": f'"{tag}"', "X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(len(content)), "Accept-Ranges": "bytes"}
         self._send(content, headers, request, fault)
 
-    def _send(self, content: bytes, headers: dict[str, str], request: Request, fault: str | int | None) -> None:
+    def _send(self, content: Content, headers: dict[str, str], request: Request, fault: str | int | None) -> None:
         status = 200
-        if request.range and request.method == "GET" and (match := re.fullmatch(r"bytes=(\d+)-", request.range)):
-            first = int(match[1])
-            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-            content, status = content[first:], 206
+        if request.range and request.method == "GET" and fault != "whole" and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", request.range)):
+            first, last = int(match[1]), min(int(match[2] or len(content)), len(content) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            content, status = content.part(first, last) if isinstance(content, Virtual) else content[first : last + 1], 206
+        if isinstance(content, Virtual):
+            content = b"a range of a virtual file is all that there is"
+            status = 500
         if request.method == "GET" and fault == "flip":
             middle = len(content) // 2
             content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -181,8 +209,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[: len(content) // 2] if cut else content)
-            self.wfile.flush()
+            with suppress(ConnectionError):  # whoever has read enough may hang up
+                sent = content[: len(content) // 2] if cut else content
+                for start in range(0, len(sent), _PIECE):
+                    piece = sent[start : start + _PIECE]
+                    self.wfile.write(piece)
+                    self.hub.sent.append(len(piece))
+                self.wfile.flush()
         if cut:
             self.close_connection = True
 

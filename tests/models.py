@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -21,14 +22,8 @@ def tiny_llama(
     folder: Path, seed: int = 0, *, tied: bool = True, dtype: torch.dtype = torch.bfloat16, hidden: int = 64, layers: int = 2, vocab: int = 256
 ) -> Path:
     """A random Llama with byte-level tokenizer, as transformers writes it. Heads of 32: vLLM's CPU attention has no smaller ones."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = {token: number for number, token in enumerate(["<eos>", *alphabet][:vocab])}
-    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocab,
@@ -46,5 +41,23 @@ def tiny_llama(
     )
     model = LlamaForCausalLM(config).to(dtype)
     model.save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>").save_pretrained(folder)
+    byte_tokenizer(vocab).save_pretrained(folder)
     return folder
+
+
+def byte_tokenizer(vocab: int = 256, pad: str = "<eos>", *, closes: bool = False) -> Any:
+    """A tokenizer with a token for padding, number 0, for the end of a text (the same, or number 1) and for each byte (the last ones left out).
+
+    With `closes` it ends each text by itself, as T5's does.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {token: number for number, token in enumerate([*dict.fromkeys((pad, "<eos>")), *alphabet][:vocab])}
+    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if closes:
+        tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", words["<eos>"])])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token=pad)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,9 @@ class Small:
         self.config.write_text(yaml.safe_dump(yaml.safe_load(self.config.read_text()) | values, sort_keys=False))
 
 
-def small_run(folder: Path, *, engine: str = "transformers", experts: int = 2, **changes: Any) -> Small:
-    """A config over new checkpoints in `folder`: seconds of judging; `changes` are laid over the config's top level."""
-    base = tiny_llama(folder / "base", 0)
+def small_run(folder: Path, *, engine: str = "transformers", experts: int = 2, make: Callable[..., Path] = tiny_llama, **changes: Any) -> Small:
+    """A config over new checkpoints in `folder`: seconds of judging; `make` makes the base, `changes` are laid over the config's top level."""
+    base = make(folder / "base", 0)
     names = [f"expert{number}" for number in range(1, experts + 1)]
     for number, name in enumerate(names, 1):
         perturbed(base, folder / name, number)

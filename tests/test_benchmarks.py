@@ -92,3 +92,9 @@ def test_the_studys_configs_are_sound_and_name_n_experts_of_one_seed(n: int, tmp
     assert config.seed == 1
     suite = load_suite(config.suite)
     assert {benchmark.language for benchmark in suite.benchmarks} == {"en", *config.experts} - {"skill"}
+
+
+def test_a_download_is_set_beside_the_stock_client(tmp_path: Path) -> None:
+    figures = benchmark("download", "--rounds", "1", scratch=tmp_path)["download"]["1 MB in 4 shards"]
+    assert figures["over_stock"] == pytest.approx(figures["seconds"] / figures["stock_seconds"])
+    assert sorted(path.name for path in (tmp_path / "downloads").iterdir()) == ["model"]

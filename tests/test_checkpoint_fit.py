@@ -9,7 +9,8 @@ import pytest
 import torch
 from models import tiny_llama, toy_checkpoint
 
-from psomerge.checkpoint import Checkpoint, check_finite, check_fit, has_chat_template, misfits, open_checkpoint, tokenizers_differ
+from psomerge.checkpoint import Checkpoint, check_buffers, check_finite, check_fit, has_chat_template, misfits, open_checkpoint, tokenizers_differ
+from psomerge.checkpoint.distance import measure
 from psomerge.errors import ArtefactError
 from psomerge.pins import file_digests, pin
 
@@ -59,10 +60,19 @@ def test_missing_extra_and_reshaped_tensors_are_all_listed(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("ids", [torch.tensor([0, 1, 3]), torch.tensor([0, 1, 2], dtype=torch.int32), torch.tensor([0, 1, 2], dtype=BF16)])
-def test_another_integer_buffer_is_a_misfit(tmp_path: Path, ids: torch.Tensor) -> None:
-    (line,) = found(tmp_path, tensors() | {"ids": ids})
+@pytest.mark.parametrize("dtype", [torch.int32, BF16])
+def test_an_integer_buffer_in_another_dtype_is_a_misfit(tmp_path: Path, dtype: torch.dtype) -> None:
+    (line,) = found(tmp_path, tensors() | {"ids": torch.tensor([0, 1, 2], dtype=dtype)})
     assert "'ids'" in line
+
+
+def test_other_values_in_an_integer_buffer_are_refused_by_those_who_read_weights(tmp_path: Path) -> None:
+    base, tam = opened(tmp_path / "base", tensors()), opened(tmp_path / "tam", tensors() | {"ids": torch.tensor([0, 1, 3])})
+    assert misfits(base, tam) == []  # headers are alike
+    with pytest.raises(ArtefactError, match="expert \"tam\" has other values in the int64 tensor 'ids' than the base"):
+        check_buffers(base, [base, tam])
+    assert len(measure(base, [tam])[1]) == 1
+    check_buffers(base, [base])
 
 
 @pytest.mark.parametrize(
@@ -160,9 +170,8 @@ def test_tokenizers_of_separate_files_are_compared_by_them(tmp_path: Path) -> No
 
 
 def test_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
-    broken = with_tokenizer(tmp_path / "b", None, tokenizer__json="{")
     with pytest.raises(ArtefactError, match=r"tokenizer\.json: not valid JSON"):
-        tokenizers_differ(with_tokenizer(tmp_path / "a", BPE), broken)
+        with_tokenizer(tmp_path / "b", None, tokenizer__json="{")
 
 
 def test_a_chat_template_is_found_in_both_places(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "remote tokenizer": (lambda f: changed(f, lambda d: (d / "tokenizer_config.json").write_text('{"auto_map": {}}')), "asks for remote code"),
     "no weights": (lambda f: changed(f, lambda d: (d / SAFE).unlink()), "found no weights"),
     "other name": (lambda f: changed(f, lambda d: only(d, "weights.safetensors")), "found 'weights.safetensors'"),
-    "pickle": (lambda f: changed(f, lambda d: only(d, "pytorch_model.bin")), "save_pretrained('CONVERTED')"),
+    "pickle": (lambda f: changed(f, lambda d: only(d, "pytorch_model.bin")), 'save_pretrained("CONVERTED")'),
     "pickle in shards": (lambda f: changed(f, lambda d: only(d, "pytorch_model-00001-of-00002.bin")), "never opened"),
     "empty file": (lambda f: changed(f, lambda d: keep(d, 0)), "truncated"),
     "seven bytes": (lambda f: changed(f, lambda d: keep(d, 7)), "truncated"),

@@ -177,7 +177,7 @@ def test_a_run_refuses_values_that_are_no_numbers_without_a_run_folder(small: Sm
         ({"tokenizer_from": "expert3"}, "did you mean expert"),
         ({"suite": "quickstrat"}, "unknown suite 'quickstrat'; did you mean quickstart?"),
         ({"suite": "missing.yaml"}, "missing.yaml: cannot read the file"),
-        ({"base": "s3://bucket/model"}, "expected a local folder"),
+        ({"base": "gs://bucket/model"}, "expected a local folder"),
         ({"base": "hf://model"}, "expected hf://ORG/NAME"),
         ({"base": "embedded://bse@0"}, "there is no embedded model 'bse'"),
         ({"register": {"model": "a/b"}}, "register.model"),

@@ -70,7 +70,8 @@ def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "kind", "text"),
     [
-        ("s3://bucket/model", ConfigError, "expected a local folder, hf://ORG/NAME@REVISION, models:/"),
+        ("ftp://host/model", ConfigError, "expected a local folder, hf://ORG/NAME@REVISION, s3://BUCKET/PREFIX, models:/"),
+        ("s3://bucket/../model", ConfigError, "expected s3://BUCKET/PREFIX"),
         ("embedded://nobody@1", ConfigError, "there is no embedded model 'nobody'"),
         ("embedded://base", ConfigError, "expected embedded://NAME@SEED"),
         ("models:/merged", ConfigError, "expected models:/NAME/VERSION"),
@@ -191,11 +192,12 @@ from tasks.fetch import fetch, here
 fetch(sys.argv[1], Path("home"), lambda what, share: None)
 here("hf://org/name", Path("home"))
 here("models:/name/1", Path("home"))
-print(json.dumps(sorted({"mlflow", "prefect", "torch", "huggingface_hub", "transformers"} & set(sys.modules))))
+here("s3://bucket/name", Path("home"))
+print(json.dumps(sorted({"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "s3fs", "botocore"} & set(sys.modules))))
 """
 
 
-def test_neither_the_hub_nor_the_registry_is_imported_for_a_local_folder_or_a_plan(tmp_path: Path) -> None:
+def test_neither_the_hub_nor_s3_nor_the_registry_is_imported_for_a_local_folder_or_a_plan(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     command = [sys.executable, "-c", IMPORTED, str(tmp_path / "model")]
     done = subprocess.run(command, env=Small(tmp_path).environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)

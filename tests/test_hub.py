@@ -14,13 +14,13 @@ from command_line import psomerge
 from hub_server import Hub, serving
 from models import toy_checkpoint
 from services_fixture import ROOT
-from small_run import small_run
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
 from psomerge.files import listing
 from tasks import downloads, hub, snapshots
 from tasks.fetch import fetch as fetch_any
 from tasks.fetch import pin_fetched
+from tasks.shelf import Snapshot
 
 NAME = "org/tiny.model-1"
 ADDRESS = f"hf://{NAME}"
@@ -56,7 +56,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def fetch(home: Path, address: str = ADDRESS) -> snapshots.Snapshot:
+def fetch(home: Path, address: str = ADDRESS) -> Snapshot:
     return downloads.fetch(address, home, lambda what, share: None)
 
 
@@ -98,7 +98,7 @@ def test_what_is_here_is_used_offline(served: Hub, home: Path, monkeypatch: pyte
     assert fetch(home) == first
 
 
-def test_a_plan_asks_nobody(served: Hub, home: Path) -> None:
+def test_whether_a_model_is_here_is_known_without_a_request(served: Hub, home: Path) -> None:
     assert snapshots.here(ADDRESS, home) is None
     assert served.requests == []
 
@@ -106,10 +106,10 @@ def test_a_plan_asks_nobody(served: Hub, home: Path) -> None:
 def test_a_branch_that_moved_stays_the_commit_that_it_was(served: Hub, home: Path) -> None:
     first = fetch(home)
     moved = served.push(NAME, FILES | {"model.safetensors": WEIGHTS[::-1]})
-    assert moved != first.commit
-    assert fetch(home).commit == first.commit
+    assert moved != first.revision
+    assert fetch(home).revision == first.revision
     assert (fetch(home, f"{ADDRESS}@{moved}").folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
-    assert fetch(home).commit == first.commit
+    assert fetch(home).revision == first.revision
 
 
 def test_a_download_that_was_interrupted_goes_on_with_the_commit_that_it_began_with(served: Hub, home: Path) -> None:
@@ -118,14 +118,14 @@ def test_a_download_that_was_interrupted_goes_on_with_the_commit_that_it_began_w
     refused(home)
     served.push(NAME, FILES | {"model.safetensors": WEIGHTS[::-1]})
     served.times(403, count=0)
-    assert fetch(home).commit == commit
+    assert fetch(home).revision == commit
 
 
 def test_a_tag_and_a_branch_with_a_slash_are_revisions(served: Hub, home: Path) -> None:
     commit = served.push(NAME, FILES | {"config.json": b"{}"}, name="refs/pr/1")
-    assert fetch(home, f"{ADDRESS}@refs/pr/1").commit == commit
-    assert fetch(home, f"{ADDRESS}@{commit.upper()}").commit == commit
-    assert fetch(home).commit != commit
+    assert fetch(home, f"{ADDRESS}@refs/pr/1").revision == commit
+    assert fetch(home, f"{ADDRESS}@{commit.upper()}").revision == commit
+    assert fetch(home).revision != commit
 
 
 def test_of_weights_that_are_there_twice_only_those_of_the_index_are_fetched(served: Hub, home: Path) -> None:
@@ -221,7 +221,7 @@ def test_what_does_not_exist_is_named(served: Hub, home: Path, address: str, tex
 def test_a_model_without_safetensors_is_refused_before_anything_is_fetched(served: Hub, home: Path) -> None:
     served.push("org/old", {"config.json": b"{}", "pytorch_model.bin": b"a pickle"})
     error = refused(home, "hf://org/old")
-    assert "expected config.json and safetensors, found config.json, pytorch_model.bin" in str(error)
+    assert "expected config.json and safetensors, or a LoRA adapter's, found config.json, pytorch_model.bin" in str(error)
     assert not [request for request in served.requests if "/resolve/" in request.path]
 
 
@@ -276,7 +276,7 @@ def test_damage_that_left_no_trace_in_the_folder_is_found_when_the_files_are_pin
 def test_a_damaged_record_of_a_branch_is_not_taken_for_none(served: Hub, home: Path) -> None:
     fetch(home)
     record = next(home.rglob("main.json"))
-    record.write_bytes(record.read_bytes().replace(b'"commit":"', b'"commit":"0'))
+    record.write_bytes(record.read_bytes().replace(b'"revision":"', b'"revision":"0'))
     with pytest.raises(StateError, match="remove it, then run the same command again"):
         snapshots.here(ADDRESS, home)
 
@@ -305,14 +305,6 @@ def test_what_a_killed_process_left_is_cleared_and_the_next_run_completes(served
     served.times(403, count=0)
     assert (fetch(home).folder / "model.safetensors").read_bytes() == WEIGHTS
     assert not list(home.rglob("*.incomplete"))
-
-
-def test_the_plan_of_a_run_says_what_is_to_be_fetched_and_fetches_nothing(served: Hub, home: Path, tmp_path: Path) -> None:
-    small = small_run(tmp_path / "run", base=ADDRESS)
-    said = psomerge("plan", small.config, home=home)
-    assert (said.code, "train or fetch: base\n" in said.out) == (0, True), said
-    assert served.requests == []
-    assert not home.exists()
 
 
 def test_models_of_the_hub_are_merged_checked_and_rebuilt_by_commit(served: Hub, home: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from psomerge.errors import ArtefactError
 from psomerge.pins import pin
 from psomerge.recipe import Recipe
 from tasks import publish
+from tasks.card import model_card
 from tasks.summary import Estimate, Row
 
 WHOLE = {
@@ -156,7 +157,7 @@ def test_the_card_names_sources_coefficients_results_and_how_to_load(model):
     recipe = recipes.read(model / "recipe.json")
     recipe = Recipe(base=recipe.base, experts=(recipe.base,), coefficients=((0.1 + 0.2,),))
     rows = [Row("base", "base", Estimate(0.25, 0.2, 0.3, 40), {"weekdays": Estimate(0.25, 0.2, 0.3, 40)}), Row("merged", "search")]
-    text = publish.card(recipe, rows, name="merged", facts=[("suite", "cldr")])
+    text = model_card(recipe, rows, name="merged", facts=[("suite", "cldr")])
     assert "| base | 0.250 [0.200, 0.300] n=40 | 0.250 [0.200, 0.300] n=40 |" in text
     assert "| merged | – | – |" in text
     assert "- 0.30000000000000004" in text

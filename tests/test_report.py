@@ -9,6 +9,7 @@ import pytest
 from summaries import ITEMS, NAMES, SCORES, example
 
 from psomerge.errors import SpaceError
+from psomerge.fit_warning import FitWarning
 from tasks import report
 from tasks.summary import Comparison, Estimate, Model, Particle, Registration, Split, Step, Summary
 
@@ -246,3 +247,10 @@ def test_text_is_large_enough_for_a_phone() -> None:
     assert "font: 1rem/" in text
     # Figures are drawn as wide as a phone shows them, so their text is scaled up, never down: 302 units against some 358 pixels.
     assert {float(box.split()[2]) for box in re.findall(r'viewBox="([^"]*)"', text)} == {302.4}
+
+
+def test_warnings_about_experts_are_shown_escaped_and_only_where_there_are_some() -> None:
+    warning = FitWarning("so", "eos token", "'</s>' (id 2)", HOSTILE, 'tokenizer_from "base" decides')
+    page = Page(report.render(replace(example(), warnings=(warning,))))
+    assert ["so", "eos token", "'</s>' (id 2)", HOSTILE, 'tokenizer_from "base" decides'] in [[" ".join(cell.split()) for cell in row] for row in page.rows]
+    assert "Warnings about the experts" not in Page(report.render(example())).text

@@ -27,7 +27,7 @@ from psomerge.errors import ArtefactError
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
 
 SUITES = Path(__file__).parents[1] / "configs" / "suites"
-NAMES = ["understanding", "reasoning", "translation", "bayling2", "low-resource"]
+NAMES = ["understanding", "reasoning", "translation", "bayling2", "low-resource", "glue"]
 LETTERS = [" A", " B", " C", " D"]
 
 
@@ -66,7 +66,22 @@ def built(tmp_path_factory, hub):
 def number_of(doc) -> int:
     """The number of a made-up row, which its texts tell."""
     text = " ".join(
-        str(doc[key]) for key in ("input_sentence_1", "ctx_a", "instruction", "premise", "word", "context", "source", "text", "question") if key in doc
+        str(doc[key])
+        for key in (
+            "input_sentence_1",
+            "ctx_a",
+            "instruction",
+            "premise",
+            "word",
+            "context",
+            "source",
+            "text",
+            "question",
+            "sentence",
+            "sentence1",
+            "question1",
+        )
+        if key in doc
     )
     return int(re.findall(r"(?:Sentence|Question|Premise|story|Context|Problem|Text|Talk|word|one of) (\d+)", text)[-1])
 
@@ -184,7 +199,33 @@ def milic_translation(article: bool, into_english: bool):
     return expected
 
 
+def glue(prompt: str, answers: list[str]):
+    return lambda code, k: (prompt.format(k=k), None, answers[k % len(answers)])
+
+
+PAIR = "'Sentence {k}.' and 'Other {k}.'"
 EXPECTED = {
+    # Word for word what FusionBench asks, its spelling too.
+    "glue_cola": glue(
+        "Indicate if the following sentence is grammatically correct or not: \"Sentence {k}.\". Answere 'acceptable' or 'unacceptable'.",
+        ["unacceptable", "acceptable"],
+    ),
+    "glue_mnli": glue(
+        "Does the premise: 'Premise {k}.' logically imply, contradict, or is neutral to the hypothesis: 'Hypothesis {k}.'? "
+        "Answere with 'entailment', 'contradiction', or 'neutral'.",
+        ["entailment", "neutral", "contradiction"],
+    ),
+    "glue_mrpc": glue(f"Are the following sentences {PAIR} conveying the same meaning? Answere with 'yes' or 'no'.", ["no", "yes"]),
+    "glue_qnli": glue(
+        "Given the context: 'Sentence {k}.', does the question 'Question {k}?' have an answer based on the information provided? Answer with 'yes' or 'no'.",
+        ["yes", "no"],
+    ),
+    "glue_qqp": glue("Do the questions 'Question {k}?' and 'Other {k}?' have the same intent? Answere with 'yes' or 'no'.", ["no", "yes"]),
+    "glue_rte": glue("Does the text: 'Sentence {k}.' entail that 'Other {k}.' is true? Provide 'yes' or 'no'.", ["yes", "no"]),
+    "glue_sst2": glue("Given the sentence 'Sentence {k} ', determine the sentiment. Is it positive or negative?", ["negative", "positive"]),
+    "glue_stsb": glue(
+        f"Consider the sentences {PAIR}. On a scale from 1 (completely different) to 5 (completely similar), rate the similarity.", ["0.0", "1.2", "5.0"]
+    ),
     r"belebele_\w+": belebele,
     "sib200": sib200,
     "xnli": xnli,
@@ -318,6 +359,20 @@ def test_in_a_suite_without_flores_the_sentences_of_sib_are_found_in_belebele(bu
     }
     assert groups
     assert all(group == ARTICLES[k // 2] for k, group in groups)
+
+
+def test_glue_is_searched_on_training_items_and_reported_on_validation_items(tmp_path_factory):
+    folder = tiny_llama(tmp_path_factory.mktemp("glue"))
+    for file in ("config.json", "generation_config.json", "model.safetensors"):
+        (folder / file).unlink()
+    built = build_all(shipped("glue"), ("optimisation", "validation", "test"), folder)
+    for place, benchmark in enumerate(shipped("glue").benchmarks):
+        ours = {split: built[split].prepared[place].items for split in built}
+        # In little: 36 training rows, half for each of two splits; 12 validation rows. What a row says is told by its number alone.
+        numbers = {split: {doc["idx"] for doc in items.docs} for split, items in ours.items()}
+        assert [len(numbers[split]) for split in ("optimisation", "validation", "test")] == [18, 18, 12], benchmark.name
+        assert numbers["optimisation"] | numbers["validation"] == set(range(36))
+        assert numbers["test"] == set(range(12))
 
 
 @pytest.mark.parametrize("name", ["understanding", "reasoning"])

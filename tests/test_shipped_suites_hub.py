@@ -24,7 +24,8 @@ def one_of_each(suite: Suite) -> list[Benchmark]:
     return list(found.values())
 
 
-CASES = [(name, one) for name in ("understanding", "reasoning", "translation", "bayling2", "low-resource") for one in one_of_each(load_suite(name, SUITES))]
+NAMES = ("understanding", "reasoning", "translation", "bayling2", "low-resource", "glue")
+CASES = [(name, one) for name in NAMES for one in one_of_each(load_suite(name, SUITES))]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -73,6 +73,7 @@ def test_norwegian_is_a_language_and_not_false(tmp_path):
         ("[so, tk]", "[so, so]", r"several benchmarks are called pick_so"),
         ("[so, tk]", "[so, a/b]", r"benchmark name 'pick_a/b'"),
         ("test: 0.5", "test: 0.6", r"sum of at most 1, found 1\.1"),
+        ("shares: {optimisation: 0.3, validation: 0.2, test: 0.5}\n", "", r"expected `shares` .*, or for each benchmark `split`"),
         ("test: 0.5", "test: 0", r"shares\.test: .*greater than 0, found 0"),
         ("weight: 2", "weight: -1", r"benchmarks\.1\.weight: .*greater than 0, found -1"),
         ("weight: 2", "weight: true", r"benchmarks\.1\.weight: .*valid number, found True"),
@@ -113,3 +114,19 @@ def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path):
 def test_an_aggregate_of_more_than_there_is_is_refused(tmp_path, given, words):
     with pytest.raises(ConfigError, match=words):
         load_suite(written(tmp_path, f"{SUITE}aggregate: {given}\n"))
+
+
+def test_items_that_name_their_split_need_no_shares_and_their_word_must_be_a_split(tmp_path):
+    from types import SimpleNamespace
+
+    from evals.harness.items import sort_documents
+
+    text = "name: own\nsalt: s1\nbenchmarks:\n  - {task: pick, language: en, metric: acc, split: part}\n"
+    suite = load_suite(written(tmp_path, text))
+    assert suite.shares == {}
+    parts = ["test", "optimisation", "validation", "test"]
+    documents = sort_documents(suite, suite.benchmarks[0], SimpleNamespace(eval_docs=[{"n": n, "part": part} for n, part in enumerate(parts)]))
+    assert documents.splits == tuple(parts)
+    for doc, found in (({"n": 1, "part": "train"}, "'train'"), ({"n": 1}, "None")):
+        with pytest.raises(ConfigError, match=rf"benchmark pick: expected each item's 'part' to be one of optimisation, validation, test, found {found}"):
+            sort_documents(suite, suite.benchmarks[0], SimpleNamespace(eval_docs=[doc]))

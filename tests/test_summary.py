@@ -9,6 +9,7 @@ from summaries import example
 
 from evals.scores import BenchmarkScore
 from psomerge.errors import SpaceError, StateError
+from psomerge.fit_warning import FitWarning
 from tasks import summary as records
 from tasks.rows import compare, row
 from tasks.summary import Particle, Registration, Step
@@ -24,6 +25,15 @@ def test_a_summary_comes_back_equal_to_the_last_bit(tmp_path: Path) -> None:
     summary = replace(example(), seconds={"merge": 0.1 + 0.2, "a": 1 / 3})
     records.write(summary, tmp_path / "summary.json")
     assert records.read(tmp_path / "summary.json") == summary
+
+
+def test_warnings_come_back_and_a_summary_from_before_them_has_none(tmp_path: Path) -> None:
+    warned = replace(example(), warnings=(FitWarning("so", "eos token", "'</s>'", "'<|im_end|>'", "decide"),))
+    records.write(warned, tmp_path / "summary.json")
+    assert records.read(tmp_path / "summary.json") == warned
+    content = example().to_dict()
+    del content["warnings"]
+    assert records.from_dict(content).warnings == ()
 
 
 def test_phases_keep_their_order_through_a_file(tmp_path: Path) -> None:

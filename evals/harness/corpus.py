@@ -1,4 +1,4 @@
-"""Corpus metrics in lm-evaluation-harness's own terms: which aggregations are known, spBLEU under names that a task's YAML can use, items as it hands them on.
+"""Corpus metrics in lm-evaluation-harness's own terms: which aggregations are known, spBLEU and Spearman's correlation under names that a task's YAML can use.
 
 The harness has BLEU, chrF and chrF++ (and TER, an error rate: lower is better, so it is no fitness); spBLEU is registered here, passing items on as the
 harness's metrics do and aggregating them by sacrebleu in one call.
@@ -11,11 +11,11 @@ from evals import corpus
 
 
 def register() -> None:
-    """Makes `spbleu_flores101` and `spbleu_flores200` metrics and aggregations of the harness; more than once does no more."""
+    """Makes `spbleu_flores101`, `spbleu_flores200` and `spearman_fifths` metrics and aggregations of the harness; more than once does no more."""
     import lm_eval.api.metrics  # noqa: F401  (the harness imports its own only into an empty registry)
     from lm_eval.api import registry
 
-    for aggregation in SPBLEU:
+    for aggregation in OWN:
         name = aggregation.__name__
         registry.register_aggregation(name)(aggregation)
         registry.register_metric(metric=name, higher_is_better=True, output_type="generate_until", aggregation=name)(pair)
@@ -36,14 +36,19 @@ def spbleu_flores200(items: Sequence[Any]) -> float:
     return _spbleu("flores200", items)
 
 
-SPBLEU = (spbleu_flores101, spbleu_flores200)
+def spearman_fifths(items: Sequence[Any]) -> float:
+    """Returns Spearman's correlation in [0, 1] of numbers in fifths from 0 to 5; see `evals.correlation`."""
+    return corpus.score(corpus.SPEARMAN, rows_of(corpus.SPEARMAN, items))
+
+
+OWN = (spbleu_flores101, spbleu_flores200, spearman_fifths)
 
 
 def corpus_metric(aggregation: Callable[..., Any] | None) -> str | None:
     """Returns the name in `evals.corpus` of what an aggregation of the harness computes, or None if it is none of those."""
     from lm_eval.api import metrics
 
-    known: dict[Any, str] = {metrics.bleu: "bleu", metrics.chrf: "chrf", metrics.chrfpp: "chrf++"} | {one: one.__name__ for one in SPBLEU}
+    known: dict[Any, str] = {metrics.bleu: "bleu", metrics.chrf: "chrf", metrics.chrfpp: "chrf++"} | {one: one.__name__ for one in OWN}
     return known.get(aggregation)
 
 

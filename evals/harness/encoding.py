@@ -5,14 +5,20 @@ The rules (a trailing space goes to the continuation, an empty context becomes t
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evals.engine import Generation, Loglikelihood
+from evals.harness.templates import ChatTemplate
+from psomerge.checkpoint.companions import check_companions
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.files import listing
 
 logger = logging.getLogger(__name__)
+_PROBE = "Probe 1: ä, 字.\n"
+"""A tokenizer that cannot encode this cannot encode a prompt."""
 
 
 class Encoder:
@@ -25,21 +31,31 @@ class Encoder:
             folder: with tokenizer files, and `config.json` where the longest sequence of the model is to be kept to.
 
         Raises:
-            ArtefactError: no usable tokenizer, or one without an end-of-text token.
+            ArtefactError: no usable tokenizer, one without an end-of-text token, or a file that `check_companions` refuses.
         """
+        check_companions(folder, listing(folder))
         from lm_eval.models.utils import resolve_max_length
-        from transformers import AutoConfig, AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+        # tiktoken keeps what it has read by the file's path, and would give one folder's vocabulary for what lies there now.
+        os.environ["TIKTOKEN_CACHE_DIR"] = ""
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True) if (folder / "config.json").is_file() else None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ArtefactError(f"{folder}: cannot open its tokenizer: {' '.join(str(error).split())[:300]}") from error
+            tokenizer.encode(_PROBE)
+            if (folder / "generation_config.json").is_file():  # not used here: an engine opens it, and should not die of it
+                GenerationConfig.from_pretrained(folder)
+        except Exception as error:  # what a damaged file makes these libraries raise is not limited to any class
+            raise ArtefactError(f"{folder}: cannot open its tokenizer or configuration: {' '.join(str(error).split())[:300]}") from error
         if tokenizer.eos_token_id is None:
             raise ArtefactError(f"{folder}: its tokenizer has no end-of-text token (eos_token); prompts without context need it")
         self._tokenizer = tokenizer
+        self._template: ChatTemplate | None = None
+        self._folder = folder
         self._longest = resolve_max_length(config, tokenizer)
-        self._lm = _token_keeper(tokenizer)
+        # A sequence-to-sequence model has an encoder for the prompt and a decoder for the answer: each is cut by itself and has the whole length.
+        self._paired = bool(getattr(config, "is_encoder_decoder", False))
+        self._lm = _token_keeper(tokenizer, "seq2seq" if self._paired else "causal")
 
     def loglikelihood(self, instances: Sequence[Any]) -> list[Loglikelihood]:
         """Returns one request for each lm-eval instance of (context, continuation).
@@ -51,9 +67,9 @@ class Encoder:
         """
         requests, cut = [], 0
         for (context, continuation), before, after in self._lm.loglikelihood(list(instances), disable_tqdm=True):
-            if not after or len(after) >= self._longest:
-                raise ArtefactError(f"a continuation of {len(after)} tokens, expected 1 to {self._longest - 1}: {continuation[:60]!r} after {context[-60:]!r}")
-            room = self._longest - len(after)
+            most, room = (self._longest, self._longest) if self._paired else (self._longest - 1, self._longest - len(after))
+            if not 0 < len(after) <= most:
+                raise ArtefactError(f"a continuation of {len(after)} tokens, expected 1 to {most}: {continuation[:60]!r} after {context[-60:]!r}")
             cut += len(before) > room
             requests.append(Loglikelihood(tuple(before[-room:]), tuple(after)))
         self._warn(cut, len(requests))
@@ -81,7 +97,7 @@ class Encoder:
             prompt = self._lm.tok_encode(context)
             if not prompt or not 0 < most < self._longest:
                 raise ArtefactError(f"task {instance.task_name}: a prompt of {len(prompt)} tokens with {most} to generate, of {self._longest} in all")
-            room = self._longest - most
+            room = self._longest if self._paired else self._longest - most
             cut += len(prompt) > room
             requests.append(Generation(tuple(prompt[-room:]), tuple(term for term in stop if term), most))
         self._warn(cut, len(requests))
@@ -96,16 +112,16 @@ class Encoder:
 
         Raises:
             ConfigError: the tokenizer has no chat template.
+            ArtefactError: the template is broken or never ends.
         """
-        from jinja2 import TemplateError
-
         if not self._tokenizer.chat_template:
             raise ConfigError("the suite asks for a chat template and the tokenizer has none; set tokenizer_from to a model with one, or chat_template: false")
-        keys = {"tokenize": False, "add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
-        try:
-            return self._tokenizer.apply_chat_template(history, **keys)
-        except TemplateError:
-            return self._tokenizer.apply_chat_template([turn for turn in history if turn["role"] != "system"], **keys)
+        if self._template is None:
+            self._template = ChatTemplate(self._tokenizer.get_chat_template(), self._tokenizer.special_tokens_map, str(self._folder))
+        for turns in (history, [turn for turn in history if turn["role"] != "system"]):
+            if (text := self._template.render(turns, add_generation_prompt=add_generation_prompt)) is not None:
+                return text
+        raise ArtefactError(f"{self._folder}: its chat template refuses a conversation of {[turn['role'] for turn in history]}; correct the template")
 
     def _warn(self, cut: int, among: int) -> None:
         if cut:
@@ -114,12 +130,14 @@ class Encoder:
             )
 
 
-def _token_keeper(tokenizer: Any) -> Any:
-    """An lm-eval language model that answers `loglikelihood` with ((context, continuation), context ids, continuation ids)."""
+def _token_keeper(tokenizer: Any, kind: str) -> Any:
+    """An lm-eval language model, `causal` or `seq2seq`, that answers `loglikelihood` with ((context, continuation), context ids, continuation ids)."""
     from lm_eval.api.model import TemplateLM
     from lm_eval.models.utils import has_bos_prefix
 
     class TokenKeeper(TemplateLM):
+        backend = kind
+
         @property
         def eot_token_id(self) -> int:
             return tokenizer.eos_token_id

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.splits import split_of, subsample
+from evals.splits import SPLITS, split_of, subsample
 from evals.suite import Benchmark, Suite
 from psomerge.errors import ArtefactError, ConfigError
 
@@ -43,16 +43,23 @@ def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
 
     Raises:
         ArtefactError: an item belongs to no group.
-        ConfigError: the group is neither a field of the documents nor a template.
+        ConfigError: the group is neither a field of the documents nor a template, or the split's field is missing or names none.
     """
     where = f"suite {suite.name}: benchmark {benchmark.name}"
     docs, group_of = task.eval_docs, grouping(benchmark.group, where)
-    hashes, groups = [], []
+    hashes, groups, splits = [], [], []
     for doc in docs:  # one is in memory at a time
         hashes.append(identity(doc))
         groups.append(group_of(doc, hashes[-1]))
+        splits.append(_own_split(doc, benchmark.split, where) if benchmark.split else split_of(suite.salt, groups[-1], suite.shares))
     names = distinct(hashes)
-    return Documents(docs, names, tuple(groups), tuple(split_of(suite.salt, group, suite.shares) for group in groups))
+    return Documents(docs, names, tuple(groups), tuple(splits))
+
+
+def _own_split(doc: Mapping[str, Any], name: str, where: str) -> str:
+    if doc.get(name) not in SPLITS:
+        raise ConfigError(f"{where}: expected each item's {name!r} to be one of {', '.join(SPLITS)}, found {doc.get(name)!r}")
+    return doc[name]
 
 
 def choose(suite: Suite, benchmark: Benchmark, documents: Documents, split: str, seed: int) -> Items:

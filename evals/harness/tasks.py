@@ -163,7 +163,7 @@ def _check_metric(task: Any, benchmark: Benchmark, where: str) -> None:
         how = getattr(aggregations[benchmark.metric], "__name__", str(aggregations[benchmark.metric]))
         raise ConfigError(
             f"{where}: metric {benchmark.metric!r} is aggregated by {how!r}, expected a mean over items, such as acc and exact_match have, "
-            f"or one of {', '.join(corpus.SETTINGS)}"
+            f"or one of {', '.join(corpus.NAMES)}"
         )
 
 

@@ -22,6 +22,7 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 from evals.vllm_engine.checks import StreamCheck, SwapReport, head_fault, probe, products_fault, rows_fault
+from evals.vllm_engine.experts import ExpertsCheck
 from psomerge.basis import Basis, open_basis
 from psomerge.recipe import from_dict
 
@@ -66,6 +67,7 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
     def start_weight_update(self) -> None:
         self._start = perf_counter()
         self._parameters = {name for name, _ in self.model.named_parameters()}
+        self._experts = ExpertsCheck(self.model)
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: RecipeUpdate) -> None:
@@ -76,13 +78,17 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
         self._faults = self._stream.faults() + self._unwritten(set(loaded or ()))
 
     def finish_weight_update(self) -> None:
+        biases = [(module, module.bias) for module in _embeddings(self.model) if getattr(module, "bias", None) is not None]
         finalize_layerwise_reload(self.model, self.model_config)
+        for module, bias in biases:  # a head gets its bias while weights are loaded, and the reload takes away what it did not find there before
+            if getattr(module, "bias", None) is None:
+                module.register_parameter("bias", bias)
         # A tied head is never loaded by name, so the reload leaves it with its packed copy of the OLD embedding on CPU:
         # log-probabilities were off by 0.37 while the greedy tokens stayed the same.
         for module in _embeddings(self.model):
             module.quant_method.process_weights_after_loading(module)
-        stream = self._stream
-        faults = self._faults or ([] if stream.infinite else self._stale())
+        stream, stale = self._stream, self._experts.faults()
+        faults = self._faults or ([] if stream.infinite else stale + self._stale())
         load = perf_counter() - self._start - stream.seconds
         self.report = SwapReport(tuple(faults), tuple(stream.infinite), tuple(stream.fingerprints.values()), stream.seconds, load)
 

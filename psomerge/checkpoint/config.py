@@ -7,41 +7,47 @@ from typing import Any, cast
 
 import torch
 
+from psomerge.checkpoint.companions import check_companions, objects, refuse_remote_code
+from psomerge.checkpoint.formats import refuse_other_formats, refuse_quantised
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.files import read_json
 from psomerge.recipe import DTYPES
 
 MAX_CONFIG = 4 * 2**20
-MAX_TOKENIZER = 128 * 2**20
+MAX_LAYERS, MAX_SIZE = 10_000, 2**24
+_LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer", "n_layers")
+_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "d_model")
 DTYPE_KEYS = ("dtype", "torch_dtype")
 STOP_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def read_config(folder: Path, files: Mapping[str, int]) -> dict[str, Any]:
-    """Returns the content of config.json.
+    """Returns the content of config.json, after a look at the other small files beside it.
 
     Args:
         folder: of the checkpoint.
         files: `listing(folder)`.
 
     Raises:
-        ArtefactError: it is missing, damaged, asks for remote code, is quantised, or names no architecture.
+        ArtefactError: it is missing, damaged, asks for remote code, is quantised, names no architecture or an absurd size; or as `check_companions`.
     """
     path = folder / "config.json"
     if "config.json" not in files:
+        if not any(name.endswith(".safetensors") for name in files):
+            refuse_other_formats(folder, files)
         raise ArtefactError(f"{folder}: has no config.json; expected a checkpoint as transformers' save_pretrained writes it")
     config = read_json(path, MAX_CONFIG)
-    _refuse_remote_code(config, path)
-    if "tokenizer_config.json" in files:
-        _refuse_remote_code(read_json(folder / "tokenizer_config.json", MAX_TOKENIZER), folder / "tokenizer_config.json")
+    refuse_remote_code(config, path)
+    check_companions(folder, files)
     architectures: object = config.get("architectures")
     names = cast("list[object]", architectures) if isinstance(architectures, list) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise ArtefactError(f"{path}: expected architectures to be a list of class names, found {reprlib.repr(config.get('architectures'))}")
     if not isinstance(config.get("model_type"), str):
         raise ArtefactError(f"{path}: expected model_type to be a name, found {reprlib.repr(config.get('model_type'))}")
-    if any(section.get("quantization_config") for _, section in sections(config)):
-        raise ArtefactError(f"{path}: the checkpoint is quantised (quantization_config); merge the unquantised checkpoint and quantise the result")
+    for prefix, section in objects(config):
+        refuse_quantised(section, path)
+        _check_sizes(prefix, section, path)
     stored_dtype(config, str(path))
     return config
 
@@ -54,13 +60,15 @@ def sections(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
             yield f"{key}.", value
 
 
-def _refuse_remote_code(config: Mapping[str, Any], path: Path) -> None:
-    for prefix, section in sections(config):
-        if "auto_map" in section:
-            raise ArtefactError(
-                f"{path}: asks for remote code ({prefix}auto_map), which is never run; use a checkpoint of an architecture that transformers has itself,"
-                " or remove the key if it has this one"
-            )
+def _check_sizes(prefix: str, section: Mapping[str, Any], path: Path) -> None:
+    """Raises ArtefactError for a size that no model has: whoever builds lists or tensors by it runs out of memory."""
+    for key, value in section.items():
+        counts = cast("list[object]", value) if isinstance(value, list) else [value]
+        if any(type(count) is int and not -(2**63) <= count < 2**63 for count in counts):
+            raise ArtefactError(f"{path}: {prefix}{key} is {reprlib.repr(section[key])}, expected whole numbers of at most 64 bits; fetch the file again")
+        most = MAX_LAYERS if key in _LAYERS else MAX_SIZE if key in _SIZES else None
+        if most is not None and value is not None and not all(type(count) is int and 0 <= count <= most for count in counts):
+            raise ArtefactError(f"{path}: {prefix}{key} is {reprlib.repr(section[key])}, expected a whole number from 0 to {most}; fetch the file again")
 
 
 def stored_dtype(config: Mapping[str, Any], where: str) -> torch.dtype | None:

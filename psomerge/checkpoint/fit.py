@@ -1,21 +1,24 @@
-"""Whether an expert can be merged with a base, and whether a checkpoint's values are numbers at all."""
+"""Whether an expert can be merged with a base, by config, tokenizer and headers; what its weights hold is `distance`'s and `finite`'s."""
 
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from psomerge.checkpoint.config import sections, stored_dtype
+from psomerge.checkpoint.numerics import contradictions, shown
 from psomerge.checkpoint.reader import Checkpoint
+from psomerge.checkpoint.vocabulary import Comparison, Reader, read_vocabulary
+from psomerge.checkpoint.vocabulary_fit import compared, rivals, rows, vocabulary_misfits
 from psomerge.errors import ArtefactError
 
-CHUNK = 2**15
-"""Elements that are looked at together; torch looks at so few on one thread, which beside other threads' work is much faster than on all."""
 MAX_LISTED = 8
 """Misfits of one expert in an error's text; `misfits` returns them all."""
 SHAPE_FIELDS = (
-    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
     *("tie_word_embeddings", "num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"),
     *("kv_lora_rank", "q_lora_rank", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"),
     *("encoder_layers", "decoder_layers", "encoder_ffn_dim", "decoder_ffn_dim", "n_embd", "n_head", "n_layer", "n_inner", "word_embed_proj_dim"),
@@ -23,51 +26,83 @@ SHAPE_FIELDS = (
 """Fields of config.json by which an architecture's shapes and heads are laid out. Two checkpoints with equal shapes but another number of heads do not fit."""
 
 
-def check_finite(checkpoint: Checkpoint) -> None:
-    """Raises ArtefactError naming the first tensor that holds NaN or an infinity, and how many."""
-    for name, info in checkpoint.tensors.items():
-        if info.dtype.is_floating_point:
-            check_finite_tensor(checkpoint.tensor(name), f'"{checkpoint.name}" ({checkpoint.folder / info.file}): tensor {name!r}')
+def misfits(base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary) -> list[str]:
+    """Returns what keeps an expert from being merged with a base, one line each, all of them; empty if it fits. No weights are read.
+
+    Args:
+        base, expert: opened, or their headers only.
+        read: gives a checkpoint's vocabulary.
+
+    Raises:
+        ArtefactError: a tokenizer file is damaged or larger than one can be.
+    """
+    return _misfits(base, expert, compared(base, expert, read))
 
 
-def check_finite_tensor(tensor: torch.Tensor, where: str) -> None:
-    """Raises ArtefactError, its text beginning with `where`, if a tensor (any shape, float dtype) holds NaN or an infinity."""
-    chunks = torch.split(tensor.reshape(-1), CHUNK)
-    # One pass without a workspace: NaN wins in both ends of a chunk, an infinity is one of them.
-    ends = [end for chunk in chunks if chunk.numel() for end in chunk.aminmax()]
-    if not ends or bool(torch.stack(ends).isfinite().all()):
-        return
-    count = sum(chunk.numel() - int(chunk.isfinite().sum()) for chunk in chunks)
-    raise ArtefactError(f"{where} holds {count} values that are NaN or infinite, expected none; train or fetch it again")
+def _misfits(base: Checkpoint, expert: Checkpoint, comparison: Comparison | None) -> list[str]:
+    told = [*_config_misfits(base, expert), *vocabulary_misfits(base, expert, comparison)]
+    return [f'expert "{expert.name}" {line}' for line in (*told, *_tensor_misfits(base, expert))]
 
 
-def misfits(base: Checkpoint, expert: Checkpoint) -> list[str]:
-    """Returns what keeps an expert from being merged with a base, one line each, all of them; empty if it fits."""
-    return [*_config_misfits(base, expert), *_tensor_misfits(base, expert)]
+def all_misfits(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary) -> list[str]:
+    """Returns the misfits of all experts, with the base and among each other; of each the first few and the number of the rest.
 
-
-def check_fit(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
-    """Raises ArtefactError with the misfits of all experts on one line, of each the first few and the number of the rest."""
+    A tokenizer file that is damaged is one of them. Arguments as `misfits`.
+    """
     lines: list[str] = []
+    comparisons: list[Comparison | None] = []
+    read = cache(read)
     for expert in experts:
-        found = misfits(base, expert)
-        lines += found[:MAX_LISTED]
+        comparison = None
+        try:
+            comparison = compared(base, expert, read)
+            found = _misfits(base, expert, comparison)
+        except ArtefactError as error:
+            found = [str(error)]
+        comparisons.append(comparison)
+        lines += [line for line in found[:MAX_LISTED] if line not in lines]
         if len(found) > MAX_LISTED:
             lines.append(f'"{expert.name}" has {len(found) - MAX_LISTED} more misfits')
+    return lines + rivals([expert.name for expert in experts], comparisons)
+
+
+def check_fit(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary) -> None:
+    """Raises ArtefactError with `all_misfits` on one line; no weights are read."""
+    if lines := all_misfits(base, experts, read):
+        raise misfit(lines, base.folder)
+
+
+def misfit(lines: Sequence[str], base: Path) -> ArtefactError:
+    """Returns the error, to be raised, that tells all misfits on one line."""
+    return ArtefactError("; ".join(lines) + f"; merge only checkpoints fine-tuned from one base ({base})")
+
+
+def check_buffers(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
+    """Raises ArtefactError naming the integer tensors in which experts differ from the base; `distance.measure` sees to it as well."""
+    lines = [line for expert in experts for name in base.tensors if (line := buffer_misfit(base, expert, name))]
     if lines:
-        raise ArtefactError("; ".join(lines) + f"; merge only checkpoints fine-tuned from one base ({base.folder})")
+        raise misfit(lines, base.folder)
+
+
+def buffer_misfit(base: Checkpoint, expert: Checkpoint, name: str) -> str | None:
+    """Returns words for a tensor of integers in which an expert, whose header fits, has other values than the base; else None."""
+    dtype = base.tensors[name].dtype
+    if dtype.is_floating_point or torch.equal(base.tensor(name), expert.tensor(name)):
+        return None
+    return f'expert "{expert.name}" has other values in the {_short(dtype)} tensor {name!r} than the base; only float tensors can be merged'
 
 
 def _config_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
-    who = f'expert "{expert.name}"'
     for key in ("architectures", "model_type"):
         if base.config[key] != expert.config[key]:
-            yield f"{who} has {key} {reprlib.repr(expert.config[key])}, the base {reprlib.repr(base.config[key])}"
+            yield f"has {key} {reprlib.repr(expert.config[key])}, the base {reprlib.repr(base.config[key])}"
     theirs = _shape_fields(expert.config)
     for key, value in _shape_fields(base.config).items():
         # A config may leave out what equals its class's default: only two that both speak can contradict each other.
         if key in theirs and theirs[key] != value:
-            yield f"{who} has {key} {reprlib.repr(theirs[key])} in its config.json, the base {reprlib.repr(value)}"
+            yield f"has {key} {reprlib.repr(theirs[key])} in its config.json, the base {reprlib.repr(value)}"
+    for one in contradictions(base.config, expert.config):
+        yield f"has {one.key} {shown(one.theirs)} in its config.json, the base {shown(one.ours)}; {one.remedy()}"
 
 
 def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:
@@ -75,22 +110,22 @@ def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _tensor_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
-    who = f'expert "{expert.name}"'
     declared = stored_dtype(expert.config, str(expert.folder / "config.json"))
+    resized = rows(base.config), rows(expert.config)
     for name, ours in base.tensors.items():
         theirs = expert.tensors.get(name)
         if theirs is None:
-            yield f"{who} has no tensor {name!r} that the base has"
+            yield f"has no tensor {name!r} that the base has"
         elif theirs.shape != ours.shape:
-            yield f"{who} has tensor {name!r} of shape {list(theirs.shape)}, the base {list(ours.shape)}"
+            # Embedding and head of another vocabulary: `vocabulary_misfits` says so, with the tokens.
+            if None in resized or (ours.shape[:1], theirs.shape[:1]) != ((resized[0],), (resized[1],)) or ours.shape[1:] != theirs.shape[1:]:
+                yield f"has tensor {name!r} of shape {list(theirs.shape)}, the base {list(ours.shape)}"
         elif theirs.dtype != ours.dtype and not (ours.dtype.is_floating_point and theirs.dtype == declared):
             says = f"its config says {_short(declared)}" if declared else "its config says none"
-            yield f"{who} has tensor {name!r} in {_short(theirs.dtype)}, but {says} and the base has it in {_short(ours.dtype)}"
-        elif not ours.dtype.is_floating_point and not torch.equal(base.tensor(name), expert.tensor(name)):
-            yield f"{who} has other values in the {_short(ours.dtype)} tensor {name!r} than the base; only float tensors can be merged"
+            yield f"has tensor {name!r} in {_short(theirs.dtype)}, but {says} and the base has it in {_short(ours.dtype)}"
     for name in expert.tensors:
         if name not in base.tensors:
-            yield f"{who} has tensor {name!r} that the base has not"
+            yield f"has tensor {name!r} that the base has not"
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -63,7 +63,10 @@ def parse_header(content: "bytes | memoryview", size: int, file: str, where: str
         raise ArtefactError(f"{where}: header of {length} bytes, expected at most {MAX_HEADER}; this is no safetensors file")
     if 8 + length > size:
         raise ArtefactError(f"{where}: truncated: the header says {length} bytes, the file has {size - 8} left; fetch it again")
-    entries = parse_object(bytes(content[8 : 8 + length]), f"{where}: header")
+    text = bytes(content[8 : 8 + length])
+    if (count := text.count(b'"data_offsets"')) > MAX_TENSORS:  # before so many are made objects of, which takes seconds
+        raise ArtefactError(f"{where}: declares {count} tensors, expected at most {MAX_TENSORS}")
+    entries = parse_object(text, f"{where}: header")
     _check_metadata(entries.pop("__metadata__", {}), where)
     if not entries:
         raise ArtefactError(f"{where}: holds no tensor; expected the weights of a model")

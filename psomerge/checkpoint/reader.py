@@ -5,25 +5,21 @@ Values are not looked at (`check_finite` does), nor is another checkpoint (`misf
 
 import mmap
 import os
-import re
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from psomerge.checkpoint.config import read_config
-from psomerge.checkpoint.formats import refuse_other_formats
 from psomerge.checkpoint.header import MAX_TENSORS, TensorInfo, parse_header
 from psomerge.checkpoint.layers import doubled_head, is_head, lacks_head, layer_order
+from psomerge.checkpoint.shard_index import check_index, weight_map_of
 from psomerge.errors import ArtefactError
-from psomerge.files import INDEX, listing, open_regular, read_json
+from psomerge.files import listing, open_regular
 
-MAX_INDEX = 32 * 2**20
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 # Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else Linux refuses a file larger than memory.
 _MAP_FLAGS = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
 
@@ -137,7 +133,7 @@ def settled(
                 raise ArtefactError(f"{folder}: tensor {tensor!r} stands in both {tensors[tensor].file} and {file}; expected it once")
             tensors[tensor] = info
     if weight_map:
-        _check_index(weight_map, tensors, folder)
+        check_index(weight_map, tensors, folder)
     if len(tensors) > MAX_TENSORS:
         raise ArtefactError(f"{folder}: {len(tensors)} tensors, expected at most {MAX_TENSORS}")
     _settle_head(tensors, maps, config, folder=folder)
@@ -159,57 +155,6 @@ def map_file(path: Path) -> tuple[mmap.mmap, _Stamp, dict[str, TensorInfo]]:
         os.close(descriptor)
     with memoryview(mapped) as content:
         return mapped, _stamp(status), parse_header(content, size, path.name, str(path))
-
-
-def weight_map_of(folder: Path, files: Mapping[str, int]) -> dict[str, str]:
-    """Returns the file of each tensor by the index; empty where one file holds them all."""
-    shards = [file for file in files if _SHARD.fullmatch(file)]
-    if INDEX not in files:
-        _check_single(folder, files, shards)
-        return {}
-    if "model.safetensors" in files:
-        raise ArtefactError(f"{folder}: holds both model.safetensors and {INDEX}; loaders disagree about which one counts: remove one")
-    stored: object = read_json(folder / INDEX, MAX_INDEX).get("weight_map")
-    weight_map = cast("dict[str, str]", stored) if isinstance(stored, dict) else {}
-    if not weight_map or not all(isinstance(file, str) for file in cast("dict[str, object]", weight_map).values()):
-        raise ArtefactError(f"{folder / INDEX}: expected weight_map to give a file for every tensor")
-    for tensor, file in weight_map.items():
-        if "/" in file or "\\" in file or file in ("", ".", ".."):
-            raise ArtefactError(
-                f"{folder / INDEX}: tensor {tensor!r} is said to be in {reprlib.repr(file)}, which points outside the folder; expected a plain file name"
-            )
-        if not file.endswith(".safetensors") or not file.isprintable():
-            raise ArtefactError(f"{folder / INDEX}: tensor {tensor!r} is said to be in {reprlib.repr(file)}; expected a .safetensors file")
-        if file not in files:
-            raise ArtefactError(f"{folder / INDEX}: names the shard {file!r}, which the folder lacks; fetch it again")
-    named = set(weight_map.values())
-    if spare := [shard for shard in shards if shard not in named]:
-        raise ArtefactError(f"{folder}: the shard {spare[0]!r} is not in {INDEX}; remove what is left of another checkpoint")
-    return weight_map
-
-
-def _check_single(folder: Path, files: Mapping[str, int], shards: list[str]) -> None:
-    if shards and "model.safetensors" in files:
-        raise ArtefactError(f"{folder}: holds both model.safetensors and the shard {shards[0]!r}; remove what is left of another checkpoint")
-    if shards:
-        raise ArtefactError(f"{folder}: holds shards ({shards[0]!r}, ...) but no {INDEX}; fetch it, too")
-    if "model.safetensors" in files:
-        return
-    refuse_other_formats(folder, files)
-    other = next((file for file in files if file.endswith(".safetensors")), None)
-    found = f"found {other!r}" if other else "found no weights"
-    raise ArtefactError(f"{folder}: expected model.safetensors, or shards and {INDEX}; {found}")
-
-
-def _check_index(weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo], folder: Path) -> None:
-    for tensor, file in weight_map.items():
-        if tensor not in tensors:
-            raise ArtefactError(f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but no shard does; the index is of another checkpoint")
-        if tensors[tensor].file != file:
-            raise ArtefactError(f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but {tensors[tensor].file} does")
-    for tensor, info in tensors.items():
-        if tensor not in weight_map:
-            raise ArtefactError(f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; the index is of another checkpoint")
 
 
 def _settle_head(tensors: dict[str, TensorInfo], maps: Mapping[str, mmap.mmap], config: Mapping[str, Any], *, folder: Path) -> None:

@@ -3,9 +3,8 @@
 import json
 from typing import Any, cast
 
-from psomerge.checkpoint.config import MAX_TOKENIZER
 from psomerge.checkpoint.reader import Checkpoint
-from psomerge.files import parse_object, read_bytes, read_json
+from psomerge.files import MAX_TOKENIZER, parse_object, read_bytes, read_json
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 _PER_CALL = ("version", "truncation", "padding")
@@ -48,3 +47,8 @@ def has_chat_template(checkpoint: Checkpoint) -> bool:
         return True
     name = "tokenizer_config.json"
     return name in checkpoint.files and bool(read_json(checkpoint.folder / name, MAX_TOKENIZER).get("chat_template"))
+
+
+def has_tokenizer(checkpoint: Checkpoint) -> bool:
+    """Returns whether a checkpoint brings a vocabulary of its own; an adapter may leave it to its base."""
+    return any(name in checkpoint.files for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from psomerge.checkpoint.config import MAX_TOKENIZER, merged_config, output_dtype
-from psomerge.checkpoint.fit import check_finite_tensor
+from psomerge.checkpoint.config import merged_config, output_dtype
+from psomerge.checkpoint.finite import check_finite_tensor
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.shards import Shard, ShardFile, plan_shards
 from psomerge.checkpoint.staging import staged, write_durably
 from psomerge.errors import PsomergeError
-from psomerge.files import INDEX, TOKENIZER_FILES, read_bytes
+from psomerge.files import INDEX, MAX_TOKENIZER, TOKENIZER_FILES, read_bytes
 
 _FROM_TOKENIZER = ("generation_config.json", *TOKENIZER_FILES)
 

@@ -1,0 +1,58 @@
+"""A plan in words."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tasks.wording import count, duration, size
+
+
+def lines(plan: Mapping[str, Any]) -> list[str]:
+    """Returns the plan of `flows.plan.describe` for people."""
+    return [
+        f"config {plan['config']}, home {plan['home']}",
+        f"suite {plan['suite']['name']}: {', '.join(plan['suite']['benchmarks'])}",
+        *_models(plan),
+        f"search: {plan['particles']} particles from {plan['experts']} experts, {plan['steps']} steps, initial swarm {', then '.join(plan['swarms'])}",
+        f"judgements: at most {count(plan['judgements'])}, on {plan['threads']} of {plan['cores']} cores",
+        f"time: about {duration(plan['seconds'])}, as in the last run of this suite; what is to be trained or fetched comes on top"
+        if plan["seconds"] is not None
+        else "time: known after a first run of this suite",
+        _memory(plan["memory"]),
+        _disk(plan),
+        f"registers models:/{plan['register_as']}",
+        *(f"warning: {warning}" for warning in plan["warnings"]),
+    ]
+
+
+def _models(plan: Mapping[str, Any]) -> Iterator[str]:
+    for name, one in plan["models"].items():
+        where = one["address"] if one["address"] == one["source"] else f"{one['address']}, which is {one['source'].rpartition('@')[2]}"
+        partly = f", {size(one['bytes'] - one['download_bytes'])} of them here" if one["bytes"] > one["download_bytes"] > 0 else ""
+        what = {"here": f"here, {size(one['bytes'])}", "to train": "to be trained here, minutes", "to fetch": "to fetch"}[one["state"]]
+        if one["download_files"]:
+            what = f"to fetch, {size(one['download_bytes'])} in {one['download_files']} files{partly}"
+        yield f"{name}: {where}: {what}"
+    waiting = plan["to_fetch"]
+    total = plan["disk"]["download_bytes"]
+    yield f"train or fetch: {', '.join(waiting)}{f'; {size(total)} in all' if total else ''}" if waiting else "nothing to fetch: base and experts are here"
+
+
+def _memory(memory: Mapping[str, Any] | None) -> str:
+    if memory is None:
+        return "memory: known once the base is here"
+    dtype = "" if memory["dtype"] == "base" else f" in {memory['dtype']}"
+    parts = (
+        f"{size(memory['model_bytes'])} the model judged{dtype}, {size(memory['kv_cache_bytes'])} KV cache, {size(memory['workspace_bytes'])} tensors in work"
+    )
+    mapped = f"{size(memory['mapped_bytes'])} of base and experts are mapped files, read again at each swap if they find no room beside it"
+    where = f"{memory['device']} has {size(memory['device_bytes'])}" if memory["device"] != "cpu" else f"{size(memory['device_bytes'])} are there"
+    return f"memory: {size(memory['held_bytes'])} ({parts}), and the engine's own; {where}; {mapped}"
+
+
+def _disk(plan: Mapping[str, Any]) -> str:
+    disk = plan["disk"]
+    if not plan["memory"]:
+        return f"disk: {size(disk['free_bytes'])} free"
+    fetched = f"{size(disk['download_bytes'])} to fetch, " if disk["download_bytes"] else ""
+    written = f"{size(disk['written_bytes'])} for the merged model and its copies" if disk["written_bytes"] else "nothing to write"
+    return f"disk: {size(disk['needed_bytes'])} of {size(disk['free_bytes'])} free ({fetched}{written})"

@@ -1,0 +1,56 @@
+"""Which files of a repository or a prefix make up a checkpoint: the same for the hub and for S3."""
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from psomerge.errors import ArtefactError
+from psomerge.files import ADAPTER, ADAPTER_WEIGHTS, INDEX, allowed, read_json
+
+MAX_INDEX = 2**28
+"""Bytes of a shard index that is read."""
+WEIGHTS = ".safetensors"
+_PLAIN = re.compile(r"\w[\w.+=, @-]{0,199}", re.ASCII)
+T = TypeVar("T")
+
+
+def wanted(address: str, files: Mapping[str, T]) -> dict[str, T]:
+    """Returns the files of a checkpoint among those of a repository, or of an adapter where it holds no checkpoint; names that lead into or out of folders
+    are left alone.
+
+    Args:
+        address: to name in messages.
+        files: what is known of each file, by its name as the source sends it.
+
+    Raises:
+        ArtefactError: there is neither among them.
+    """
+    found = {name: one for name, one in files.items() if allowed(name) and _PLAIN.fullmatch(name)}
+    adapter = {name: found.pop(name) for name in (ADAPTER, ADAPTER_WEIGHTS) if name in found}
+    if len(adapter) == 2 and not any(name.endswith(WEIGHTS) for name in found):
+        return found | adapter
+    if "config.json" not in found or not any(name.endswith(WEIGHTS) for name in found):
+        others = ", ".join(sorted(name for name in files if name.isprintable())[:6]) or "nothing"
+        raise ArtefactError(
+            f"{address}: expected config.json and safetensors, or a LoRA adapter's, found {others}; name such a model, or convert it and give its folder"
+        )
+    return found
+
+
+def weight_files(folder: Path, names: Collection[str]) -> list[str]:
+    """Returns the weights that loaders take: what the index names, else model.safetensors, else all; repositories often hold them a second time.
+
+    Args:
+        folder: holds the index, if there is one among `names`.
+        names: of the checkpoint's files, as by `wanted`.
+
+    Raises:
+        ArtefactError: the index cannot be read.
+    """
+    every = [name for name in names if name.endswith(WEIGHTS)]
+    if INDEX in names:
+        named: Any = read_json(folder / INDEX, MAX_INDEX).get("weight_map")
+        shards = {shard for shard in named.values() if isinstance(shard, str)} if isinstance(named, dict) else set[str]()
+        return [name for name in every if name in shards]
+    return ["model.safetensors"] if "model.safetensors" in every else every

@@ -1,0 +1,128 @@
+"""The models that a run will use, as far as they are known before the first gigabyte: wherever they live, side by side, and everything that is wrong with them.
+
+Branches and tags are resolved here, and recorded only by `keep`, as fetching does: what is planned is then what is run; a plan that is refused binds nobody.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psomerge.basis import open_expert
+from psomerge.checkpoint import Checkpoint, open_checkpoint
+from psomerge.errors import PsomergeError
+from tasks import downloads, hub, registered, registered_look, snapshots
+from tasks.choice import wanted
+from tasks.fetch import here
+from tasks.filling import Progress
+from tasks.headers import Look, Source, kept, look
+from tasks.locking import lock
+from tasks.mlflow_store import Store
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A model as far as it is known without fetching or training it."""
+
+    name: str
+    """`base`, or an expert's name."""
+    address: str
+    """As given."""
+    source: str
+    """With the commit or version instead of a branch, tag or alias, where that is known."""
+    checkpoint: Checkpoint | None
+    """Without values where `to_fetch` names weights or it is to be trained; None where not even the headers can be seen."""
+    to_fetch: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of each file that is still to be fetched, by name."""
+    to_train: bool = False
+    unseen: str = ""
+    """What is known only once it is fetched; empty where the headers tell."""
+    keep: Callable[[], None] = lambda: None
+    """Records what the address means, as fetching does."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is on this machine."""
+        return not self.to_fetch and not self.to_train and self.checkpoint is not None
+
+
+def preview_all(
+    addresses: Mapping[str, str], home: Path, progress: Progress, store: Callable[[], Store]
+) -> tuple[dict[str, Preview], dict[str, PsomergeError]]:
+    """Returns what is known of the models by name, and what each of the others failed with.
+
+    Args:
+        addresses: of `base` and the experts, by name; as of `tasks.fetch.fetch`.
+        home: PSOMERGE_HOME.
+        progress: told where another process has to be waited for.
+        store: gives the model registry; called for the registry's addresses only.
+    """
+
+    def attempt(name: str, base: Checkpoint | None) -> Preview | PsomergeError:
+        try:
+            return _preview(name, addresses[name], home, progress, base) or _registered(name, addresses[name], home, base, store)
+        except PsomergeError as error:
+            return error
+
+    # The base first: what the experts' tokenizers have in common with it is copied.
+    found = {"base": attempt("base", None)}
+    base = found["base"].checkpoint if isinstance(found["base"], Preview) else None
+    experts = [name for name in addresses if name != "base"]
+    with ThreadPoolExecutor(max_workers=max(1, len(experts))) as pool:
+        found |= dict(zip(experts, pool.map(lambda name: attempt(name, base), experts), strict=True))
+    previews = {name: one for name, one in found.items() if isinstance(one, Preview)}
+    return previews, {name: one for name, one in found.items() if isinstance(one, PsomergeError)}
+
+
+def _preview(name: str, address: str, home: Path, progress: Progress, base: Checkpoint | None) -> Preview | None:
+    """What is known of a model that is here, of the hub or embedded."""
+    if found := here(address, home):
+        return Preview(name, address, found.source, open_checkpoint(found.folder, name) if base is None else open_expert(found.folder, name, base))
+    if address.startswith(snapshots.PREFIX):
+        return _of_hub(name, address, home, progress, base)
+    if address.startswith("embedded://"):
+        from tasks.embedded.shapes import untrained
+
+        return Preview(name, address, address, untrained(home, name), to_train=True)
+    return None
+
+
+def _registered(name: str, address: str, home: Path, base: Checkpoint | None, store: Callable[[], Store]) -> Preview:
+    """What is known of a version of the registry that is not copied yet, or of a model that nothing can be asked about before it is fetched."""
+    if not address.startswith(registered.PREFIX):
+        return Preview(name, address, address, None, unseen="whether it fits")
+    registry = store()
+    copy = registered.resolve(address, home, registry)
+    seen = registered_look.look(copy, name, base, registry)
+    unseen = "" if seen.by_headers else "whether its tensors fit"
+    return Preview(name, address, copy.address, seen.checkpoint, seen.sizes, unseen=unseen, keep=lambda: registered.keep(address, copy))
+
+
+def _of_hub(name: str, address: str, home: Path, progress: Progress, base: Checkpoint | None) -> Preview:
+    place = snapshots.place_of(address, home)
+    shelf, commit = place.shelf, place.commit()
+    seen = kept(shelf, commit, name, base) if commit else None
+    if commit is None or seen is None:
+        with lock(shelf.folder, f"fetches {address}", progress):
+            commit, seen = _look(place, name, base)
+
+    def keep() -> None:
+        with lock(shelf.folder, f"fetches {address}", progress):
+            if place.commit() is None:
+                shelf.record_name(place.revision, commit)
+
+    return Preview(name, address, shelf.address_of(commit), seen.checkpoint, seen.to_fetch, unseen="" if seen.checkpoint else "whether it fits", keep=keep)
+
+
+def _look(place: snapshots.Place, name: str, base: Checkpoint | None) -> tuple[str, Look]:
+    revision = downloads.resolve(place)
+    commit = revision.commit
+    if seen := kept(place.shelf, commit, name, base):
+        return commit, seen
+    files = wanted(place.repository.address, revision.files)
+    source = Source(
+        downloads.origin_of(place, commit, files),
+        start=lambda file, count: hub.read_start(place.repository, commit, file, count),
+        same=lambda file, path: bool(files[file].sha256 or files[file].blob) and downloads.mismatch(path, files[file]) is None,
+    )
+    return commit, look(source, place.shelf, commit, name, base)

@@ -1,0 +1,89 @@
+"""A version of the registry before it is copied: its files' sizes, and as much of it as MLflow gives without the weights.
+
+Where the registry's files lie on this machine, they are opened where they are. A server gives whole files only, so there the config, tokenizer and index are
+copied to `.VERSION.look` beside the copy's place, until that is made, and the weights' headers stay unseen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from urllib.parse import unquote, urlsplit
+
+from psomerge.checkpoint import Checkpoint, open_checkpoint
+from psomerge.checkpoint.config import read_config
+from psomerge.durable import writing
+from psomerge.errors import ArtefactError
+from psomerge.files import MAX_TOKENIZER, allowed
+from tasks.choice import WEIGHTS
+from tasks.mlflow_store import Store
+from tasks.registered import PREFIX, Copy, must_exist
+
+_LOGGED = f"{PREFIX}m-"
+"""What a version's source begins with if its files belong to a logged model, as those of all versions do that psomerge publishes."""
+_ONE_AT_A_TIME = Lock()
+"""MLflow keeps the address in use for the whole process, and makes a store's tables when it is first asked."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A version without its weights."""
+
+    checkpoint: Checkpoint | None
+    sizes: Mapping[str, int]
+    """Bytes of the checkpoint's files, by name."""
+    by_headers: bool
+    """Whether the tensors are the version's own; else they are taken to be the base's."""
+
+
+def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
+    """Returns what can be known of a version.
+
+    Args:
+        copy: which version, and where its copy belongs.
+        name: that messages use: `base`, or an expert's name.
+        base: that it will be merged with, where that is known.
+        store: the registry.
+
+    Raises:
+        ArtefactError: there is no such version, or it is no sound checkpoint.
+        ServiceError, SpaceError: the registry cannot be reached; no room.
+    """
+    with _ONE_AT_A_TIME:
+        if store.database and not store.database.exists():
+            raise ArtefactError(f"{copy.address}: there is no registry at {store.address} yet; name another model, or set MLFLOW_TRACKING_URI")
+        must_exist(copy, store)
+        location, sizes = _files(copy, store)
+        local = urlsplit(location)
+        folder = Path(unquote(local.path)) / "model"
+        if local.scheme in ("", "file") and folder.is_dir():
+            return Look(open_checkpoint(folder, name), sizes, by_headers=True)
+        folder = _copy_small(copy, sizes, store)
+    config = read_config(folder, sizes)
+    return Look(base and replace(base, folder=folder, name=name, config=config, files=sizes), sizes, by_headers=False)
+
+
+def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:
+    """Returns where the version's files are, and the sizes of those of its checkpoint."""
+    from tasks.track import connect
+
+    with connect(store) as client:
+        source = str(client.get_model_version(copy.name, copy.version).source)
+        if not source.startswith(_LOGGED):
+            raise ArtefactError(f"{copy.address}: is no model that was logged with its files; name a version that psomerge has published")
+        found = client.list_logged_model_artifacts(source.removeprefix(PREFIX), "model")
+        sizes = {Path(one.path).name: one.file_size or 0 for one in found if not one.is_dir}
+        return client.get_logged_model(source.removeprefix(PREFIX)).artifact_location, {name: size for name, size in sizes.items() if allowed(name)}
+
+
+def _copy_small(copy: Copy, sizes: Mapping[str, int], store: Store) -> Path:
+    """Returns the folder with the version's files but its weights."""
+    from tasks.registry import download
+
+    place = copy.folder.with_name(f".{copy.version}.look")
+    with writing(place):
+        place.mkdir(parents=True, exist_ok=True)
+    for file, size in sizes.items():
+        if not file.endswith(WEIGHTS) and size <= MAX_TOKENIZER and not (place / "model" / file).is_file():
+            download(store, f"{copy.address}/model/{file}", place)  # MLflow keeps the path below the version
+    return place / "model"

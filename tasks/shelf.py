@@ -1,0 +1,113 @@
+"""The revisions of one model as they lie in the home, whatever they were fetched from.
+
+    REVISION/              plain files, no links: what a checkpoint reader takes
+    REVISION.json          written last: the SHA-256 of every file; sealed
+    names/NAME.json        the revision that a name was when it was first asked for; sealed; remove it to ask again
+
+What is complete is used again without a question to its source.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from psomerge.durable import from_bytes, seal, to_bytes, write_atomic, writing
+from psomerge.errors import StateError
+from psomerge.files import allowed, listing
+from psomerge.pins import digest_file
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A revision's files in a local folder."""
+
+    address: str
+    """The immutable one."""
+    revision: str
+    """What no later change can mean something else by: 40 hex digits."""
+    folder: Path
+    files: Mapping[str, str]
+    """SHA-256 in hex by name."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where the revisions of one model are kept."""
+
+    address: str
+    """Of the model, without a revision."""
+    folder: Path
+    """Of all its revisions; not there before the first is fetched."""
+
+    def address_of(self, revision: str) -> str:
+        """Returns the immutable address of a revision."""
+        return f"{self.address}@{revision}"
+
+    def named(self, name: str) -> str | None:
+        """Returns the revision that a name was when it was first asked for; None if it never was. Raises StateError for a damaged record."""
+        return None if (known := self.read(_record_of(name))) is None else known["revision"]
+
+    def record_name(self, name: str, revision: str) -> None:
+        """Keeps which revision a name is. Raises SpaceError where that cannot be written."""
+        self.write(_record_of(name), {"address": self.address, "name": name, "revision": revision})
+
+    def path_of_name(self, name: str) -> Path:
+        """Returns the record of which revision a name is; without it, the next call asks."""
+        return self.folder / _record_of(name)
+
+    def record(self, revision: str, digests: Mapping[str, str]) -> Snapshot:
+        """Keeps that the revision's folder holds exactly these files, proven and on disk, and returns it. Raises SpaceError."""
+        folder = self.folder / revision
+        self.write(f"{revision}.json", {"files": {name: [digest, *_stamp(folder / name)] for name, digest in digests.items()}})
+        return Snapshot(self.address_of(revision), revision, folder, digests)
+
+    def recorded(self, revision: str) -> dict[str, str]:
+        """Returns the SHA-256 of every file of a revision that was once complete, else nothing. Raises StateError for a damaged record."""
+        return {name: digest for name, (digest, *_) in self._files(revision).items()}
+
+    def complete(self, revision: str) -> Snapshot | None:
+        """Returns the snapshot if every file is what was fetched: by size and time of change, and where these differ by SHA-256.
+
+        Raises:
+            StateError: the record is damaged.
+        """
+        folder, stored = self.folder / revision, self._files(revision)
+        if not stored or not folder.is_dir():
+            return None
+        if {name for name in listing(folder) if allowed(name)} != set(stored):
+            return None
+        for name, (digest, *stamp) in stored.items():
+            if _stamp(folder / name) != stamp and digest_file(folder / name) != digest:
+                return None
+        return Snapshot(self.address_of(revision), revision, folder, self.recorded(revision))
+
+    def _files(self, revision: str) -> Mapping[str, list[Any]]:
+        return {} if (record := self.read(f"{revision}.json")) is None else record["files"]
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Returns a record, None where there is none. Raises StateError for a damaged one."""
+        path = self.folder / name
+        try:
+            return from_bytes(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StateError(f"{path}: {error}; remove it, then run the same command again: it asks for the model anew") from error
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keeps a record, sealed. Raises SpaceError where that cannot be written."""
+        path = self.folder / name
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, to_bytes(seal(content)))
+
+
+def _record_of(name: str) -> str:
+    return f"names/{quote(name, safe='')}.json"
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.lstat()
+    return [status.st_size, status.st_mtime_ns]
