@@ -123,10 +123,8 @@ def test_gguf_is_refused_with_the_command_that_reads_it_whether_or_not_there_is_
     for name in ("bare", "with config"):
         code = shlex.split(refusal(tmp_path / name).partition("convert: ")[2])[2]
         file = f'"{tmp_path}/{name}"'
-        assert (
-            f'm = t.AutoModelForCausalLM.from_pretrained({file}, dtype="auto", gguf_file="tiny-Q4_K_M.gguf", quantization_config=t.GgufConfig(dequantize=True)); m.save_pretrained("CONVERTED")'
-            in code
-        )
+        how = 'dtype="auto", gguf_file="tiny-Q4_K_M.gguf", quantization_config=t.GgufConfig(dequantize=True)'
+        assert f'm = t.AutoModelForCausalLM.from_pretrained({file}, {how}); m.save_pretrained("CONVERTED")' in code
         assert f't.AutoTokenizer.from_pretrained({file}, gguf_file="tiny-Q4_K_M.gguf").save_pretrained("CONVERTED")' in code
         compile(code, "command", "exec")
 

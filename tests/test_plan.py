@@ -130,6 +130,8 @@ def test_a_base_of_70_b_and_eight_experts_are_planned_in_seconds_and_megabytes(s
     assert plan["memory"]["mapped_bytes"] == 9 * 2 * PARAMETERS
     again, warm = run()
     print(f"warm: {warm:.2f} s, {len(served.requests) - requests} requests")
+    for one in (plan, again):
+        del one["disk"]["free_bytes"]  # others write to this disk meanwhile
     assert again == plan
     assert len(served.requests) == requests
     assert seconds < 25  # 3 to 5 s on two idle cores
