@@ -1,6 +1,9 @@
 """Settings that every test shares. Checkpoints to test on are made by `tests/models.py`."""
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ |= {
     "DO_NOT_TRACK": "1",
@@ -10,3 +13,12 @@ os.environ |= {
     "VLLM_NO_USAGE_STATS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """Takes back what a module's tests leave in the environment: MLflow writes the addresses of its stores there, where the next ones' processes find them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

@@ -194,6 +194,7 @@ def handle(work: Callable[[], object], places: tuple[Path, Path], place: Path) -
 def main(place: Path, asked: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     torch.set_num_threads(1)  # a fork has no other thread
+    sys.dont_write_bytecode = True  # of a library's module that only one case imports
     model, base = malformed.sound(place / "model", 1), malformed.sound(place / "base")
     adapter, outside, folder = malformed_adapters.sound_adapter(place / "adapter"), malformed.secrets(place), place / "expert"
     for warm in (model, adapter):
