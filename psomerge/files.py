@@ -31,6 +31,8 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 INDEX = "model.safetensors.index.json"
+MAX_INDEX = 32 * 2**20
+"""Bytes of a shard index that is read."""
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ALLOWED = ("config.json", "generation_config.json", ADAPTER, INDEX, *TOKENIZER_FILES)
 """Files of a checkpoint that are read, digested and copied, besides `*.safetensors`; all others are left alone."""

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from psomerge.errors import ArtefactError
-from psomerge.files import ADAPTER, ADAPTER_WEIGHTS, INDEX, allowed, read_json
+from psomerge.files import ADAPTER, ADAPTER_WEIGHTS, INDEX, MAX_INDEX, allowed, read_json
 
-MAX_INDEX = 2**28
-"""Bytes of a shard index that is read."""
 WEIGHTS = ".safetensors"
 _PLAIN = re.compile(r"\w[\w.+=, @-]{0,199}", re.ASCII)
 T = TypeVar("T")

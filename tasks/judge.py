@@ -11,7 +11,7 @@ from typing import Any
 
 from evals.engine import Answers, Judge, ModelError, Watch
 from evals.fitness import References, aggregate, fitness, missing, monotone, needs_references, slopes
-from evals.harness import EvaluationSet, FailedBenchmark, Tally
+from evals.harness import Drawn, EvaluationSet, FailedBenchmark, Tally
 from evals.scores import Example, Judgement, Scores, together
 from evals.stopping import ExactStop, SequentialStop
 from evals.suite import Suite
@@ -67,6 +67,7 @@ class Judging:
         self._recipes = tuple(references) if needs_references(suite) else ()
         self._reference_scores: dict[str, list[Scores | None]] = {}
         self._tallies: dict[str, Tally] = {}
+        self._drawn: dict[str, Drawn] = {}
         self._judge, self._suite, self._sets, self._journal, self._told, self._guard = judge, suite, dict(sets), journal, told, guard
         for name, one in self._sets.items():
             judge.put(name, one.batch)
@@ -178,7 +179,9 @@ class Judging:
         linear = slopes(self._suite, references)
         if self._error_rate is None or linear is None or missing(self._suite, best.scores, references):
             return ExactStop(tally, told, best.fitness)
-        drawn = self._sets[split].drawn(tally)
+        if split not in self._drawn:
+            self._drawn[split] = self._sets[split].drawn(tally)
+        drawn = self._drawn[split]
         return SequentialStop(tally, told, best.fitness, best=best.scores, slopes=linear, drawn=drawn, error_rate=self._error_rate)
 
     def _tokens_to_the_end(self, split: str) -> int:

@@ -17,6 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
+import huggingface_hub.constants
+import pytest
+
+from tasks import hub
+
 LARGE = (".safetensors", "tokenizer.json")
 """Ends of the names that lie in large file storage, so have a SHA-256."""
 _PIECE = 2**18
@@ -237,3 +242,13 @@ def serving() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def passed_off(server: Hub, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Has the client in this process take a server for the real hub, without a token, and wait for nothing between two tries."""
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(folder / "no token"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(hub, "DOWNLOAD_WAITS", (0.01,))

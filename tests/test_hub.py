@@ -11,13 +11,13 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 from command_line import psomerge
-from hub_server import Hub, serving
+from hub_server import Hub, passed_off, serving
 from models import toy_checkpoint
 from services_fixture import ROOT
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
 from psomerge.files import listing
-from tasks import downloads, hub, snapshots
+from tasks import downloads, snapshots
 from tasks.fetch import fetch as fetch_any
 from tasks.fetch import pin_fetched
 from tasks.shelf import Snapshot
@@ -42,12 +42,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A hub with one model, which the client takes for the real one; it waits for nothing between two tries."""
     with serving() as server:
         server.push(NAME, FILES)
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(hub, "WAITS", (0.01, 0.01))
-        monkeypatch.setattr(hub, "DOWNLOAD_WAITS", (0.01,))
+        passed_off(server, monkeypatch, tmp_path)
         yield server
 
 

@@ -11,19 +11,17 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import torch
 import yaml
 from command_line import Said, psomerge
-from hub_server import Hub, Virtual, serving
+from hub_server import Hub, Virtual, passed_off, serving
 from large_models import HIDDEN, PARAMETERS, VOCABULARY, WIDE, large_model, tokenizer
 from models import toy_checkpoint
 from safetensors.torch import save
 from small_run import ROOT
 
 from psomerge.checkpoint import misfits, open_checkpoint
-from tasks import hub
 from tasks.fetch import fetch
 
 Usage = collections.namedtuple("Usage", "total used free")
@@ -35,12 +33,7 @@ NORM = "model.norm.weight"
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """An empty hub, which the client takes for the real one, and a disk of some terabytes."""
     with serving() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(hub, "WAITS", (0.01, 0.01))
-        monkeypatch.setattr(hub, "DOWNLOAD_WAITS", (0.01,))
+        passed_off(server, monkeypatch, tmp_path)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(TERABYTES, 0, TERABYTES))
         yield server
 

@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import torch
 import yaml
 from adapters import lora
 from command_line import psomerge
-from hub_server import Hub, serving
+from hub_server import Hub, passed_off, serving
 from local_mlflow import local_store, published, server
 from models import tiny_llama, toy_checkpoint
 from summaries import example
@@ -30,11 +29,10 @@ NORM = "model.norm.weight"
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """An empty hub, which the client takes for the real one."""
     with serving() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        passed_off(hub, monkeypatch, tmp_path)
         yield hub
 
 

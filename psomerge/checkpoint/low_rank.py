@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from psomerge.fused import COLUMNS
+
 BLOCK = 2**18
 """Elements of a product that are made together: 1 MiB, so that it is merged from the cache."""
-ALIGNED = 2**12
-"""Elements of a row of the compiled merge pass: what is over goes through the slower one."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,6 @@ def weighted_sum(products: Sequence[LowRank], weights: Sequence[float]) -> LowRa
 
 
 def _block_rows(columns: int) -> int:
-    """Rows of a product that are made together: about BLOCK elements, a multiple of ALIGNED where that takes no more than four times as many."""
-    step = ALIGNED // math.gcd(columns, ALIGNED)
+    """Rows of a product that are made together: about BLOCK elements, a multiple of COLUMNS where that takes no more than four times as many."""
+    step = COLUMNS // math.gcd(columns, COLUMNS)
     return max(step, BLOCK // columns // step * step) if step * columns <= 4 * BLOCK else max(1, BLOCK // columns)

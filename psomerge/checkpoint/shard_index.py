@@ -9,9 +9,8 @@ from typing import cast
 from psomerge.checkpoint.formats import refuse_other_formats
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.errors import ArtefactError
-from psomerge.files import INDEX, read_json
+from psomerge.files import INDEX, MAX_INDEX, read_json
 
-MAX_INDEX = 32 * 2**20
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 
