@@ -4,6 +4,7 @@ Knows no scheduler and no cache across requests: every answer is one padded forw
 or prompt in its encoder and answers in its decoder, as in lm-evaluation-harness's own backend.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum
@@ -17,6 +18,7 @@ from torch import Tensor
 from evals.engine import Answers, Batch, Capabilities, Continuation, EngineSettings, Generation, Loglikelihood, ModelError, Watch, first_part
 from evals.host import device_name
 from evals.prefix import Prefix
+from evals.shell import write_shell
 from psomerge.basis import open_basis
 from psomerge.errors import EngineError
 from psomerge.recipe import Recipe
@@ -34,24 +36,26 @@ class TransformersEngine:
         """
         self._settings = settings
         self._dtype = torch.float32 if settings.dtype == "auto" else getattr(torch, settings.dtype)
-        self._basis = open_basis(folders)
+        self._basis = open_basis(folders, settings.tokenizer_from)
         torch.set_num_threads(settings.threads)
 
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-        config = AutoConfig.from_pretrained(folders["base"], local_files_only=True)
+        with tempfile.TemporaryDirectory(prefix="psomerge.") as name:
+            home = Path(name) / "shell"
+            write_shell(self._basis, settings.tokenizer_from, home)
+            config = AutoConfig.from_pretrained(home, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True)
+            ends = {self._tokenizer.eos_token_id}
+            if (home / "generation_config.json").is_file():
+                listed = GenerationConfig.from_pretrained(home).eos_token_id
+                ends |= set(listed if isinstance(listed, list) else [listed])
+        self._ends = ends - {None}
         self._paired = bool(config.is_encoder_decoder)
         kind = AutoModelForSeq2SeqLM if self._paired else AutoModelForCausalLM
         self._model: Any = kind.from_config(config, dtype=self._dtype, trust_remote_code=False).eval()
         # Some models hold several tensors of their checkpoints in one, as those of mixtures of experts: the library's own loader knows how.
         self._converted = not self._basis.base.tensors.keys() <= self._model.state_dict().keys()
-        home = folders[settings.tokenizer_from]
-        self._tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True)
-        ends = {self._tokenizer.eos_token_id}
-        if (home / "generation_config.json").is_file():
-            listed = GenerationConfig.from_pretrained(home).eos_token_id
-            ends |= set(listed if isinstance(listed, list) else [listed])
-        self._ends = ends - {None}
         self._ready = False
 
     @property

@@ -73,12 +73,14 @@ def merge(
     expert: Annotated[list[str], typer.Option("--expert", metavar="MODEL[=WEIGHT]", help="May be repeated; the weight is 1 unless given.")],
     out: Out,
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method, e.g. density=0.5, scale=0.7, drop_rate=0.9.")] = [],  # noqa: B006
+    tokenizer_from: Annotated[str | None, typer.Option("--tokenizer-from", metavar="MODEL", help="base, or the expert whose tokenizer it gets.")] = None,
     json_: Json = False,
 ) -> None:
     """One static merge, no search: writes a checkpoint and its recipe."""
-    from flows.static import merge_models
+    from flows.static import merge_lines, merge_models
 
-    _print(merge_models(method, base, expert, out, set_), json_)
+    found = merge_models(method, base, expert, out, set_, tokenizer_from)
+    print(json.dumps(found, indent=2) if json_ else "\n".join(merge_lines(found)))
 
 
 @app.command()

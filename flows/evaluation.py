@@ -11,6 +11,7 @@ from prefect import flow
 from evals.engine import EngineSettings
 from evals.engine_choice import Choice
 from evals.harness import EvaluationSet, build
+from evals.shell import tokenizer_folder
 from evals.suite import Suite
 from evals.suite_file import load_suite
 from evals.supervisor import SupervisedEngine
@@ -18,6 +19,7 @@ from flows.environment import Stores, home_folder, prepare
 from flows.opening import choose_engine, engine_settings
 from flows.progress import Progress
 from flows.schema import EvaluationConfig, configs_folder, evaluation_config
+from psomerge.basis import open_basis
 from psomerge.checkpoint.config import read_config
 from psomerge.digest import digest_of
 from psomerge.files import TOKENIZER_FILES, listing
@@ -117,7 +119,7 @@ def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Pr
     base, tokenizer = model.folders["base"], model.recipe.tokenizer_from
     choice = choose_engine(config.engine, read_config(base, listing(base)), progress)
     sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
-    cutter = model.folders[tokenizer]
+    cutter = tokenizer_folder(open_basis(model.folders, tokenizer, compiled=False), tokenizer, home / "cache" / "tokenizers")
     cuts = digest_of({name: digest_file(cutter / name) for name in sorted(listing(cutter)) if name in ("config.json", *TOKENIZER_FILES)})
     if cuts not in built:
         with progress.phase("building requests"):

@@ -12,6 +12,7 @@ from evals.engine import EngineSettings
 from evals.engine_choice import Choice, choose
 from evals.harness import EvaluationSet, build_all
 from evals.scores import Judgement
+from evals.shell import tokenizer_folder
 from evals.splits import SPLITS
 from evals.suite import Suite
 from evals.suite_file import load_suite
@@ -19,8 +20,9 @@ from evals.supervisor import SupervisedEngine
 from flows.environment import Stores
 from flows.progress import Progress
 from flows.schema import Config, EngineConfig, configs_folder
-from psomerge.basis import Basis, groups
+from psomerge.basis import Basis
 from psomerge.fit_warning import FitWarning
+from psomerge.grouping import groups
 from psomerge.recipe import Recipe, Source
 from psomerge.run import RunFolder
 from tasks import traces
@@ -66,6 +68,11 @@ class Run:
     def groups(self) -> int:
         """Rows of coefficients."""
         return len(self.recipe.coefficients)
+
+    @property
+    def tokenizer(self) -> str:
+        """Whose it is, and what was added to it."""
+        return self.basis.tokenizer(self.recipe.tokenizer_from)
 
     def expected(self) -> int:
         """Returns how many judgements the run will ask for, those found in the journal or not moved included."""
@@ -123,12 +130,14 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     fetched = monotonic() - begin
     checked = step("check", check, folders, config.tokenizer_from)
     basis, tokenizer_from = checked.basis, checked.tokenizer_from
+    if basis.union:
+        progress.say(f"tokenizer: {basis.tokenizer(tokenizer_from)}")
     for warning in checked.warnings:
         progress.say(f"warning: {warning}")
     choice = choose_engine(config.engine, basis.base.config, progress)
     sources = step("pin", pin_all, models)
     with progress.phase("building requests"):
-        sets = step("build requests", _build, config, suite, folders[tokenizer_from], home)
+        sets = step("build requests", _build, config, suite, tokenizer_folder(basis, tokenizer_from, home / "cache" / "tokenizers"), home)
     recipe = _recipe(config, sources, basis, tokenizer_from)
     settings = engine_settings(config.engine, sets.values(), tokenizer_from)
     described = identity(config.canonical(), sources, sets, engine=choice.kind, settings=settings)
@@ -180,6 +189,7 @@ def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokeniz
         mask_seed=config.swarm.mask_seed,
         dtype=config.dtype,
         tokenizer_from=tokenizer_from,
+        vocabulary=basis.vocabulary,
     )
 
 

@@ -14,10 +14,10 @@ from flows.environment import prepare, quieten
 from flows.opening import judgements
 from flows.progress import Progress
 from flows.schema import Config, configs_folder
-from psomerge.checkpoint import Checkpoint, all_misfits, differences, misfit
+from psomerge.checkpoint import Checkpoint, all_misfits, misfit
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
 from psomerge.files import allowed
-from tasks.check import choose_tokenizer, lost_tokens
+from tasks.check import choose_tokenizer, told_by_files
 from tasks.pieces import read_pieces
 from tasks.preview import Preview, preview_all
 
@@ -87,9 +87,8 @@ def _told(config: Config, seen: Mapping[str, Checkpoint]) -> list[str]:
     if "base" not in seen:
         return []
     base, experts = seen["base"], [one for name, one in seen.items() if name != "base"]
-    chosen = seen.get(choose_tokenizer(base, experts, config.tokenizer_from), base)
     choice = choose(config.engine.kind, base.config)
-    told = [str(warning) for expert in experts for warning in (*differences(base, expert, chosen), *lost_tokens(expert, chosen))]
+    told = [str(warning) for warning in told_by_files(base, experts, choose_tokenizer(base, experts, config.tokenizer_from))]
     return [choice.told, *told] if choice.why else told
 
 

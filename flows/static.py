@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from psomerge.checkpoint import Checkpoint
 
 
-def merge_models(method: str, base: str, experts: Sequence[str], out: Path, settings: Sequence[str]) -> dict[str, Any]:
-    """Returns where the merged checkpoint and its recipe were written.
+def merge_models(method: str, base: str, experts: Sequence[str], out: Path, settings: Sequence[str], tokenizer_from: str | None = None) -> dict[str, Any]:
+    """Returns where the merged checkpoint and its recipe were written, and what a user should know about the experts.
 
     Args:
         method: a name in `psomerge.methods.static.METHODS`.
@@ -36,9 +36,10 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
         experts: `MODEL` or `MODEL=WEIGHT` each.
         out: folder to write.
         settings: `KEY=VALUE` each, keywords of the method.
+        tokenizer_from: `base` or an expert's address; None where it need not be said.
 
     Raises:
-        ConfigError: an unknown method or parameter, a weight that is no number.
+        ConfigError: an unknown method or parameter, a weight that is no number, tokenizers that differ and none chosen.
         ArtefactError, SpaceError: as `psomerge.materialize`.
     """
     if method not in METHODS:
@@ -46,22 +47,42 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
     options = dict(_option(method, setting) for setting in settings)
     weighed = [_weighed(expert) for expert in experts]
     names = _names([address for address, _ in weighed])
+    known = {"base": "base", base: "base"} | {address: name for name, (address, _) in zip(names, weighed, strict=True)} | {name: name for name in names}
+    if tokenizer_from not in (None, *known):
+        raise ConfigError(f"--tokenizer-from {tokenizer_from}: expected base or an expert's address{nearest(str(tokenizer_from), list(known))}")
     models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
     with _pinning(models) as pins:
-        from psomerge.basis import open_basis
+        from psomerge.basis import basis_of, open_models
         from psomerge.checkpoint import check_buffers, check_fit
         from psomerge.materialize import write_model
-        from tasks.check import choose_tokenizer
+        from tasks.check import choose_tokenizer, told_by_files
         from tasks.pieces import read_pieces
 
-        basis = open_basis({name: model.folder for name, model in models.items()}, compiled=False)
-        check_fit(basis.base, basis.experts, read_pieces)
-        check_buffers(basis.base, basis.experts)
-        tokenizer_from = choose_tokenizer(basis.base, basis.experts, None)
-        plain = Recipe(Source("base", "", ""), tuple(Source(name, "", "") for name in names), tokenizer_from=tokenizer_from)
+        base_model, own = open_models({name: model.folder for name, model in models.items()})
+        check_fit(base_model, own, read_pieces)
+        check_buffers(base_model, own)
+        chosen = choose_tokenizer(base_model, own, tokenizer_from and known[tokenizer_from])
+        basis = basis_of(base_model, own, chosen, compiled=False)
+        sources = tuple(Source(name, "", "") for name in names)
+        plain = Recipe(Source("base", "", ""), sources, tokenizer_from=chosen, vocabulary=basis.vocabulary)
         recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)
         write_model(recipe, basis, out, pins=lambda: {name: one.result() for name, one in pins.items()})
-    return {"checkpoint": str(out), "recipe": str(out / "recipe.json"), "method": method, "coefficients": recipe.coefficients}
+        told = told_by_files(base_model, own, chosen)
+    return {
+        "checkpoint": str(out),
+        "recipe": str(out / "recipe.json"),
+        "method": method,
+        "coefficients": recipe.coefficients,
+        "warnings": [asdict(warning) for warning in told],
+    }
+
+
+def merge_lines(found: Mapping[str, Any]) -> list[str]:
+    """Returns what `merge_models` did, for people."""
+    return [
+        *(f"{key}: {value}" for key, value in found.items() if key != "warnings"),
+        *(f"warning: {FitWarning(**warning)}" for warning in found["warnings"]),
+    ]
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from flows.opening import Run
-from psomerge.basis import GROUPINGS
 from psomerge.digest import digest_of
+from psomerge.grouping import GROUPINGS
 from psomerge.recipe import Source
 from tasks.identity import device, versions
 from tasks.results import Outcome, Result, label_of
@@ -33,7 +33,8 @@ def rows_of(table: Sequence[Result]) -> list[Row]:
 
 def facts(run: Run) -> list[tuple[str, str]]:
     """Returns what the result depends on, for the model card."""
-    return [("run key", run.folder.key), ("suite", run.suite.name), ("seed", str(run.config.seed)), *versions().items(), ("device", device())]
+    made_of = [("run key", run.folder.key), ("suite", run.suite.name), ("seed", str(run.config.seed)), ("tokenizer", run.tokenizer)]
+    return [*made_of, *versions().items(), ("device", device())]
 
 
 def summarise(run: Run, outcome: Outcome, table: Sequence[Result], registration: Registration) -> Summary:
@@ -80,4 +81,5 @@ def _provenance(run: Run) -> Provenance:
         threads=run.settings.threads,
         engine=f"{capabilities.name} {capabilities.version}" + (f" ({run.choice.why})" if run.choice.why else ""),
         dtype=capabilities.dtype,
+        tokenizer=run.tokenizer,
     )

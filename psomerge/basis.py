@@ -3,7 +3,6 @@
 Holds mapped files, no copies: peak memory of making a model is one tensor of every shape and the next few, whatever the number of particles.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,9 +14,12 @@ from torch import Tensor
 
 from psomerge.checkpoint import Checkpoint, open_checkpoint
 from psomerge.checkpoint.adapter import Adapter, is_adapter, open_adapter
+from psomerge.checkpoint.aligned import align, blocks
 from psomerge.checkpoint.low_rank import LowRank, weighted_sum
+from psomerge.checkpoint.union import Union
 from psomerge.errors import ArtefactError
 from psomerge.fused import Workspace, merge_compiled, merge_eager
+from psomerge.grouping import groups
 from psomerge.masks import keep_threshold, mask_keys
 from psomerge.methods.ties import TiesDirection
 from psomerge.recipe import Recipe
@@ -35,45 +37,35 @@ def _result(started: tuple[str, Future[Tensor]]) -> tuple[str, Tensor]:
     return started[0], started[1].result()
 
 
-def _layer(name: str) -> str:
-    match = re.search(r"\.(\d+)\.", name)
-    return f"layer {match[1]}" if match else "outside layers"
-
-
-def _kind(name: str) -> str:
-    kinds = {"embed": "embedding", "lm_head": "embedding", "norm": "norm", "attn": "attention", "attention": "attention"}
-    return next((kind for part, kind in kinds.items() if part in name), "feed-forward")
-
-
-GROUPINGS: Mapping[str, Callable[[str], str]] = {"model": lambda name: "model", "layers": _layer, "kinds": _kind}
-"""How a tensor's name gives its group: one for all, one a layer, one a kind of tensor."""
-
-
-def groups(names: Sequence[str], grouping: str) -> dict[str, int]:
-    """Returns the row of the coefficients for every tensor, rows numbered by first appearance in `names` (layer order).
-
-    Raises:
-        ArtefactError: an unknown grouping.
-    """
-    if grouping not in GROUPINGS:
-        raise ArtefactError(f"unknown grouping {grouping!r}; expected one of {', '.join(GROUPINGS)}")
-    labels = [GROUPINGS[grouping](name) for name in names]
-    rows = {label: row for row, label in enumerate(dict.fromkeys(labels))}
-    return {name: rows[label] for name, label in zip(names, labels, strict=True)}
-
-
 class Basis:
     """Base and experts, opened; makes any recipe's tensors, or any range of their rows alone with the same bits."""
 
-    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint], *, compiled: bool = False) -> None:
+    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint], *, compiled: bool = False, union: Union | None = None) -> None:
         self.base = base
         self.experts = tuple(experts)
+        self.union = union
         self._compiled = compiled
         self._ties: dict[float, TiesDirection] = {}
         self._workspace = Workspace()
         # A model has hundreds of small tensors: what every particle needs again is made once.
         self._views: dict[str, list[Tensor]] = {}
         self._keys: dict[tuple[object, ...], Tensor] = {}
+
+    @property
+    def vocabulary(self) -> str:
+        """As of `Recipe.vocabulary`."""
+        return self.union.digest if self.union else ""
+
+    def tokenizer(self, tokenizer_from: str) -> str:
+        """Returns words for the merged model's tokenizer."""
+        return f"that of {tokenizer_from}" + (f", {self.union}" if self.union else "")
+
+    def named(self, name: str) -> Checkpoint:
+        """Returns the base or an expert by its name. Raises ArtefactError where there is none of it."""
+        found = {one.name: one for one in (self.base, *self.experts)}
+        if name not in found:
+            raise ArtefactError(f"no model is called {name!r}; expected one of {', '.join(found)}")
+        return found[name]
 
     def parameters(self) -> int:
         """Returns the number of elements of one model."""
@@ -116,6 +108,9 @@ class Basis:
         names = [expert.name for expert in recipe.experts]
         if names != [expert.name for expert in self.experts]:
             raise ArtefactError(f"the recipe merges experts {names}, this basis holds {[expert.name for expert in self.experts]}")
+        if recipe.vocabulary != self.vocabulary:
+            said, found = (f"of digest {one[:12]}..." if one else "row by row" for one in (recipe.vocabulary, self.vocabulary))
+            raise ArtefactError(f"the recipe merges vocabularies {said}, these checkpoints {found}; use the files that it pins, and the psomerge that wrote it")
         rows = groups(list(self.base.tensors), recipe.grouping)
         wanted = max(rows.values()) + 1
         if len(recipe.coefficients) != wanted:
@@ -131,9 +126,20 @@ class Basis:
         dtype = info.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
         if recipe.method == "ties":
             return self._with_ties(recipe, name, [float(weight) for weight in weights[0]], rows).to(dtype)
+        rows = rows and slice(*rows.indices(info.shape[0])[:2])
+        begin, end = (rows.start, max(rows.start, rows.stop)) if rows else (0, info.shape[0] if info.shape else 1)
+        shape = (end - begin, *info.shape[1:]) if info.shape else ()
+        out = self._workspace.empty(torch.Size(shape).numel(), dtype)
+        width = torch.Size(info.shape[1:]).numel()
+        for piece in blocks(self.base, name, rows):
+            self._fill(recipe, name, weights, piece, out[(piece.start - begin) * width : (piece.stop - begin) * width] if piece else out)
+        return out.view(shape)
+
+    def _fill(self, recipe: Recipe, name: str, weights: Tensor, rows: slice | None, out: Tensor) -> None:
+        """Writes a tensor, or a range of its rows, flattened into `out`."""
         stored = [place for place, one in enumerate(self.experts) if not isinstance(one, Adapter) or name in one.whole]
         flat, low_rank = self._flat(name, rows, stored), self._low_rank(name)
-        out = self._workspace.empty(flat[0].numel(), dtype)
+        info = self.base.tensors[name]
         begin, width = 0 if rows is None else rows.start or 0, torch.Size(info.shape[1:]).numel()
         keys = partial(self._mask_keys, recipe, name, [*stored, *low_rank]) if max(map(len, recipe.coefficients)) > len(self.experts) else None
         if low_rank:
@@ -147,7 +153,6 @@ class Basis:
                 self._merge([*(one[piece] for one in flat), *products], chosen, keys, begin * width + piece.start, out[piece], len(products))
         else:
             self._merge(flat, weights if len(stored) == len(self.experts) else weights[:, stored], keys if stored else None, begin * width, out)
-        return out.view(info.shape if rows is None else (-1, *info.shape[1:]))
 
     def _merge(self, flat: Sequence[Tensor], weights: Tensor, keys: Callable[[int], Tensor] | None, start: int, out: Tensor, products: int = 0) -> None:
         """Runs the pass over flat pieces of a tensor from element `start` on, block by block of 2**32 elements, which have mask keys of their own."""
@@ -192,24 +197,31 @@ class Basis:
         return self.base.tensor(name, rows).float() + scale * direction.delta(name, weights, rows)
 
 
-def open_basis(folders: Mapping[str, Path], *, compiled: bool | None = None) -> Basis:
+def open_basis(folders: Mapping[str, Path], tokenizer_from: str = "base", *, compiled: bool | None = None) -> Basis:
     """Returns the basis of local folders, `base` among them; the other keys are the experts' names, in the recipe's order.
 
     Args:
         folders: local folder by name.
+        tokenizer_from: name of the model whose tokenizer the merged one gets.
         compiled: whether to compile the merge pass; None decides by the size of the model.
 
     Raises:
         ArtefactError: a folder is no sound checkpoint, or no adapter of the base.
     """
+    return basis_of(*open_models(folders), tokenizer_from, compiled=compiled)
+
+
+def open_models(folders: Mapping[str, Path]) -> tuple[Checkpoint, tuple[Checkpoint, ...]]:
+    """Returns base and experts, each as its own files have it; arguments and errors as `open_basis`."""
     base = open_checkpoint(folders["base"], "base")
-    experts = tuple(open_expert(folder, name, base) for name, folder in folders.items() if name != "base")
-    return basis_of(base, experts) if compiled is None else Basis(base, experts, compiled=compiled)
+    return base, tuple(open_expert(folder, name, base) for name, folder in folders.items() if name != "base")
 
 
-def basis_of(base: Checkpoint, experts: Sequence[Checkpoint]) -> Basis:
-    """Returns the basis of opened checkpoints, its merge pass compiled where the size of the model makes that pay."""
-    return Basis(base, experts, compiled=Basis(base, experts).parameters() >= COMPILE_FROM)
+def basis_of(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str, *, compiled: bool | None = None) -> Basis:
+    """Returns the basis of opened checkpoints, their vocabularies aligned; arguments and errors as `open_basis`."""
+    common, own, union = align(base, experts, Basis(base, experts).named(tokenizer_from))
+    large = Basis(common, own).parameters() >= COMPILE_FROM
+    return Basis(common, own, compiled=large if compiled is None else compiled, union=union)
 
 
 def open_expert(folder: Path, name: str, base: Checkpoint) -> Checkpoint:

@@ -139,6 +139,8 @@ class Workspace:
     def empty(self, count: int, dtype: torch.dtype) -> Tensor:
         """Returns a tensor (count,) of any content. It is the caller's for as long as it, or any view of it, lives."""
         size = count * dtype.itemsize
+        if not size:
+            return torch.empty(0, dtype=dtype)
         block = self._free.pop(size, None)
         if block is None:
             block = numpy.empty(size, dtype=numpy.uint8)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from psomerge.basis import Basis, open_basis
+from psomerge.basis import Basis, basis_of, open_models
 from psomerge.checkpoint import check_buffers, check_fit, write_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.pins import file_digests
@@ -24,10 +24,10 @@ def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[
         SpaceError: no room for the checkpoint.
     """
     check_pins(recipe, folders)
-    basis = open_basis({"base": folders["base"]} | {expert.name: folders[expert.name] for expert in recipe.experts})
-    check_fit(basis.base, basis.experts)
-    check_buffers(basis.base, basis.experts)
-    return write_model(recipe, basis, out)
+    base, experts = open_models({"base": folders["base"]} | {expert.name: folders[expert.name] for expert in recipe.experts})
+    check_fit(base, experts)
+    check_buffers(base, experts)
+    return write_model(recipe, basis_of(base, experts, recipe.tokenizer_from), out)
 
 
 def write_model(recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapping[str, Source]] | None = None) -> dict[str, str]:
@@ -39,7 +39,6 @@ def write_model(recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapp
     Raises:
         ArtefactError: a file of weights changed while it was read.
     """
-    named = {"base": basis.base} | {expert.name: expert for expert in basis.experts}
 
     def recipe_file() -> dict[str, bytes]:
         basis.check_unchanged()
@@ -48,7 +47,7 @@ def write_model(recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapp
         found = pins()
         return {"recipe.json": to_bytes(replace(recipe, base=found["base"], experts=tuple(found[expert.name] for expert in recipe.experts)))}
 
-    return write_checkpoint(out, basis.merged_tensors(recipe), basis.base, named[recipe.tokenizer_from], recipe.dtype, beside=recipe_file)
+    return write_checkpoint(out, basis.merged_tensors(recipe), basis.base, basis.named(recipe.tokenizer_from), recipe.dtype, beside=recipe_file)
 
 
 def check_pins(recipe: Recipe, folders: Mapping[str, Path]) -> None:

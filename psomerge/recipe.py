@@ -43,7 +43,7 @@ class Recipe:
     coefficients: tuple[tuple[float, ...], ...] = ((),)
     """(groups, directions) float64. Directions: the n experts' task vectors, then, if there are 2n, their DARE copies."""
     grouping: str = "model"
-    """How tensors fall into groups (rows of `coefficients`): `psomerge.basis.GROUPINGS`."""
+    """How tensors fall into groups (rows of `coefficients`): `psomerge.grouping.GROUPINGS`."""
     drop_rate: float = 0.8
     """p of DARE in [0, 1): the share of entries that its mask removes."""
     mask_seed: int = 0
@@ -52,6 +52,8 @@ class Recipe:
     dtype: str = "base"
     """Of the tensors written: `base` keeps each tensor's dtype in the base."""
     tokenizer_from: str = "base"
+    vocabulary: str = ""
+    """Digest of the merged vocabulary (`psomerge.checkpoint.union`); empty where row i means one token in all checkpoints."""
     psomerge: str = ""
     """Version that wrote the recipe."""
 
@@ -67,6 +69,8 @@ class Recipe:
         for source in (content["base"], *content["experts"]):
             del source["source"], source["revision"]
             source["files"] = {name: digest for name, digest in source["files"].items() if name.endswith(".safetensors") or name == ADAPTER}
+        if not self.vocabulary:
+            del content["vocabulary"]
         n = len(self.experts)
         if self.method == "coefficients" and not any(b for row in self.coefficients for b in row[n:]):
             # No DARE copy weighs anything: the same model as without them, whatever the masks.

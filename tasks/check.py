@@ -1,13 +1,16 @@
 """Do the experts fit their base and each other: everything that must hold before the first judgement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from psomerge.basis import Basis, basis_of, open_expert
 from psomerge.checkpoint import Checkpoint, all_misfits, differences, has_chat_template, has_tokenizer, misfit, open_checkpoint, tokenizers_differ
+from psomerge.checkpoint.aligned import align
 from psomerge.checkpoint.distance import distance_warnings, measure
-from psomerge.checkpoint.vocabulary import few, shown
+from psomerge.checkpoint.tokenizer import differing_flags
+from psomerge.checkpoint.vocabulary import few, placeholder, same_files, shown
 from psomerge.checkpoint.vocabulary_fit import compared
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit_warning import FitWarning
@@ -42,14 +45,19 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
         raise ArtefactError("; ".join(broken))
     lines = broken + all_misfits(base, experts, read_pieces)
     name = "base" if lines else choose_tokenizer(base, experts, tokenizer_from)  # no use in reading the weights where nothing is chosen
-    distances, faults = measure(base, experts)
     if lines:
-        raise misfit(lines + faults, base.folder)
+        raise misfit(lines + measure(base, experts)[1], base.folder)
+    basis = basis_of(base, experts, name)
+    distances, faults = measure(basis.base, basis.experts)
     if faults:
         raise ArtefactError("; ".join(faults))
-    chosen = opened.get(name, base)
-    told = [warning for expert in experts for warning in (*differences(base, expert, chosen), *lost_tokens(expert, chosen))]
-    return Checked(basis_of(base, experts), name, (*told, *distance_warnings(distances)))
+    return Checked(basis, name, (*told_by_files(base, experts, name), *distance_warnings(distances)))
+
+
+def told_by_files(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str) -> list[FitWarning]:
+    """Returns what the files beside the weights of experts that fit say that a user should know. Raises ArtefactError where one is damaged."""
+    chosen = {one.name: one for one in experts}.get(tokenizer_from, base)
+    return [warning for expert in experts for warning in (*differences(base, expert, chosen), *token_warnings(expert, chosen))]
 
 
 def open_all(folders: Mapping[str, Path]) -> tuple[dict[str, Checkpoint], list[str]]:
@@ -80,6 +88,11 @@ def choose_tokenizer(base: Checkpoint, experts: Sequence[Checkpoint], given: str
     differing = [f"{expert.name}{_own(base, expert)}" for expert in experts if tokenizers_differ(base, expert)]
     if differing:
         raise ConfigError(f"the tokenizers of {', '.join(differing)} differ from the base's; say which one to use with tokenizer_from")
+    extended = {expert.name: vocabulary for expert in experts if not same_files(base, expert) and (vocabulary := read_pieces(expert))}
+    for (one, ours), (other, theirs) in combinations(extended.items(), 2):
+        if tokens := differing_flags(ours.added, theirs.added):
+            told = f"{one} and {other} added {few([shown(token) for token in tokens])} in different ways"
+            raise ConfigError(f"{told} (special, or stripped of blanks); say whose to use with tokenizer_from")
     talking = [] if has_chat_template(base) else [expert.name for expert in experts if has_chat_template(expert) and has_tokenizer(expert)]
     if len(talking) > 1:
         raise ConfigError(f"{', '.join(talking)} each bring a chat template and the base has none; say which one to use with tokenizer_from")
@@ -91,17 +104,28 @@ def _own(base: Checkpoint, expert: Checkpoint) -> str:
     return f" (with tokens of its own: {few(tokens)})" if tokens else ""
 
 
-def _missing(chosen: Checkpoint, expert: Checkpoint) -> list[str]:
-    """Tokens of an expert that a chosen model's tokenizer has not, for a message."""
-    comparison = compared(chosen, expert, read_pieces)
+def _missing(base: Checkpoint, expert: Checkpoint) -> list[str]:
+    """Tokens of an expert that the base has not, for a message."""
+    comparison = compared(base, expert, read_pieces)
     return [f"{shown(token)} (id {number})" for token, number in comparison.only_expert.items()] if comparison else []
 
 
-def lost_tokens(expert: Checkpoint, chosen: Checkpoint) -> list[FitWarning]:
-    """Returns a warning where an expert was trained with tokens that the merged model's tokenizer will not have. Raises ArtefactError as `compared`."""
-    tokens = _missing(chosen, expert)
-    advice = "where its texts need them, choose a tokenizer that has them with tokenizer_from"
-    return [FitWarning(expert.name, "tokens of its own", f"those of {chosen.name} only", few(tokens), advice)] if tokens else []
+def token_warnings(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
+    """Yields what the merged model's tokenizer, that of `chosen` with what others added, does not do as an expert's. Raises ArtefactError as `compared`.
+
+    Tokens are lost that stand among an expert's pieces, as no tokenizer can be given them, and all of its own where `chosen` has no tokenizer.json.
+    """
+    own, theirs = compared(chosen, expert, read_pieces), read_pieces(expert)
+    if own is None or theirs is None:
+        return
+    taken = {token: theirs.added[token] for token in own.only_expert if token in theirs.added and "tokenizer.json" in chosen.files}
+    lost = [f"{shown(token)} (id {number})" for token, number in own.only_expert.items() if token not in taken and not placeholder(token)]
+    words = [shown(token) for token, one in taken.items() if token.strip().isalnum() and not one.special]
+    if lost:
+        advice = "where its texts need them, choose a tokenizer that has them with tokenizer_from"
+        yield FitWarning(expert.name, "tokens of its own", f"those of {chosen.name} only", few(lost), advice)
+    if words:
+        yield FitWarning(expert.name, "added words", "special tokens", few(words), "texts of the others with these words are cut as it cuts them")
 
 
 def examine(base: Checkpoint | None, models: Sequence[Checkpoint]) -> tuple[list[str], list[FitWarning]]:
@@ -113,8 +137,9 @@ def examine(base: Checkpoint | None, models: Sequence[Checkpoint]) -> tuple[list
     """
     if base is None:
         return [line for model in models for line in measure(model, [])[1]], []
-    distances, faults = measure(base, models)
-    lines = all_misfits(base, models, read_pieces) + faults
+    unfit = all_misfits(base, models, read_pieces)
+    distances, faults = measure(base, models) if unfit else measure(*align(base, models, base)[:2])
+    lines = unfit + faults
     return lines, [] if lines else [warning for model in models for warning in _alone(base, model)] + distance_warnings(distances)
 
 

@@ -1,13 +1,13 @@
 """A checkpoint's vocabulary, also where only a sentencepiece model holds it."""
 
 from psomerge.checkpoint import Checkpoint
-from psomerge.checkpoint.vocabulary import added, read_vocabulary
+from psomerge.checkpoint.vocabulary import Vocabulary, added, read_vocabulary
 from psomerge.errors import ArtefactError
 from psomerge.files import MAX_TOKENIZER, read_bytes
 
 
-def read_pieces(checkpoint: Checkpoint) -> dict[str, int] | None:
-    """Returns ids by token as `read_vocabulary`, of a lone tokenizer.model by its pieces.
+def read_pieces(checkpoint: Checkpoint) -> Vocabulary | None:
+    """Returns a vocabulary as `read_vocabulary`, of a lone tokenizer.model by its pieces.
 
     Raises:
         ArtefactError: a tokenizer file is damaged or larger than one can be.
@@ -26,4 +26,4 @@ def read_pieces(checkpoint: Checkpoint) -> dict[str, int] | None:
         processor.LoadFromSerializedProto(content)
     except RuntimeError as error:
         raise ArtefactError(f"{path}: expected a sentencepiece model, found another or a damaged file; fetch it again") from error
-    return {processor.IdToPiece(number): number for number in range(processor.GetPieceSize())} | added(checkpoint)
+    return Vocabulary({processor.IdToPiece(number): number for number in range(processor.GetPieceSize())}, added(checkpoint))

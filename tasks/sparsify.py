@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from psomerge.basis import GROUPINGS, Basis
+from psomerge.basis import Basis
 from psomerge.checkpoint.adapter import task_vector
+from psomerge.grouping import GROUPINGS
 from psomerge.masks import keep, keep_threshold, mask_keys
 
 

@@ -141,6 +141,8 @@ class Provenance:
     engine: str = ""
     dtype: str = ""
     """That the engine computes in."""
+    tokenizer: str = ""
+    """Whose it is, and what was added to it."""
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,11 @@ MISFITS = {
     ),
     "a magnitude": ({f"{MODULE}.lora_magnitude_vector": torch.zeros(64)}, "is no factor of a low-rank product"),
     "another prefix": ({"model.embed_tokens.weight": torch.zeros(4)}, "tensor 'model.embed_tokens.weight' does not begin with 'base_model.model.'"),
-    "a resized vocabulary": ({"base_model.model.lm_head.weight": torch.zeros(257, 64)}, r"has shape \[257, 64\], the base \[256, 64\]"),
+    "another width": ({"base_model.model.lm_head.weight": torch.zeros(257, 32)}, r"has shape \[257, 32\], the base \[256, 64\]"),
+    "a vocabulary resized in part": (
+        {"base_model.model.lm_head.weight": torch.zeros(257, 64)},
+        r"has resized lm_head\.weight, expected .*, all to as many",
+    ),
 }
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from models import toy_checkpoint
 
-from psomerge.basis import Basis, groups, open_basis
+from psomerge.basis import Basis, open_basis
 from psomerge.errors import ArtefactError
+from psomerge.grouping import groups
 from psomerge.masks import keep, keep_threshold, mask_keys
 from psomerge.recipe import Recipe, Source
 

@@ -149,7 +149,7 @@ def test_another_vocabulary_is_told_in_one_line_with_few_examples(tmp_path: Path
     edit_tokens(folders["tam"], {word: 4 - number for word, number in VOCABULARY.items()}, {token: 13 - number for token, number in ADDED.items()})
     (line,) = lines(folders)
     assert "has another vocabulary: 1 of 9 tokens have the base's ids" in line  # 'b' stays in the middle; of the added ones, 5 to 8, none does
-    assert "(8 in all)" in line
+    assert "(4 in all)" in line
 
 
 @pytest.mark.parametrize("placeholder", ["<|reserved_special_token_0|>", "<unused0>", "[control_8]", "<|placeholder1|>"])
@@ -159,38 +159,29 @@ def test_a_row_that_the_base_keeps_free_may_be_named_by_an_expert(tmp_path: Path
     edit_tokens(chat, added={("<|im_start|>" if number == 7 else token): number for token, number in ADDED.items()})
     folders = {"base": base, "chat": chat}
     assert lines(folders) == []
-    with pytest.raises(ConfigError, match=r"chat \(with tokens of its own: '<\|im_start\|>' \(id 7\)\) differ from the base's; say which one to use"):
-        check(folders, None)
-    assert "tokens of its own" not in warned(check(folders, "chat"))
-    assert warned(check(folders, "base"))["tokens of its own"].found == "'<|im_start|>' (id 7)"
+    for chosen in (None, "base", "chat"):
+        assert "tokens of its own" not in warned(check(folders, chosen))
 
 
-def test_two_experts_that_name_a_free_row_differently_are_refused(tmp_path: Path) -> None:
-    names = {"base": "<|reserved_special_token_0|>", "one": "<|im_start|>", "two": "<tool>"}
-    folders = {name: member(tmp_path / name, LLAMA3, "base", seed=seed) for seed, name in enumerate(names)}
-    for name, token in names.items():
-        edit_tokens(folders[name], added={(token if number == 7 else old): number for old, number in ADDED.items()})
-    with pytest.raises(ArtefactError, match=r"""expert "two" has token '<tool>' under id 7, where expert "one" has '<\|im_start\|>'"""):
-        check(folders, "one")
-
-
-def test_an_extended_vocabulary_is_refused_in_one_line_with_its_tokens(tmp_path: Path) -> None:
+def test_an_extended_vocabulary_fits(tmp_path: Path) -> None:
     folders = pair(tmp_path)
     extended = LLAMA3 | {"tokens": [*LLAMA3["tokens"], "<|im_start|>", "<|im_end|>"]}
     folders["tam"] = member(tmp_path / "chat", extended, "base", seed=2)
+    assert lines(folders) == []
+    (folders["tam"] / "tokenizer.json").unlink()
+    edit(folders["tam"], "tokenizer_config.json", added_tokens_decoder={})
     (line,) = lines(folders)
-    assert "has vocab_size 11, the base 9; tokens of its own: '<|im_start|>' (id 9), '<|im_end|>' (id 10)" in line
-    assert "resize_token_embeddings(9)" in line
+    assert "has 11 rows in its embedding, the base 9, and no vocabulary tells which token each of them is; put the tokenizer" in line
 
 
-def test_padding_rows_alone_are_told_as_such(tmp_path: Path) -> None:
+def test_padding_rows_fit_and_a_config_that_does_not_say_them_is_refused(tmp_path: Path) -> None:
     folders = pair(tmp_path, vocab_size=16)
+    (line,) = lines(folders)
+    assert "has vocab_size 16 in its config.json, but 9 rows in its embedding" in line
     weights = load_file(folders["tam"] / "model.safetensors")
     weights["model.embed_tokens.weight"] = torch.cat([weights["model.embed_tokens.weight"], torch.zeros(7, 8)])
     save_file(weights, str(folders["tam"] / "model.safetensors"), metadata={"format": "pt"})
-    (line,) = lines(folders)
-    assert "has vocab_size 16, the base 9" in line
-    assert "tokens of its own" not in line
+    assert lines(folders) == []
 
 
 def test_a_token_past_the_embedding_is_refused(tmp_path: Path) -> None:

@@ -150,13 +150,22 @@ BPE = {"version": "1.0", "padding": None, "model": {"type": "BPE", "vocab": {"a"
         ({"model": BPE["model"] | {"ignore_merges": False}}, False),
         ({"model": BPE["model"] | {"ignore_merges": True}}, True),
         ({"model": BPE["model"] | {"vocab": {"b": 0, "a": 1, "ab": 2}}}, True),
-        ({"added_tokens": [{"id": 3, "content": "<tool>"}]}, True),
+        ({"added_tokens": [{"id": 3, "content": "<tool>"}]}, False),  # a merged tokenizer has it
+        ({"added_tokens": [{"id": 3, "content": "<tool>"}, {"id": 2, "content": "ab"}]}, False),
     ],
 )
 def test_tokenizers_differ_where_they_cut_text_differently(tmp_path: Path, change: dict, differ: bool) -> None:
     a, b = with_tokenizer(tmp_path / "a", BPE), with_tokenizer(tmp_path / "b", BPE | change)
     assert tokenizers_differ(a, b) is differ
     assert tokenizers_differ(b, a) is differ
+
+
+def test_a_token_that_both_added_must_be_found_in_one_way(tmp_path: Path) -> None:
+    a, b = (
+        with_tokenizer(tmp_path / name, BPE | {"added_tokens": [{"id": 3, "content": "<tool>"} | flags]})
+        for name, flags in (("a", {}), ("b", {"lstrip": True}))
+    )
+    assert tokenizers_differ(a, b)
 
 
 def test_an_expert_without_tokenizer_differs_from_none(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 `environment` must be in force before vllm is imported; `evals.supervisor` starts the process that this runs in with it.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, cast
 from evals.engine import Answers, Batch, Capabilities, Continuation, EngineSettings, Generation, Loglikelihood, ModelError, Watch, first_part
 from evals.host import device_name
 from evals.prefix import Prefix
+from evals.shell import write_shell
 from evals.vllm_engine import scoring
 from evals.vllm_engine.checks import Swap, SwapReport, canary_fault
 from evals.vllm_engine.running import Running
-from evals.vllm_engine.shell import shell
+from psomerge.basis import open_basis
 from psomerge.errors import ConfigError, EngineError
 from psomerge.recipe import Recipe
 
@@ -66,10 +66,11 @@ class VllmEngine:
 
         self._cpu = current_platform.is_cpu()
         self._settings = settings
-        config = json.loads((folders["base"] / "config.json").read_text(encoding="utf-8"))
+        shell = work / "shell"
+        config = write_shell(open_basis(folders, settings.tokenizer_from, compiled=False), settings.tokenizer_from, shell)
         self._length = min(settings.max_model_len, config.get("max_position_embeddings") or settings.max_model_len)
         self._llm = LLM(
-            model=str(shell(folders, settings.tokenizer_from, work)),
+            model=str(shell),
             load_format="dummy",
             weight_transfer_config={"backend": "psomerge"},
             dtype=cast("ModelDType", "float32" if self._cpu and settings.dtype == "auto" else settings.dtype),
@@ -84,7 +85,8 @@ class VllmEngine:
             distributed_executor_backend="uni",
             disable_log_stats=True,
         )
-        self._llm.collective_rpc("init_weight_transfer_engine", args=({"folders": {name: str(folder) for name, folder in folders.items()}},))
+        models = {"folders": {name: str(folder) for name, folder in folders.items()}, "tokenizer_from": settings.tokenizer_from}
+        self._llm.collective_rpc("init_weight_transfer_engine", args=(models,))
         vocabulary = self._llm.llm_engine.model_config.get_vocab_size()
         self._canary = [(7 * i + 3) % vocabulary for i in range(min(CANARY_LENGTH, self._length - 1))]
         self._swaps: dict[tuple[int, ...], Swap] = {}

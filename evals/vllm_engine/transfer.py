@@ -40,6 +40,8 @@ class Folders(WeightTransferInitInfo):
 
     folders: dict[str, str] = field(default_factory=dict)
     """Folder by name: `base`, then the experts in the recipe's order."""
+    tokenizer_from: str = "base"
+    """As in every recipe that follows."""
 
 
 @dataclass
@@ -61,7 +63,7 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
         # It warns at every swap that tied heads and rotary tables are not loaded, which no checkpoint holds; `SwapReport` says what is missing.
         # Not at registration: vLLM configures its loggers, and resets this one, after that.
         logging.getLogger(initialize_layerwise_reload.__module__).setLevel(logging.ERROR)
-        self.basis: Basis = open_basis({name: Path(folder) for name, folder in init_info.folders.items()})
+        self.basis: Basis = open_basis({name: Path(folder) for name, folder in init_info.folders.items()}, init_info.tokenizer_from)
         self._covers_products: bool | None = None
 
     def start_weight_update(self) -> None:

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from psomerge.checkpoint.adapter_config import by_pattern, read_adapter_config
 from psomerge.checkpoint.companions import check_companions
+from psomerge.checkpoint.config import resized_config
 from psomerge.checkpoint.header import TensorInfo
+from psomerge.checkpoint.layers import has_row_a_token, is_embedding, is_head, vocabulary_rows
 from psomerge.checkpoint.low_rank import LowRank
 from psomerge.checkpoint.reader import Checkpoint, map_file
 from psomerge.errors import ArtefactError
@@ -29,7 +31,7 @@ _PARTS = {".lora_A.weight": "A", ".lora_B.weight": "B", ".lora_embedding_A": "em
 
 @dataclass(frozen=True, eq=False)
 class Adapter(Checkpoint):
-    """A base's checkpoint as an adapter would make it; `config`, `tensors` and `tied` are the base's, `folder` and `files` the adapter's own."""
+    """A base's checkpoint as an adapter would make it; `folder` and `files` are its own, `tied` the base's, so `config` and `tensors` but for resized rows."""
 
     base: Checkpoint = field(repr=False, kw_only=True)
     low_rank: Mapping[str, LowRank] = field(repr=False, kw_only=True)
@@ -103,7 +105,9 @@ def adapter_of(stored: Checkpoint, base: Checkpoint) -> Adapter:
         more = f"; {len(parts.faults) - MAX_LISTED} more" if len(parts.faults) > MAX_LISTED else ""
         raise ArtefactError(f'adapter "{stored.name}" ({stored.folder}): {"; ".join(parts.faults[:MAX_LISTED])}{more}; give the base that it was trained on')
     return Adapter(
-        **{field: getattr(base, field) for field in ("config", "tensors", "tied", "_maps", "_stamps")},
+        **{field: getattr(base, field) for field in ("tied", "_maps", "_stamps")},
+        config=MappingProxyType(resized_config(base.config, parts.rows)) if parts.rows else base.config,
+        tensors=MappingProxyType({**base.tensors, **parts.resized}) if parts.rows else base.tensors,
         folder=stored.folder,
         name=stored.name,
         files=MappingProxyType(dict(stored.files)),
@@ -119,8 +123,11 @@ class Parts:
 
     def __init__(self, config: Mapping[str, Any], stored: Checkpoint, base: Checkpoint) -> None:
         self._config, self._stored, self._base = config, stored, base
+        self._rows = vocabulary_rows(base.tensors)
         self.low_rank: dict[str, LowRank] = {}
         self.whole: dict[str, str] = {}
+        self.resized: dict[str, TensorInfo] = {}
+        """Tensors with one row for each token, where it has tokens of its own."""
         self.faults: list[str] = []
         factors: dict[str, dict[str, str]] = {}
         for name in stored.tensors:
@@ -136,18 +143,43 @@ class Parts:
                 self._add_whole(name)
         for module, names in factors.items():
             self._add_product(module, names)
+        self._check_resized()
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the adapter's vocabulary where they are not as many as the base's."""
+        return vocabulary_rows(self.resized)
+
+    def _check_resized(self) -> None:
+        wanted = [name for name, info in self._base.tensors.items() if has_row_a_token(name, info, self._rows)]
+        if self.resized and ({info.shape[0] for info in self.resized.values()} != {self.rows} or self.resized.keys() != {*wanted}):
+            self.faults.append(f"has resized {', '.join(self.resized)}, expected {', '.join(wanted)}, all to as many rows")
 
     def _add_whole(self, name: str) -> None:
         target = name.removeprefix(_PREFIX).replace(".modules_to_save.", ".").replace(".base_layer.", ".")
-        if (info := self._of_base(target)) is None:
+        if self._is_tied_copy(target) or (info := self._of_base(target)) is None:
             return
-        theirs = self._stored.tensors[name]
-        if theirs.shape != info.shape or not theirs.dtype.is_floating_point:
-            self.faults.append(f"tensor {name!r} has shape {list(theirs.shape)}, the base {list(info.shape)} (a resized vocabulary? see vocab_size)")
-        elif ".base_layer." in name and torch.equal(self._stored.tensor(name).float(), self._base.tensor(target).float()):
+        theirs, beside = self._stored.tensors[name], ".base_layer." in name
+        by_token = has_row_a_token(target, info, self._rows) and theirs.shape[1:] == info.shape[1:] and theirs.shape != info.shape
+        if not theirs.dtype.is_floating_point or (theirs.shape != info.shape and (beside or not by_token)):
+            advice = "; merge it into a full checkpoint with PEFT's merge_and_unload" if by_token and beside else ""
+            self.faults.append(f"tensor {name!r} has shape {list(theirs.shape)}, the base {list(info.shape)}{advice}")
+        elif beside and torch.equal(self._stored.tensor(name).float(), self._base.tensor(target).float()):
             pass  # PEFT stores an embedding that it adapts beside the factors; it is the base's own
         else:
             self.whole[target] = name
+            self.resized |= {target: theirs} if by_token else {}
+
+    def _is_tied_copy(self, target: str) -> bool:
+        """Whether a tensor is the head of a base that has none of its own, stored as the embedding is."""
+        embedding = f"{_PREFIX}{next((name for name in self._base.tensors if is_embedding(name)), '')}"
+        head = _PREFIX + target
+        return (
+            self._base.tied
+            and is_head(target)
+            and {head, embedding} <= self._stored.tensors.keys()
+            and torch.equal(self._stored.tensor(head), self._stored.tensor(embedding))
+        )
 
     def _add_product(self, module: str, names: Mapping[str, str]) -> None:
         embedding = any(part.startswith("embedding") for part in names)

@@ -96,6 +96,15 @@ def output_dtype(stored: torch.dtype, dtype: str) -> torch.dtype:
     return getattr(torch, dtype) if dtype != "base" and stored.is_floating_point else stored
 
 
+def resized_config(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Returns a config with another vocab_size wherever it says one."""
+    changed = dict(config)
+    for prefix, section in list(sections(config)):
+        if isinstance(section.get("vocab_size"), int):
+            changed |= {prefix.removesuffix("."): dict(section) | {"vocab_size": rows}} if prefix else {"vocab_size": rows}
+    return changed
+
+
 def merged_config(like: Mapping[str, Any], tokenizer_from: Mapping[str, Any], written: torch.dtype) -> dict[str, Any]:
     """Returns the config of a merged model: the base's, with the stop tokens of the checkpoint whose tokenizer it gets and the dtype that is written."""
     config = dict(like)

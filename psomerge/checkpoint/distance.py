@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from psomerge.checkpoint.aligned import blocks
 from psomerge.checkpoint.finite import finite_fault
 from psomerge.checkpoint.fit import buffer_misfit
 from psomerge.checkpoint.header import TensorInfo
@@ -62,7 +63,8 @@ def measure(base: Checkpoint, experts: Sequence[Checkpoint]) -> tuple[dict[str, 
         if not info.dtype.is_floating_point:
             faults += [line for expert in fitting if (line := buffer_misfit(base, expert, name))]
             continue
-        norm, *norms = _norms(base.tensor(name), [expert.tensor(name) for expert in fitting])
+        pieces = [_norms(base.tensor(name, rows), [expert.tensor(name, rows) for expert in fitting]) for rows in blocks(base, name)]
+        norm, *norms = (math.hypot(*parts) for parts in zip(*pieces, strict=True))
         if not all(map(math.isfinite, (norm, *norms))):
             found = [fault for one in (base, *fitting) if (fault := finite_fault(one, name))]
             faults += [fault for fault in found if fault not in faults]

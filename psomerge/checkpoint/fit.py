@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from psomerge.checkpoint.config import sections, stored_dtype
+from psomerge.checkpoint.layers import has_row_a_token, vocabulary_rows
 from psomerge.checkpoint.numerics import contradictions, shown
 from psomerge.checkpoint.reader import Checkpoint
-from psomerge.checkpoint.vocabulary import Comparison, Reader, read_vocabulary
-from psomerge.checkpoint.vocabulary_fit import compared, rivals, rows, vocabulary_misfits
+from psomerge.checkpoint.vocabulary import Reader, read_vocabulary
+from psomerge.checkpoint.vocabulary_fit import compared, vocabulary_misfits
 from psomerge.errors import ArtefactError
 
 MAX_LISTED = 8
@@ -36,34 +37,26 @@ def misfits(base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary
     Raises:
         ArtefactError: a tokenizer file is damaged or larger than one can be.
     """
-    return _misfits(base, expert, compared(base, expert, read))
-
-
-def _misfits(base: Checkpoint, expert: Checkpoint, comparison: Comparison | None) -> list[str]:
-    told = [*_config_misfits(base, expert), *vocabulary_misfits(base, expert, comparison)]
+    told = [*_config_misfits(base, expert), *vocabulary_misfits(base, expert, compared(base, expert, read))]
     return [f'expert "{expert.name}" {line}' for line in (*told, *_tensor_misfits(base, expert))]
 
 
 def all_misfits(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary) -> list[str]:
-    """Returns the misfits of all experts, with the base and among each other; of each the first few and the number of the rest.
+    """Returns the misfits of all experts with the base; of each the first few and the number of the rest.
 
     A tokenizer file that is damaged is one of them. Arguments as `misfits`.
     """
     lines: list[str] = []
-    comparisons: list[Comparison | None] = []
     read = cache(read)
     for expert in experts:
-        comparison = None
         try:
-            comparison = compared(base, expert, read)
-            found = _misfits(base, expert, comparison)
+            found = misfits(base, expert, read)
         except ArtefactError as error:
             found = [str(error)]
-        comparisons.append(comparison)
         lines += [line for line in found[:MAX_LISTED] if line not in lines]
         if len(found) > MAX_LISTED:
             lines.append(f'"{expert.name}" has {len(found) - MAX_LISTED} more misfits')
-    return lines + rivals([expert.name for expert in experts], comparisons)
+    return lines
 
 
 def check_fit(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary) -> None:
@@ -111,14 +104,14 @@ def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:
 
 def _tensor_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
     declared = stored_dtype(expert.config, str(expert.folder / "config.json"))
-    resized = rows(base.config), rows(expert.config)
+    rows, their_rows = vocabulary_rows(base.tensors), vocabulary_rows(expert.tensors)
     for name, ours in base.tensors.items():
         theirs = expert.tensors.get(name)
         if theirs is None:
             yield f"has no tensor {name!r} that the base has"
         elif theirs.shape != ours.shape:
-            # Embedding and head of another vocabulary: `vocabulary_misfits` says so, with the tokens.
-            if None in resized or (ours.shape[:1], theirs.shape[:1]) != ((resized[0],), (resized[1],)) or ours.shape[1:] != theirs.shape[1:]:
+            # Embedding and head of another vocabulary are merged token by token; `vocabulary_misfits` says where they cannot be.
+            if not (has_row_a_token(name, ours, rows) and has_row_a_token(name, theirs, their_rows) and ours.shape[1:] == theirs.shape[1:]):
                 yield f"has tensor {name!r} of shape {list(theirs.shape)}, the base {list(ours.shape)}"
         elif theirs.dtype != ours.dtype and not (ours.dtype.is_floating_point and theirs.dtype == declared):
             says = f"its config says {_short(declared)}" if declared else "its config says none"

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from psomerge.checkpoint.header import TensorInfo
+
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "shared.weight")
 
@@ -10,6 +12,21 @@ _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "e
 def is_head(name: str) -> bool:
     """Returns whether a tensor is the matrix of the output head."""
     return name.endswith(_HEADS)
+
+
+def is_embedding(name: str) -> bool:
+    """Returns whether a tensor is the matrix of the input embedding."""
+    return name.endswith(_EMBEDDINGS)
+
+
+def vocabulary_rows(tensors: Mapping[str, TensorInfo]) -> int | None:
+    """Returns the rows of the input embedding, None where no tensor has the name of one."""
+    return next((info.shape[0] for name, info in tensors.items() if is_embedding(name) and info.shape), None)
+
+
+def has_row_a_token(name: str, info: TensorInfo, rows: int | None) -> bool:
+    """Returns whether a tensor has one row for each of the vocabulary's rows: embedding, head, the head's bias."""
+    return rows is not None and info.shape[:1] == (rows,) and name.endswith((*_EMBEDDINGS, *_HEADS, "lm_head.bias", "embed_out.bias"))
 
 
 def layer_order(name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:

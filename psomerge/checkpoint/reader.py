@@ -18,7 +18,7 @@ from psomerge.checkpoint.header import MAX_TENSORS, TensorInfo, parse_header
 from psomerge.checkpoint.layers import doubled_head, is_head, lacks_head, layer_order
 from psomerge.checkpoint.shard_index import check_index, weight_map_of
 from psomerge.errors import ArtefactError
-from psomerge.files import listing, open_regular
+from psomerge.files import MAX_TOKENIZER, listing, open_regular, read_bytes
 
 # Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else Linux refuses a file larger than memory.
 _MAP_FLAGS = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
@@ -40,6 +40,8 @@ class Checkpoint:
     """Whether the output head is the input embedding and not stored."""
     _maps: Mapping[str, mmap.mmap] = field(repr=False)
     _stamps: Mapping[str, "_Stamp"] = field(repr=False)
+    edited: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False, kw_only=True)
+    """Tokenizer files as a merged model needs them, by name, where they are not the folder's own."""
 
     def tensor(self, name: str, rows: slice | None = None) -> torch.Tensor:
         """Returns a tensor, or a range of rows of it, in its stored dtype: a view on the mapped file that must not be written to.
@@ -56,6 +58,10 @@ class Checkpoint:
             raise ArtefactError(f'"{self.name}" ({self.folder}) has no tensor {name!r}')
         whole = _view(self._maps[info.file], info)
         return whole if rows is None else whole[rows]
+
+    def companion(self, name: str) -> bytes:
+        """Returns a file that stands beside the weights. Raises ArtefactError where it is missing or larger than a tokenizer can be."""
+        return self.edited[name] if name in self.edited else read_bytes(self.folder / name, MAX_TOKENIZER)
 
     def check_unchanged(self) -> None:
         """Raises ArtefactError if a file of weights was written to or exchanged since it was opened: its tensors are then not what was checked."""

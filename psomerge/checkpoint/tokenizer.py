@@ -1,9 +1,11 @@
 """What a checkpoint's tokenizer files say, as far as merging must know: whether two are the same, and whether there is a chat template."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 
 from psomerge.checkpoint.reader import Checkpoint
+from psomerge.checkpoint.vocabulary import AddedToken, read_vocabulary
 from psomerge.files import MAX_TOKENIZER, parse_object, read_bytes, read_json
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
@@ -14,6 +16,8 @@ _PER_CALL = ("version", "truncation", "padding")
 def tokenizers_differ(a: Checkpoint, b: Checkpoint) -> bool:
     """Returns whether two checkpoints cut text differently, as far as their files tell; one without any tokenizer file differs from none.
 
+    Tokens that only one of them added to its tokenizer.json are no difference: a merged tokenizer has them all.
+
     Raises:
         ArtefactError: a tokenizer file is damaged or larger than one can be.
     """
@@ -21,8 +25,17 @@ def tokenizers_differ(a: Checkpoint, b: Checkpoint) -> bool:
     if not ours or not theirs:
         return False
     if "tokenizer.json" in ours & theirs:
-        return _differ(a, b, "tokenizer.json") and _meaning(a) != _meaning(b)
+        return _differ(a, b, "tokenizer.json") and (_meaning(a) != _meaning(b) or bool(differing_flags(_added(a), _added(b))))
     return ours != theirs or any(_differ(a, b, name) for name in ours)
+
+
+def differing_flags(ours: Mapping[str, AddedToken], theirs: Mapping[str, AddedToken]) -> list[str]:
+    """Returns the tokens that two tokenizers both added, but not to be found in the same way: one as special, say."""
+    return [token for token, one in ours.items() if token in theirs and theirs[token].flags() != one.flags()]
+
+
+def _added(checkpoint: Checkpoint) -> Mapping[str, AddedToken]:
+    return found.added if (found := read_vocabulary(checkpoint)) else {}
 
 
 def _differ(a: Checkpoint, b: Checkpoint, name: str) -> bool:
@@ -30,9 +43,9 @@ def _differ(a: Checkpoint, b: Checkpoint, name: str) -> bool:
 
 
 def _meaning(checkpoint: Checkpoint) -> str:
-    """Returns canonical JSON of a tokenizer.json, equal for two versions of the same tokenizer: merges as pairs or as texts, defaults spelt out or not."""
+    """Returns canonical JSON of a tokenizer.json, without what was added, equal for two versions of the same tokenizer: merges as pairs or texts."""
     path = checkpoint.folder / "tokenizer.json"
-    content = {key: value for key, value in parse_object(read_bytes(path, MAX_TOKENIZER), str(path)).items() if key not in _PER_CALL}
+    content = {key: value for key, value in parse_object(read_bytes(path, MAX_TOKENIZER), str(path)).items() if key not in (*_PER_CALL, "added_tokens")}
     if isinstance(content.get("model"), dict):
         model = {key: value for key, value in cast("dict[str, Any]", content["model"]).items() if value not in (None, False)}
         if isinstance(model.get("merges"), list):

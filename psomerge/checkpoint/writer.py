@@ -18,7 +18,7 @@ from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.shards import Shard, ShardFile, plan_shards
 from psomerge.checkpoint.staging import staged, write_durably
 from psomerge.errors import PsomergeError
-from psomerge.files import INDEX, MAX_TOKENIZER, TOKENIZER_FILES, read_bytes
+from psomerge.files import INDEX, TOKENIZER_FILES
 
 _FROM_TOKENIZER = ("generation_config.json", *TOKENIZER_FILES)
 
@@ -73,7 +73,7 @@ def companion_files(like: Checkpoint, tokenizer_from: Checkpoint, dtype: str) ->
         ArtefactError: a file is damaged or larger than it can be.
     """
     config = merged_config(like.config, tokenizer_from.config, _main_dtype(like, dtype))
-    copied = {name: read_bytes(tokenizer_from.folder / name, MAX_TOKENIZER) for name in _FROM_TOKENIZER if name in tokenizer_from.files}
+    copied = {name: tokenizer_from.companion(name) for name in _FROM_TOKENIZER if name in tokenizer_from.files}
     return {"config.json": _json(config)} | copied
 
 

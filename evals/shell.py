@@ -1,0 +1,48 @@
+"""Folders with a merged model's configuration and tokenizer, without weights: what an engine starts from, and what cuts the texts of a suite."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from psomerge.basis import Basis
+from psomerge.checkpoint import companion_files, has_tokenizer, write_companions
+from psomerge.durable import write_atomic
+from psomerge.errors import ArtefactError
+
+
+def write_shell(basis: Basis, tokenizer_from: str, folder: Path) -> Mapping[str, Any]:
+    """Returns the merged model's config, and writes it with the tokenizer files to a new folder.
+
+    Args:
+        basis: of the models that will be judged.
+        tokenizer_from: name of the one whose tokenizer they get.
+        folder: to write.
+
+    Raises:
+        ArtefactError: no model has that name, or it brings no tokenizer.
+    """
+    chosen = basis.named(tokenizer_from)
+    if not has_tokenizer(chosen):
+        raise ArtefactError(f"{chosen.folder}: expected a tokenizer (tokenizer.json, tokenizer.model or vocab.json), found none")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_companions(folder, basis.base, chosen, "base")
+    return basis.base.config
+
+
+def tokenizer_folder(basis: Basis, tokenizer_from: str, cache: Path) -> Path:
+    """Returns the folder of the merged model's tokenizer: that of the model whose tokenizer it is, or one in `cache` where tokens of others were added to it.
+
+    Raises:
+        ArtefactError: no model has that name.
+        SpaceError: `cache` cannot be written.
+    """
+    chosen = basis.named(tokenizer_from)
+    if not chosen.edited:
+        return chosen.folder
+    files = companion_files(basis.base, chosen, "base")
+    place = cache / sha256(b"".join(files.values())).hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomic(place / name, content)
+    return place
