@@ -11,13 +11,14 @@ from pathlib import Path
 from psomerge.basis import open_expert
 from psomerge.checkpoint import Checkpoint, open_checkpoint
 from psomerge.errors import PsomergeError
-from tasks import downloads, hub, registered, registered_look, snapshots
-from tasks.choice import wanted
+from tasks import hub_look, registered, registered_look, s3_look, s3_snapshots, snapshots
 from tasks.fetch import here
 from tasks.filling import Progress
-from tasks.headers import Look, Source, kept, look
-from tasks.locking import lock
+from tasks.headers import Look
 from tasks.mlflow_store import Store
+
+See = Callable[[str, str, Path, Checkpoint | None, Progress], tuple[str, Look, Callable[[], None]]]
+"""`see` of `tasks.hub_look` and of `tasks.s3_look`."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,23 @@ def preview_all(
 
 
 def _preview(name: str, address: str, home: Path, progress: Progress, base: Checkpoint | None) -> Preview | None:
-    """What is known of a model that is here, of the hub or embedded."""
+    """What is known of a model that is here, of the hub, of S3 or embedded."""
     if found := here(address, home):
         return Preview(name, address, found.source, open_checkpoint(found.folder, name) if base is None else open_expert(found.folder, name, base))
-    if address.startswith(snapshots.PREFIX):
-        return _of_hub(name, address, home, progress, base)
+    if see := _seen_from_afar(address):
+        source, seen, keep = see(address, name, home, base, progress)
+        return Preview(name, address, source, seen.checkpoint, seen.to_fetch, unseen="" if seen.checkpoint else "whether it fits", keep=keep)
     if address.startswith("embedded://"):
         from tasks.embedded.shapes import untrained
 
         return Preview(name, address, address, untrained(home, name), to_train=True)
     return None
+
+
+def _seen_from_afar(address: str) -> See | None:
+    if address.startswith(snapshots.PREFIX):
+        return hub_look.see
+    return s3_look.see if address.startswith(s3_snapshots.PREFIX) else None
 
 
 def _registered(name: str, address: str, home: Path, base: Checkpoint | None, store: Callable[[], Store]) -> Preview:
@@ -96,33 +104,3 @@ def _registered(name: str, address: str, home: Path, base: Checkpoint | None, st
     seen = registered_look.look(copy, name, base, registry)
     unseen = "" if seen.by_headers else "whether its tensors fit"
     return Preview(name, address, copy.address, seen.checkpoint, seen.sizes, unseen=unseen, keep=lambda: registered.keep(address, copy))
-
-
-def _of_hub(name: str, address: str, home: Path, progress: Progress, base: Checkpoint | None) -> Preview:
-    place = snapshots.place_of(address, home)
-    shelf, commit = place.shelf, place.commit()
-    seen = kept(shelf, commit, name, base) if commit else None
-    if commit is None or seen is None:
-        with lock(shelf.folder, f"fetches {address}", progress):
-            commit, seen = _look(place, name, base)
-
-    def keep() -> None:
-        with lock(shelf.folder, f"fetches {address}", progress):
-            if place.commit() is None:
-                shelf.record_name(place.revision, commit)
-
-    return Preview(name, address, shelf.address_of(commit), seen.checkpoint, seen.to_fetch, unseen="" if seen.checkpoint else "whether it fits", keep=keep)
-
-
-def _look(place: snapshots.Place, name: str, base: Checkpoint | None) -> tuple[str, Look]:
-    revision = downloads.resolve(place)
-    commit = revision.commit
-    if seen := kept(place.shelf, commit, name, base):
-        return commit, seen
-    files = wanted(place.repository.address, revision.files)
-    source = Source(
-        downloads.origin_of(place, commit, files),
-        start=lambda file, count: hub.read_start(place.repository, commit, file, count),
-        same=lambda file, path: bool(files[file].sha256 or files[file].blob) and downloads.mismatch(path, files[file]) is None,
-    )
-    return commit, look(source, place.shelf, commit, name, base)

@@ -131,6 +131,11 @@ def origin_of(place: Place, connection: Connection, revision: str, objects: Mapp
     return origin(place.prefix.address, {name: one.size for name, one in objects.items()}, get, check, Path.unlink, notes=NOTES)
 
 
+def proven(path: Path, one: Object) -> bool:
+    """Returns whether a file has the content of an object, by a digest that S3 has of it."""
+    return bool(one.sha256 or one.md5) and not _checked(path, one, None).problem
+
+
 def _checked(path: Path, one: Object, known: str | None) -> Checked:
     """A file held against its size, the digests that S3 has of it, and the SHA-256 that it had when it was first fetched."""
     if (size := path.stat().st_size) != one.size:

@@ -41,6 +41,47 @@ def download(connection: Connection, objects: Mapping[str, Object], folder: Path
     connection.run(_Download(connection, lacking, folder, told, then).run())
 
 
+def read_start(connection: Connection, name: str, one: Object, count: int) -> bytes:
+    """Returns the first bytes of an object, repeated where that may help.
+
+    Args:
+        connection: to S3.
+        name: plain file name.
+        one: as it was listed.
+        count: bytes, no more than the object has.
+
+    Raises:
+        ArtefactError: the object is no longer as listed.
+        ServiceError: S3 does not deliver.
+    """
+
+    async def get() -> bytes:
+        waits = list(WAITS)
+        while True:
+            try:
+                content = b"".join([piece async for piece in stream(connection, name, one, 0, count)])
+                if len(content) < count:
+                    raise BrokenError(name)
+                return content
+            except Exception as error:  # the client's errors and those of its HTTP library share no other base
+                if not waits or not may_pass(error):
+                    raise
+                await asyncio.sleep(waits.pop(0))
+
+    return connection.run(get())
+
+
+async def stream(connection: Connection, name: str, one: Object, start: int, stop: int) -> AsyncIterator[bytes]:
+    """Yields the bytes of a range of an object as they come."""
+    answer = await connection.ask("get_object", name, one, Range=f"bytes={start}-{stop - 1}")
+    async with answer["Body"] as body:
+        if answer.get("ContentRange") != f"bytes {start}-{stop - 1}/{one.size}":
+            raise BrokenError(name)
+        async for content in body.iter_chunks(CHUNK):
+            yield content[: stop - start]  # no server writes over the next block
+            start += len(content)
+
+
 class _Download:
     """One call of `download`: what its requests share."""
 
@@ -71,7 +112,7 @@ class _Download:
             while at < block.stop:
                 begin = at
                 try:
-                    async for content in self._stream(name, at, block.stop):
+                    async for content in stream(self._connection, name, self._objects[name], at, block.stop):
                         file.write(at, content)
                         at += len(content)
                         self._add(len(content))
@@ -85,16 +126,6 @@ class _Download:
                         at = begin
                     await asyncio.sleep(waits.pop(0))
             await asyncio.get_running_loop().run_in_executor(None, file.finish, block)
-
-    async def _stream(self, name: str, start: int, stop: int) -> AsyncIterator[bytes]:
-        one = self._objects[name]
-        answer = await self._connection.ask("get_object", name, one, Range=f"bytes={start}-{stop - 1}")
-        async with answer["Body"] as body:
-            if answer.get("ContentRange") != f"bytes {start}-{stop - 1}/{one.size}":
-                raise BrokenError(name)
-            async for content in body.iter_chunks(CHUNK):
-                yield content[: stop - start]  # no server writes over the next block
-                start += len(content)
 
     def _add(self, count: int) -> None:
         self._there += count

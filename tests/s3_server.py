@@ -2,18 +2,25 @@
 
 import http.client
 import http.server
+import os
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import boto3
+import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+
+from tasks import partial, s3_transfer
+
+KEY, SECRET = "AKIA0123456789HIDDEN", "a-very/secret+key-0123456789"
 
 Act = Callable[["Request"], str | int | tuple[int, str] | None]
 """What to do with a request: None to pass it on; a status, with S3's name for it or without a body; `reset`; of the body: `cut` (half of it), `short` (half of
@@ -159,6 +166,18 @@ def serving(behind: tuple[str, int]) -> Iterator[S3]:
         thread.join()
         reset(behind)
         client.close()
+
+
+def passed_off(s3: S3, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Makes AWS's tools take a proxy for S3, with credentials from the environment alone; nothing is waited for between two tries, and blocks are small."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    settings = {"AWS_ENDPOINT_URL": s3.address, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_MAX_ATTEMPTS": "1"}
+    settings |= {"AWS_CONFIG_FILE": str(folder / "config"), "AWS_SHARED_CREDENTIALS_FILE": str(folder / "keys"), "AWS_EC2_METADATA_DISABLED": "true"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(s3_transfer, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(partial, "BLOCK", 2**15)
 
 
 def reset(behind: tuple[str, int]) -> None:

@@ -13,17 +13,16 @@ from pathlib import Path
 import pytest
 from command_line import psomerge
 from models import toy_checkpoint
-from s3_server import S3, moto, serving
+from s3_server import KEY, S3, SECRET, moto, passed_off, serving
 from services_fixture import ROOT
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
 from psomerge.files import listing
-from tasks import partial, s3_downloads, s3_snapshots, s3_transfer
+from tasks import partial, s3_downloads, s3_snapshots
 from tasks.fetch import fetch as fetch_any
 from tasks.fetch import here, pin_fetched
 from tasks.shelf import Snapshot
 
-KEY, SECRET = "AKIA0123456789HIDDEN", "a-very/secret+key-0123456789"
 ADDRESS = "s3://bucket/models/one"
 WEIGHTS = bytes(range(256)) * 400
 FILES = {
@@ -48,17 +47,10 @@ def behind() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def served(behind: tuple[str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[S3]:
-    """A bucket with one model; nothing is waited for between two tries, and blocks are small."""
+    """A bucket with one model."""
     with serving(behind) as s3:
         s3.put(FILES)
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        settings = {"AWS_ENDPOINT_URL": s3.address, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_MAX_ATTEMPTS": "1"}
-        settings |= {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "keys"), "AWS_EC2_METADATA_DISABLED": "true"}
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(s3_transfer, "WAITS", (0.01, 0.01))
-        monkeypatch.setattr(partial, "BLOCK", 2**15)
+        passed_off(s3, monkeypatch, tmp_path)
         yield s3
 
 
