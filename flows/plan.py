@@ -18,6 +18,7 @@ from psomerge.checkpoint import Checkpoint, all_misfits, misfit
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
 from psomerge.files import allowed
 from tasks.check import choose_tokenizer, told_by_files
+from tasks.class_defaults import spelt_out
 from tasks.pieces import read_pieces
 from tasks.preview import Preview, preview_all
 
@@ -69,7 +70,7 @@ def _unfit(config: Config, seen: Mapping[str, Checkpoint]) -> Iterator[PsomergeE
     experts = [one for name, one in seen.items() if name != "base"]
     if "base" not in seen:
         return
-    if lines := all_misfits(seen["base"], experts, read_pieces):
+    if lines := all_misfits(seen["base"], experts, read_pieces, spelt_out):
         yield misfit(lines, seen["base"].folder)
     fitting = [one for one in experts if not any(f'"{one.name}"' in line for line in lines)]
     for choice in (

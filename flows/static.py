@@ -56,10 +56,11 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
         from psomerge.checkpoint import check_buffers, check_fit
         from psomerge.materialize import write_model
         from tasks.check import choose_tokenizer, told_by_files
+        from tasks.class_defaults import spelt_out
         from tasks.pieces import read_pieces
 
         base_model, own = open_models({name: model.folder for name, model in models.items()})
-        check_fit(base_model, own, read_pieces)
+        check_fit(base_model, own, read_pieces, spelt_out)
         check_buffers(base_model, own)
         chosen = choose_tokenizer(base_model, own, tokenizer_from and known[tokenizer_from])
         basis = basis_of(base_model, own, chosen, compiled=False)

@@ -14,6 +14,7 @@ from psomerge.checkpoint.vocabulary import few, placeholder, same_files, shown
 from psomerge.checkpoint.vocabulary_fit import compared
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit_warning import FitWarning
+from tasks.class_defaults import spelt_out
 from tasks.pieces import read_pieces
 
 
@@ -43,7 +44,7 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
     experts = list(opened.values())
     if base is None:
         raise ArtefactError("; ".join(broken))
-    lines = broken + all_misfits(base, experts, read_pieces)
+    lines = broken + all_misfits(base, experts, read_pieces, spelt_out)
     name = "base" if lines else choose_tokenizer(base, experts, tokenizer_from)  # no use in reading the weights where nothing is chosen
     if lines:
         raise misfit(lines + measure(base, experts)[1], base.folder)
@@ -137,7 +138,7 @@ def examine(base: Checkpoint | None, models: Sequence[Checkpoint]) -> tuple[list
     """
     if base is None:
         return [line for model in models for line in measure(model, [])[1]], []
-    unfit = all_misfits(base, models, read_pieces)
+    unfit = all_misfits(base, models, read_pieces, spelt_out)
     distances, faults = measure(base, models) if unfit else measure(*align(base, models, base)[:2])
     lines = unfit + faults
     return lines, [] if lines else [warning for model in models for warning in _alone(base, model)] + distance_warnings(distances)

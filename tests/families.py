@@ -46,9 +46,9 @@ MISTRAL: dict[str, Any] = {
     },
     "tokens": ["<s>", "</s>", "[control_8]"],
     "base": {"config": {"rope_theta": 1e6, "sliding_window": None}, "tokenizer": {"bos_token": {"content": "<s>"}, "eos_token": {"content": "</s>"}}},
-    # As transformers 5 writes it: rope in one object, no spelt-out null.
+    # As transformers 5 writes it: rope in one object, null spelt out where the class has something else.
     "instruct": {
-        "config": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+        "config": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "sliding_window": None},
         "tokenizer": {"bos_token": "<s>", "eos_token": "</s>", "chat_template": "[INST]"},
     },
 }

@@ -1,6 +1,7 @@
 """All that keeps experts from a merge is told at once; what legitimate instruction-tuned models change is a warning, and fine-tunes raise no alarm."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,48 @@ def test_a_default_that_one_config_leaves_out_is_no_conflict(tmp_path: Path, key
     del content[key]
     (folders["tam"] / "config.json").write_text(json.dumps(content))
     assert lines(folders) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "said"),
+    [
+        (LLAMA3, "rope_theta", "rope.rope_theta 10000.0 (as its class has it) in its config.json, the base 500000.0"),
+        (LLAMA3, "rms_norm_eps", "rms_norm_eps 1e-06 (as its class has it) in its config.json, the base 1e-05"),
+        (GEMMA3, "query_pre_attn_scalar", "query_pre_attn_scalar 256 (as its class has it) in its config.json, the base 168"),
+    ],
+)
+def test_what_a_config_leaves_to_its_class_is_held_against_the_base(tmp_path: Path, family: dict[str, Any], key: str, said: str) -> None:
+    folders = pair(tmp_path, family)
+    for folder in folders.values():
+        edit(folder, "config.json", num_attention_heads=2, **({"query_pre_attn_scalar": 168} if family is GEMMA3 else {}))
+    content = json.loads((folders["tam"] / "config.json").read_text())
+    del content[key]
+    (folders["tam"] / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ArtefactError, match=re.escape(f'expert "tam" has {said}')):
+        check(folders, None)
+    folders = {"base": folders["tam"], "tam": folders["base"]}
+    with pytest.raises(ArtefactError, match=re.escape("(as its class has it); where the expert was trained")):
+        check(folders, None)
+
+
+def test_what_a_config_leaves_to_its_class_may_be_what_the_base_says(tmp_path: Path) -> None:
+    folders = pair(tmp_path)
+    for folder in folders.values():
+        edit(folder, "config.json", num_attention_heads=2, rms_norm_eps=1e-06)
+    content = json.loads((folders["tam"] / "config.json").read_text())
+    del content["rms_norm_eps"], content["hidden_act"]
+    (folders["tam"] / "config.json").write_text(json.dumps(content))
+    assert check(folders, None).warnings == ()
+
+
+def test_a_class_that_the_library_has_not_is_compared_by_what_is_said(tmp_path: Path) -> None:
+    folders = pair(tmp_path)
+    for folder in folders.values():
+        edit(folder, "config.json", model_type="unheard_of")
+    content = json.loads((folders["tam"] / "config.json").read_text())
+    del content["rms_norm_eps"]
+    (folders["tam"] / "config.json").write_text(json.dumps(content))
+    assert check(folders, None).warnings == ()
 
 
 def test_a_setting_in_a_section_is_named_with_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from psomerge.checkpoint.config import sections, stored_dtype
 from psomerge.checkpoint.layers import has_row_a_token, vocabulary_rows
-from psomerge.checkpoint.numerics import contradictions, shown
+from psomerge.checkpoint.numerics import Resolve, contradictions
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.vocabulary import Reader, read_vocabulary
 from psomerge.checkpoint.vocabulary_fit import compared, vocabulary_misfits
@@ -27,21 +27,22 @@ SHAPE_FIELDS = (
 """Fields of config.json by which an architecture's shapes and heads are laid out. Two checkpoints with equal shapes but another number of heads do not fit."""
 
 
-def misfits(base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary) -> list[str]:
+def misfits(base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary, resolve: Resolve = lambda config: None) -> list[str]:
     """Returns what keeps an expert from being merged with a base, one line each, all of them; empty if it fits. No weights are read.
 
     Args:
         base, expert: opened, or their headers only.
         read: gives a checkpoint's vocabulary.
+        resolve: as of `contradictions`.
 
     Raises:
         ArtefactError: a tokenizer file is damaged or larger than one can be.
     """
-    told = [*_config_misfits(base, expert), *vocabulary_misfits(base, expert, compared(base, expert, read))]
+    told = [*_config_misfits(base, expert, resolve), *vocabulary_misfits(base, expert, compared(base, expert, read))]
     return [f'expert "{expert.name}" {line}' for line in (*told, *_tensor_misfits(base, expert))]
 
 
-def all_misfits(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary) -> list[str]:
+def all_misfits(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary, resolve: Resolve = lambda config: None) -> list[str]:
     """Returns the misfits of all experts with the base; of each the first few and the number of the rest.
 
     A tokenizer file that is damaged is one of them. Arguments as `misfits`.
@@ -50,7 +51,7 @@ def all_misfits(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = 
     read = cache(read)
     for expert in experts:
         try:
-            found = misfits(base, expert, read)
+            found = misfits(base, expert, read, resolve)
         except ArtefactError as error:
             found = [str(error)]
         lines += [line for line in found[:MAX_LISTED] if line not in lines]
@@ -59,9 +60,9 @@ def all_misfits(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = 
     return lines
 
 
-def check_fit(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary) -> None:
+def check_fit(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary, resolve: Resolve = lambda config: None) -> None:
     """Raises ArtefactError with `all_misfits` on one line; no weights are read."""
-    if lines := all_misfits(base, experts, read):
+    if lines := all_misfits(base, experts, read, resolve):
         raise misfit(lines, base.folder)
 
 
@@ -85,7 +86,7 @@ def buffer_misfit(base: Checkpoint, expert: Checkpoint, name: str) -> str | None
     return f'expert "{expert.name}" has other values in the {_short(dtype)} tensor {name!r} than the base; only float tensors can be merged'
 
 
-def _config_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
+def _config_misfits(base: Checkpoint, expert: Checkpoint, resolve: Resolve) -> Iterator[str]:
     for key in ("architectures", "model_type"):
         if base.config[key] != expert.config[key]:
             yield f"has {key} {reprlib.repr(expert.config[key])}, the base {reprlib.repr(base.config[key])}"
@@ -94,8 +95,7 @@ def _config_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
         # A config may leave out what equals its class's default: only two that both speak can contradict each other.
         if key in theirs and theirs[key] != value:
             yield f"has {key} {reprlib.repr(theirs[key])} in its config.json, the base {reprlib.repr(value)}"
-    for one in contradictions(base.config, expert.config):
-        yield f"has {one.key} {shown(one.theirs)} in its config.json, the base {shown(one.ours)}; {one.remedy()}"
+    yield from map(str, contradictions(base.config, expert.config, resolve))
 
 
 def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:

@@ -1,10 +1,11 @@
 """Settings in config.json that change what a model computes while every shape fits: rope, epsilons, activations, scalings, windows, routing.
 
-Two configs contradict each other only where both speak: one may leave out what equals its class's default.
+A config may leave out what equals its class's default. What that is knows the library of the class, which is not asked here: without it, two configs
+contradict each other only where both speak.
 """
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,6 +27,10 @@ _ROPE_TYPES = {"su": "longrope", "mrope": "default"}
 _NOT_COMPUTED = ("finetuned", "mscale_all_dim")
 
 
+Resolve = Callable[[Mapping[str, Any]], "Mapping[str, Any] | None"]
+"""Gives a config with every setting of its class spelt out; None where nobody knows the class."""
+
+
 @dataclass(frozen=True)
 class Contradiction:
     """A setting that two configs give different values."""
@@ -33,24 +38,38 @@ class Contradiction:
     key: str
     ours: object
     theirs: object
+    unsaid: str = ""
+    """Which of both, `base` or `expert`, leaves it to its class."""
 
-    def remedy(self) -> str:
+    def __str__(self) -> str:
+        ours, theirs = (
+            f"{shown(value)}{' (as its class has it)' if self.unsaid == name else ''}" for name, value in (("base", self.ours), ("expert", self.theirs))
+        )
+        return f"has {self.key} {theirs} in its config.json, the base {ours}; {self._remedy()}"
+
+    def _remedy(self) -> str:
         """Returns what to do about it."""
         if "rope" in self.key or "window" in self.key or "rotary" in self.key:
             return "where the expert was trained with the base's value, write that into its config.json; else leave it out, for it reads positions otherwise"
         return "where the expert was trained with the base's value, write that into its config.json; else leave it out, for it computes otherwise"
 
 
-def contradictions(base: Mapping[str, Any], expert: Mapping[str, Any]) -> Iterator[Contradiction]:
-    """Yields every setting that both configs give, with different values.
+def contradictions(base: Mapping[str, Any], expert: Mapping[str, Any], resolve: Resolve = lambda config: None) -> Iterator[Contradiction]:
+    """Yields every setting to which two configs give different values.
 
     Args:
         base, expert: contents of config.json.
+        resolve: is asked where one of them leaves out what the other says.
     """
     ours, theirs = _settings(base), _settings(expert)
     for key, value in ours.items():
         if key in theirs and theirs[key] != value:
             yield Contradiction(key, value, theirs[key])
+    if (half := ours.keys() ^ theirs.keys()) and (whole := resolve(base)) and (other := resolve(expert)):
+        ours_whole, theirs_whole = _settings(whole), _settings(other)
+        for key in ours_whole:
+            if key in half and key in theirs_whole and ours_whole[key] != theirs_whole[key]:
+                yield Contradiction(key, ours_whole[key], theirs_whole[key], "expert" if key in ours else "base")
 
 
 def positions(config: Mapping[str, Any]) -> int | None:
