@@ -3,7 +3,14 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from psomerge.checkpoint.layers import is_embedding, is_head
 from psomerge.errors import ArtefactError
+
+_KINDS = {
+    "embedding": re.compile(r"embed|lm_head|\bwpe\b"),
+    "norm": re.compile(r"norm|\bln_\w+\b"),
+    "attention": re.compile(r"attn|attention"),
+}
 
 
 def _layer(name: str) -> str:
@@ -12,8 +19,9 @@ def _layer(name: str) -> str:
 
 
 def _kind(name: str) -> str:
-    kinds = {"embed": "embedding", "lm_head": "embedding", "norm": "norm", "attn": "attention", "attention": "attention"}
-    return next((kind for part, kind in kinds.items() if part in name), "feed-forward")
+    if is_embedding(name) or is_head(name):
+        return "embedding"
+    return next((kind for kind, words in _KINDS.items() if words.search(name.lower())), "feed-forward")
 
 
 GROUPINGS: Mapping[str, Callable[[str], str]] = {"model": lambda name: "model", "layers": _layer, "kinds": _kind}

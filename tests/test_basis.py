@@ -10,7 +10,7 @@ from models import toy_checkpoint
 
 from psomerge.basis import Basis, open_basis
 from psomerge.errors import ArtefactError
-from psomerge.grouping import groups
+from psomerge.grouping import GROUPINGS, groups
 from psomerge.masks import keep, keep_threshold, mask_keys
 from psomerge.recipe import Recipe, Source
 
@@ -133,6 +133,29 @@ def test_groups_take_their_own_row_of_coefficients(folders):
     merged = tensors(basis, recipe_of(folders, [[0, 0, 0], [1, 0, 0], [0, 0, 1]], grouping="layers"))
     expected = [basis.base, basis.experts[0], basis.experts[2], basis.base]
     assert all(torch.equal(merged[name], owner.tensor(name)) for name, owner in zip(names, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("model.embed_tokens.weight", "embedding"),
+        ("lm_head.weight", "embedding"),
+        ("shared.weight", "embedding"),
+        ("transformer.wte.weight", "embedding"),
+        ("transformer.wpe.weight", "embedding"),
+        ("model.layers.0.self_attn.q_norm.weight", "norm"),
+        ("encoder.block.0.layer.0.layer_norm.weight", "norm"),
+        ("transformer.h.0.ln_1.weight", "norm"),
+        ("model.layers.0.self_attn.q_proj.weight", "attention"),
+        ("decoder.block.0.layer.1.EncDecAttention.q.weight", "attention"),
+        ("transformer.h.0.attn.c_attn.weight", "attention"),
+        ("model.layers.0.mlp.gate_proj.weight", "feed-forward"),
+        ("model.layers.0.mlp.shared_expert.up_proj.weight", "feed-forward"),
+        ("encoder.block.0.layer.1.DenseReluDense.wi.weight", "feed-forward"),
+    ],
+)
+def test_kinds_are_told_by_the_names_of_every_architecture(name: str, kind: str) -> None:
+    assert GROUPINGS["kinds"](name) == kind
 
 
 def test_a_group_without_dare_copies_stands_beside_groups_with_them(folders):

@@ -372,6 +372,19 @@ def test_runs_are_rows_that_follow_each_other(rows: list[int], expected: list[tu
     assert [(run.start, run.stop) for run in runs(torch.tensor(rows, dtype=torch.int64))] == expected
 
 
+@pytest.mark.parametrize("number", [257, 2**31 - 2])
+def test_a_token_without_a_row_anywhere_is_refused_where_others_follow_it(tmp_path: Path, folders: dict[str, Path], number: int) -> None:
+    """As of a tokenizer that was given a padding token whose embedding was not resized."""
+    base = Path(shutil.copytree(folders["base"], tmp_path / "base"))
+    edit_tokens(base, added={"<pad>": number})
+    same = Path(shutil.copytree(base, tmp_path / "same"))
+    assert open_basis({"base": base, "same": same}).union is None
+    with pytest.raises(ArtefactError, match=rf"""tokenizer of "base" has tokens for which no checkpoint has a row: '<pad>' \(id {number}\)"""):
+        check({"base": base, "chat": folders["chat"]}, None)
+    basis = check({"base": base, "chat": folders["chat"]}, "chat").basis
+    assert (basis.base.tensors[EMBEDDING].shape[0], basis.union.added) == (259, {})
+
+
 def test_a_checkpoint_without_a_tokenizer_has_the_base_s(tmp_path: Path, folders: dict[str, Path]) -> None:
     bare = extended(folders["base"], tmp_path / "bare", [], 9)
     for file in bare.glob("*token*"):

@@ -16,6 +16,7 @@ from torch import Tensor
 from psomerge.checkpoint.layers import vocabulary_rows
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.vocabulary import AddedToken, Vocabulary, added, few, placeholder, read_vocabulary, same_files, shown
+from psomerge.errors import ArtefactError
 
 _FILES = {"tokenizer.json", "tokenizer.model", "vocab.json", "added_tokens.json", "tokenizer_config.json"}
 
@@ -58,7 +59,7 @@ def union(base: Checkpoint, experts: Sequence[Checkpoint], chosen: Checkpoint) -
         chosen: one of them, whose tokenizer the merged model gets. A chosen one without tokenizer.json gets no further tokens.
 
     Raises:
-        ArtefactError: a tokenizer file is damaged or larger than one can be.
+        ArtefactError: a tokenizer file is damaged or larger than one can be, or the chosen one's tokens have no rows.
     """
     models = [base, *experts]
     sizes = {one.name: vocabulary_rows(one.tensors) for one in models}
@@ -70,9 +71,13 @@ def union(base: Checkpoint, experts: Sequence[Checkpoint], chosen: Checkpoint) -
     merged = _Merged(tables[chosen.name])
     if "tokenizer.json" in chosen.files:
         for one in models:
-            merged.take(tables[one.name])
-    tokens = {number: token for token, number in merged.ids.items()}
+            merged.take(tables[one.name], counts[one.name])
+    tokens = {number: token for token, number in merged.ids.items() if any(_row(tables[name], token, count) >= 0 for name, count in counts.items())}
     rows = max(counts[chosen.name], max(tokens, default=-1) + 1)
+    if nobody := [token for token, number in merged.ids.items() if counts[chosen.name] <= number < rows and tokens.get(number) != token]:
+        told = few([f"{shown(token)} (id {merged.ids[token]})" for token in nobody])
+        advice = "correct that tokenizer, or choose another with tokenizer_from"
+        raise ArtefactError(f'the tokenizer of "{chosen.name}" has tokens for which no checkpoint has a row: {told}; {advice}')
     sources = {one.name: _rows(tables[one.name], counts[one.name], [tokens.get(row) for row in range(rows)]) for one in models}
     if not merged.added and all(count == rows for count in counts.values()) and all(_unmoved(found) for found in sources.values()):
         return None
@@ -101,12 +106,13 @@ class _Merged:
         self.added: dict[str, AddedToken] = {}
         self.renamed: set[str] = set()
 
-    def take(self, other: Vocabulary) -> None:
-        """Adds the tokens that another vocabulary added and this one has not, by their ids."""
+    def take(self, other: Vocabulary, count: int) -> None:
+        """Adds the tokens that another vocabulary added and this one has not, by their ids; those that have one of `count` rows."""
         free = {number: token for token, number in self.ids.items() if token in self._chosen.added and token not in self._chosen.pieces and placeholder(token)}
         following = max(self.ids.values(), default=-1) + 1
         for token, entry in sorted(other.added.items(), key=lambda item: item[1].id):
-            if token in self._chosen.added or token in self.added or (placeholder(token) and token not in self.ids):
+            known = token in self._chosen.added or token in self.added
+            if known or entry.id >= count or (placeholder(token) and token not in self.ids):
                 continue
             number = self.ids.get(token, entry.id)
             if token not in self.ids and (kept := free.get(number)) and kept in self.ids and kept not in other.ids:
@@ -117,6 +123,12 @@ class _Merged:
                 number, following = following, following + 1
             self.ids[token] = number
             self.added[token] = replace(entry, id=number)
+
+
+def _row(table: Vocabulary, token: str, count: int) -> int:
+    """Returns a checkpoint's row for a token; -1 where it has no such token, or its embedding ends before that row."""
+    row = table.ids.get(token, -1)
+    return row if row < count else -1
 
 
 def _rows(table: Vocabulary, count: int, tokens: Sequence[str | None]) -> Tensor:
