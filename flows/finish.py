@@ -18,7 +18,7 @@ from psomerge.materialize import write_model
 from tasks import figures, publish, registry, traces, track
 from tasks import report as pages
 from tasks import summary as summaries
-from tasks.card import model_card
+from tasks.card import front_matter, model_card
 from tasks.champion import judge_champion
 from tasks.flavour import is_paired
 from tasks.promote import CHALLENGER, CHAMPION, Promotion, decide, promote
@@ -67,7 +67,7 @@ def register(run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Re
         name, key, recipe = run.config.register_as.model, run.folder.key, outcome.chosen
         paired = is_paired(run.basis.base.config)
         card = model_card(recipe, rows_of(table), name=name, facts=facts(run), paired=paired)
-        published = publish.lay_out(checkpoint, run.folder.path / "published", recipe=recipe, card=card)
+        published = publish.lay_out(checkpoint, run.folder.path / "published", recipe=recipe, card=front_matter(paired=paired) + card)
         model_id = registry.upload(tracking, published, run_key=key, name=name)
         chosen = outcome.selections[0].chosen
         tags = {"psomerge.recipe": recipe.digest(), "psomerge.fitness": repr(chosen.judgement.fitness), "psomerge.suite": run.suite.name}

@@ -136,14 +136,9 @@ def _short(address: str) -> str:
 
 
 def _fetched(addresses: dict[str, str]) -> dict[str, Fetched]:
-    """The models of these addresses, folders by their absolute paths; an alias means the version that it names now."""
+    """The models of these addresses; an alias means the version that it names now."""
     with Progress() as progress:
-        return {name: fetch(_absolute(address), home_folder(), progress.fetching, store=_store, follow=True) for name, address in addresses.items()}
-
-
-def _absolute(address: str) -> str:
-    folder = Path(address).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else address
+        return {name: fetch(address, home_folder(), progress.fetching, store=_store, follow=True) for name, address in addresses.items()}
 
 
 def _store() -> Store:

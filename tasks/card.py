@@ -28,6 +28,12 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
 """
 
 
+def front_matter(*, paired: bool = False) -> str:
+    """Returns what the hub reads at the top of a model card's file: YAML between two lines."""
+    kind = "text2text-generation" if paired else "text-generation"
+    return f"---\nlibrary_name: transformers\npipeline_tag: {kind}\ntags: [merge, psomerge]\n---\n\n"
+
+
 def model_card(recipe: Recipe, rows: Sequence[Row], *, name: str, facts: Sequence[tuple[str, str]] = (), paired: bool = False) -> str:
     """Returns the model card in Markdown.
 
@@ -43,13 +49,7 @@ def model_card(recipe: Recipe, rows: Sequence[Row], *, name: str, facts: Sequenc
     benchmarks = list(dict.fromkeys(benchmark for row in rows for benchmark in row.benchmarks))
     cells = [f"| {row.label} | {_cell(row.mean)} | " + " | ".join(_cell(row.benchmarks.get(one)) for one in benchmarks) + " |" for row in rows]
     head = f"| model | mean | {' | '.join(benchmarks)} |\n|---|---{'|---' * len(benchmarks)}|"
-    return f"""---
-library_name: transformers
-pipeline_tag: {"text2text-generation" if paired else "text-generation"}
-tags: [merge, psomerge]
----
-
-# {name}
+    return f"""# {name}
 
 Merged from one base and {len(recipe.experts)} experts with psomerge {recipe.to_dict()["psomerge"]}, method `{recipe.method}`.
 

@@ -99,7 +99,7 @@ def _local(address: str) -> Fetched:
     folder = Path(address).expanduser().resolve()
     if not folder.is_dir():
         raise ArtefactError(f"{folder}: expected a checkpoint folder, found nothing there; check the path")
-    return Fetched(folder, address)
+    return Fetched(folder, str(folder))  # a relative path means another folder on another day
 
 
 def _embedded(address: str, home: Path) -> tuple[Path, int]:

@@ -59,6 +59,12 @@ def weights(stocked: tuple[Store, Path], seed: int) -> bytes:
     return (stocked[1] / f"made{seed}" / "checkpoint" / "model.safetensors").read_bytes()
 
 
+def test_a_relative_path_is_told_as_the_folder_that_it_means_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert fetch("model", tmp_path / "home", lambda what, share: None) == Fetched(tmp_path / "model", str(tmp_path / "model"))
+
+
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = tiny_llama(tmp_path / "model")
     found = fetch(str(folder), tmp_path / "home", lambda what, share: None)

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 from local_mlflow import published
 from models import tiny_llama
 
@@ -12,7 +13,7 @@ from psomerge.errors import ArtefactError
 from psomerge.pins import pin
 from psomerge.recipe import Recipe
 from tasks import publish
-from tasks.card import model_card
+from tasks.card import front_matter, model_card
 from tasks.summary import Estimate, Row
 
 WHOLE = {
@@ -165,3 +166,9 @@ def test_the_card_names_sources_coefficients_results_and_how_to_load(model):
     assert recipe.digest() in text
     assert 'load_model("models:/merged@champion")' in text
     assert "- suite: cldr" in text
+
+
+def test_the_card_s_front_matter_is_yaml_that_the_hub_reads() -> None:
+    top, body = front_matter().split("---\n")[1:]
+    assert yaml.safe_load(top) == {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["merge", "psomerge"]}
+    assert not body.strip()
