@@ -11,6 +11,7 @@ from evals.suite import Suite
 from evals.suite_file import load_suite
 from flows import costs
 from flows.environment import prepare, quieten
+from flows.guess import guess
 from flows.opening import judgements
 from flows.progress import Progress
 from flows.schema import Config, configs_folder
@@ -103,6 +104,7 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     n, asked = len(config.experts), judgements(config, len(config.experts))
     memory = costs.memory(config.engine, seen)
+    known = costs.seconds(home, suite.name, asked, seen.get("base"))
     return {
         "config": config.name,
         "home": str(home),
@@ -114,7 +116,8 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
         "particles": 2 * n + 1,
         "steps": config.swarm.steps,
         "judgements": asked,
-        "seconds": costs.seconds(home, suite.name, asked, seen.get("base")),
+        "seconds": known,
+        "seconds_guessed": guess(suite, asked, costs.parameters(seen["base"]), config.engine.threads) if known is None and "base" in seen else None,
         "model_bytes": max(map(costs.stored_bytes, seen.values()), default=0),
         "memory": memory and asdict(memory) | {"held_bytes": memory.held_bytes, "warnings": memory.warnings()},
         "disk": asdict(room) | {"needed_bytes": room.needed_bytes},

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flows.guess import TOKENS
 from tasks.wording import count, duration, size
 
 
@@ -14,14 +15,22 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         *_models(plan),
         f"search: {plan['particles']} particles from {plan['experts']} experts, {plan['steps']} steps, initial swarm {', then '.join(plan['swarms'])}",
         f"judgements: at most {count(plan['judgements'])}, on {plan['threads']} of {plan['cores']} cores",
-        f"time: about {duration(plan['seconds'])}, as in the last run of this suite; what is to be trained or fetched comes on top"
-        if plan["seconds"] is not None
-        else "time: known after a first run of this suite",
+        f"time: {_time(plan)}",
         _memory(plan["memory"]),
         _disk(plan),
         f"registers models:/{plan['register_as']}",
         *(f"warning: {warning}" for warning in plan["warnings"]),
     ]
+
+
+def _time(plan: Mapping[str, Any]) -> str:
+    beside = "what is to be trained or fetched comes on top"
+    if plan["seconds"] is not None:
+        return f"about {duration(plan['seconds'])}, as in the last run of this suite; {beside}"
+    if plan["seconds_guessed"] is None:
+        return "known after a first run of this suite"
+    least, most = map(duration, plan["seconds_guessed"])
+    return f"between {least} and {most}, guessed from this machine's speed and {TOKENS} tokens an item, better known after a first run; {beside}"
 
 
 def _models(plan: Mapping[str, Any]) -> Iterator[str]:

@@ -29,7 +29,7 @@ def probability(p: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns seconds as people say them: `340 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min`."""
+    """Returns seconds as people say them: `340 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min`, `3 days 04 h`."""
     if seconds < 0.9995:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 59.95:
@@ -37,7 +37,9 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} days {whole % 86400 // 3600:02d} h"
 
 
 def size(count: int) -> str:
