@@ -1,9 +1,11 @@
 """What a checkpoint's tokenizer files say, as far as merging must know: whether two are the same, and whether there is a chat template."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any, cast
 
+from psomerge.checkpoint.memo import remembered
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.vocabulary import AddedToken, read_vocabulary
 from psomerge.files import MAX_TOKENIZER, parse_object, read_bytes, read_json
@@ -42,8 +44,9 @@ def _differ(a: Checkpoint, b: Checkpoint, name: str) -> bool:
     return read_bytes(a.folder / name, MAX_TOKENIZER) != read_bytes(b.folder / name, MAX_TOKENIZER)
 
 
-def _meaning(checkpoint: Checkpoint) -> str:
-    """Returns canonical JSON of a tokenizer.json, without what was added, equal for two versions of the same tokenizer: merges as pairs or texts."""
+@remembered
+def _meaning(checkpoint: Checkpoint, others: Iterable[str]) -> str:
+    """Returns a digest of a tokenizer.json without what was added, equal for two versions of the same tokenizer: merges as pairs or texts."""
     path = checkpoint.folder / "tokenizer.json"
     content = {key: value for key, value in parse_object(read_bytes(path, MAX_TOKENIZER), str(path)).items() if key not in (*_PER_CALL, "added_tokens")}
     if isinstance(content.get("model"), dict):
@@ -51,7 +54,7 @@ def _meaning(checkpoint: Checkpoint) -> str:
         if isinstance(model.get("merges"), list):
             model["merges"] = [" ".join(map(str, cast("list[object]", merge))) if isinstance(merge, list) else merge for merge in model["merges"]]
         content["model"] = model
-    return json.dumps(content, sort_keys=True)
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def has_chat_template(checkpoint: Checkpoint) -> bool:

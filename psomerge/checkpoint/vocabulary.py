@@ -5,11 +5,12 @@ It reads JSON only: a vocabulary that stands in a sentencepiece model alone is l
 
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from psomerge.checkpoint.memo import remembered
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.files import MAX_TOKENIZER, read_bytes, read_json
@@ -57,7 +58,8 @@ def placeholder(token: str) -> bool:
     return _PLACEHOLDER.fullmatch(token) is not None and "extra_id" not in token
 
 
-def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary | None:
+@remembered
+def read_vocabulary(checkpoint: Checkpoint, others: Iterable[Vocabulary | None]) -> Vocabulary | None:
     """Returns the vocabulary in tokenizer.json, else vocab.json, with what added_tokens.json and tokenizer_config.json add; None where neither is there.
 
     Raises:
@@ -73,7 +75,8 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary | None:
         pieces = _pieces(_json(checkpoint, "vocab.json"), checkpoint)
     else:
         return None
-    return Vocabulary(pieces, added(checkpoint) | listed)
+    same = next((other.pieces for other in others if other and other.pieces == pieces), pieces)  # held once: experts mostly have their base's
+    return Vocabulary(same, added(checkpoint) | listed)
 
 
 def added(checkpoint: Checkpoint) -> dict[str, AddedToken]:
