@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from psomerge.checkpoint import Checkpoint, open_checkpoint
 from psomerge.checkpoint.config import read_config
+from psomerge.checkpoint.layers import with_rows
+from psomerge.checkpoint.vocabulary_fit import declared_rows
 from psomerge.durable import writing
 from psomerge.errors import ArtefactError
 from psomerge.files import MAX_TOKENIZER, allowed
@@ -60,7 +62,11 @@ def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
             return Look(open_checkpoint(folder, name), sizes, by_headers=True)
         folder = _copy_small(copy, sizes, store)
     config = read_config(folder, sizes)
-    return Look(base and replace(base, folder=folder, name=name, config=config, files=sizes), sizes, by_headers=False)
+    if base is None:
+        return Look(None, sizes, by_headers=False)
+    # Its tensors are taken to be the base's, with a row for each token of its own.
+    tensors = with_rows(base.tensors, rows) if (rows := declared_rows(config)) else base.tensors
+    return Look(replace(base, folder=folder, name=name, config=config, files=sizes, tensors=tensors), sizes, by_headers=False)
 
 
 def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:

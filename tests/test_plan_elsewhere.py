@@ -11,6 +11,7 @@ import torch
 import yaml
 from adapters import lora
 from command_line import psomerge
+from extended import extended
 from hub_server import Hub, passed_off, serving
 from local_mlflow import local_store, published, server
 from models import tiny_llama, toy_checkpoint
@@ -109,6 +110,9 @@ def test_of_a_server_config_and_tokenizer_are_judged_and_what_stays_unseen_is_sa
         stock(Store(address), tmp_path)
         plan = planned(written(tmp_path, str(base), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
         said = psomerge("plan", written(tmp_path, str(other), one="models:/merged/1"), home=home, settings={"MLFLOW_TRACKING_URI": address})
+        longer = extended(base, tmp_path / "longer", [], 1, multiple=100)  # rows that the version has not
+        other_rows = planned(written(tmp_path, str(longer), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
+    assert other_rows["warnings"] == plan["warnings"]
     assert plan["models"]["one"]["download_bytes"] == sum(len(content) for content in files(tmp_path / "made1" / "checkpoint").values())
     assert plan["warnings"] == ["one (models:/merged/1): whether its tensors fit is known once it is fetched"]
     assert not list(home.rglob("*.safetensors"))

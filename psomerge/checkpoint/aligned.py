@@ -13,8 +13,7 @@ from torch import Tensor
 
 from psomerge.checkpoint.adapter import Adapter
 from psomerge.checkpoint.config import resized_config
-from psomerge.checkpoint.header import TensorInfo
-from psomerge.checkpoint.layers import has_row_a_token, vocabulary_rows
+from psomerge.checkpoint.layers import has_row_a_token, vocabulary_rows, with_rows
 from psomerge.checkpoint.merged_tokenizer import merged_tokenizer
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.union import Union, runs, union
@@ -82,7 +81,7 @@ def align(base: Checkpoint, experts: Sequence[Checkpoint], chosen: Checkpoint) -
     by_token = frozenset(name for name, info in base.tensors.items() if has_row_a_token(name, info, count))
     edited = {chosen.name: merged_tokenizer(chosen, merged)}
     missing = _Mean(experts, merged)
-    fields = _fields(base, by_token, merged, edited)
+    fields = _fields(base, merged, edited)
     fields["config"] = MappingProxyType(resized_config(base.config, merged.rows))
     common = Aligned(
         **fields,
@@ -94,7 +93,7 @@ def align(base: Checkpoint, experts: Sequence[Checkpoint], chosen: Checkpoint) -
     own: list[Checkpoint] = []
     for expert in experts:
         one = Aligned(
-            **_fields(expert, by_token, merged, edited),
+            **_fields(expert, merged, edited),
             inner=expert,
             rows=merged.sources[expert.name],
             by_token=by_token,
@@ -104,16 +103,10 @@ def align(base: Checkpoint, experts: Sequence[Checkpoint], chosen: Checkpoint) -
     return common, tuple(own), merged
 
 
-def _fields(one: Checkpoint, by_token: frozenset[str], merged: Union, edited: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any]:
+def _fields(one: Checkpoint, merged: Union, edited: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any]:
     """What an aligned checkpoint takes over, its tensors by their merged shapes."""
-    tensors = {name: _reshaped(info, merged.rows) if name in by_token else info for name, info in one.tensors.items()}
     found = {name: getattr(one, name) for name in ("folder", "name", "config", "files", "tied", "_maps", "_stamps")}
-    return found | {"tensors": MappingProxyType(tensors), "edited": MappingProxyType(dict(edited.get(one.name, {})))}
-
-
-def _reshaped(info: TensorInfo, rows: int) -> TensorInfo:
-    shape = (rows, *info.shape[1:])
-    return replace(info, shape=shape, begin=0, end=torch.Size(shape).numel() * info.dtype.itemsize)
+    return found | {"tensors": MappingProxyType(with_rows(one.tensors, merged.rows)), "edited": MappingProxyType(dict(edited.get(one.name, {})))}
 
 
 def _adapter(expert: Adapter, aligned: Aligned, base: Aligned) -> Adapter:

@@ -1,6 +1,8 @@
 """What the names of tensors say about their place in a model: the order of layers, the output head, the input embedding."""
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from psomerge.checkpoint.header import TensorInfo
@@ -27,6 +29,17 @@ def vocabulary_rows(tensors: Mapping[str, TensorInfo]) -> int | None:
 def has_row_a_token(name: str, info: TensorInfo, rows: int | None) -> bool:
     """Returns whether a tensor has one row for each of the vocabulary's rows: embedding, head, the head's bias."""
     return rows is not None and info.shape[:1] == (rows,) and name.endswith((*_EMBEDDINGS, *_HEADS, "lm_head.bias", "embed_out.bias"))
+
+
+def with_rows(tensors: Mapping[str, TensorInfo], rows: int) -> dict[str, TensorInfo]:
+    """Returns tensors of which those with a row for each token have so many of them; what is changed lies nowhere."""
+    count = vocabulary_rows(tensors)
+    return {name: _reshaped(info, rows) if has_row_a_token(name, info, count) else info for name, info in tensors.items()}
+
+
+def _reshaped(info: TensorInfo, rows: int) -> TensorInfo:
+    shape = (rows, *info.shape[1:])
+    return replace(info, shape=shape, begin=0, end=math.prod(shape) * info.dtype.itemsize)
 
 
 def layer_order(name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
