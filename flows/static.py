@@ -57,6 +57,7 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
         from psomerge.materialize import write_model
         from tasks.check import choose_tokenizer, told_by_files
         from tasks.class_defaults import spelt_out
+        from tasks.numbering import check_numbering
         from tasks.pieces import read_pieces
 
         base_model, own = open_models({name: model.folder for name, model in models.items()})
@@ -64,6 +65,8 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
         check_buffers(base_model, own)
         chosen = choose_tokenizer(base_model, own, tokenizer_from and known[tokenizer_from])
         basis = basis_of(base_model, own, chosen, compiled=False)
+        if basis.union:
+            check_numbering(basis.named(chosen), basis.union)
         sources = tuple(Source(name, "", "") for name in names)
         plain = Recipe(Source("base", "", ""), sources, tokenizer_from=chosen, vocabulary=basis.vocabulary)
         recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)

@@ -15,6 +15,7 @@ from psomerge.checkpoint.vocabulary_fit import compared
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit_warning import FitWarning
 from tasks.class_defaults import spelt_out
+from tasks.numbering import check_numbering
 from tasks.pieces import read_pieces
 
 
@@ -49,6 +50,8 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
     if lines:
         raise misfit(lines + measure(base, experts)[1], base.folder)
     basis = basis_of(base, experts, name)
+    if basis.union:
+        check_numbering(basis.named(name), basis.union)
     distances, faults = measure(basis.base, basis.experts)
     if faults:
         raise ArtefactError("; ".join(faults))

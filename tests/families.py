@@ -9,6 +9,7 @@ from models import toy_checkpoint
 
 HIDDEN = 8
 
+SPECIAL = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 WORDS = ["<unk>", "a", "b", "ab", "c"]
 
 # Family: common config, then special tokens after WORDS in order, then what base and instruct say apart.
@@ -94,7 +95,7 @@ def member(folder: Path, family: dict[str, Any], kind: str, *, seed: int = 0, **
     if seed:
         tensors = {name: tensor + 0.02 * torch.randn(tensor.shape, generator=noise) for name, tensor in tensors.items()}
     toy_checkpoint(folder, tensors, {"vocab_size": vocabulary, "hidden_size": HIDDEN} | family["config"] | family[kind]["config"] | changes)
-    tokens = [{"id": len(WORDS) + number, "content": token, "special": True} for number, token in enumerate(family["tokens"])]
+    tokens = [{"id": len(WORDS) + number, "content": token} | SPECIAL for number, token in enumerate(family["tokens"])]
     model = {"type": "BPE", "vocab": {word: number for number, word in enumerate(WORDS)}, "merges": ["a b"]}
     write(folder, "tokenizer.json", {"version": "1.0", "added_tokens": tokens, "model": model})
     decoder = {str(token["id"]): {"content": token["content"], "special": True} for token in tokens}
@@ -120,6 +121,6 @@ def edit_tokens(folder: Path, vocabulary: dict[str, int] | None = None, added: d
     if vocabulary is not None:
         content["model"]["vocab"] = vocabulary
     if added is not None:
-        content["added_tokens"] = [{"id": number, "content": token, "special": True} for token, number in added.items()]
+        content["added_tokens"] = [{"id": number, "content": token} | SPECIAL for token, number in added.items()]
     write(folder, "tokenizer.json", content)
     edit(folder, "tokenizer_config.json", added_tokens_decoder={})

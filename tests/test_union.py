@@ -11,7 +11,7 @@ import pytest
 import torch
 from adapters import change, lora, merged_by_peft
 from extended import by_token, extended
-from families import LLAMA3, edit_tokens, member
+from families import LLAMA3, edit, edit_tokens, member
 from models import tiny_llama
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
@@ -308,6 +308,23 @@ def test_no_word_is_needed_where_tokens_are_only_added(folders: dict[str, Path])
     assert checked.tokenizer_from == "base"
     assert [warning for warning in checked.warnings if "token" in warning.what] == []
     assert checked.basis.vocabulary == recipe_of(folders, 0, 0, 0).vocabulary != ""
+
+
+def test_a_tokenizer_whose_numbers_the_library_would_change_is_refused(tmp_path: Path, folders: dict[str, Path]) -> None:
+    """The library counts added tokens on, so a hole in a file moves all that follow."""
+    base = extended(folders["base"], tmp_path / "base", [AddedToken("<a>"), AddedToken("<b>")], 7, multiple=10)
+    edit_tokens(base, added={"<a>": 257, "<b>": 259})
+    with pytest.raises(ArtefactError, match=r"the tokenizers library gives '<b>' id 258, the file 259, .*; give its added tokens ids that follow"):
+        check({"base": base, "chat": folders["chat"]}, None)
+    assert check({"base": base, "chat": folders["chat"]}, "chat").basis.union is not None
+
+
+def test_a_tokenizer_that_the_library_does_not_take_is_refused(tmp_path: Path, folders: dict[str, Path]) -> None:
+    folders = {name: Path(shutil.copytree(folders[name], tmp_path / name)) for name in ("base", "chat")}
+    for folder in folders.values():
+        edit(folder, "tokenizer.json", normalizer={"type": "Unheard"})
+    with pytest.raises(ArtefactError, match=r"tokenizer\.json: the tokenizers library does not take it: .*; fetch the file again"):
+        check(folders, None)
 
 
 def test_one_token_added_in_two_ways_needs_a_word(tmp_path: Path, base: Path) -> None:

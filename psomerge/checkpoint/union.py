@@ -112,7 +112,7 @@ class _Merged:
         following = max(self.ids.values(), default=-1) + 1
         for token, entry in sorted(other.added.items(), key=lambda item: item[1].id):
             known = token in self._chosen.added or token in self.added
-            if known or entry.id >= count or (placeholder(token) and token not in self.ids):
+            if known or not token or entry.id >= count or (placeholder(token) and token not in self.ids):
                 continue
             number = self.ids.get(token, entry.id)
             if token not in self.ids and (kept := free.get(number)) and kept in self.ids and kept not in other.ids:
