@@ -10,7 +10,7 @@ from psomerge.checkpoint import Checkpoint, all_misfits, differences, has_chat_t
 from psomerge.checkpoint.aligned import align
 from psomerge.checkpoint.distance import distance_warnings, measure
 from psomerge.checkpoint.tokenizer import differing_flags
-from psomerge.checkpoint.vocabulary import few, placeholder, same_files, shown
+from psomerge.checkpoint.vocabulary import AddedToken, few, placeholder, same_files, shown
 from psomerge.checkpoint.vocabulary_fit import compared
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit_warning import FitWarning
@@ -61,7 +61,15 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
 def told_by_files(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str) -> list[FitWarning]:
     """Returns what the files beside the weights of experts that fit say that a user should know. Raises ArtefactError where one is damaged."""
     chosen = {one.name: one for one in experts}.get(tokenizer_from, base)
-    return [warning for expert in experts for warning in (*differences(base, expert, chosen), *token_warnings(expert, chosen))]
+    found = [warning for expert in experts for warning in (*differences(base, expert, chosen), *token_warnings(expert, chosen))]
+    merged: dict[str, AddedToken] = {}
+    for one in (chosen, base, *experts):
+        own = vocabulary.added if (vocabulary := read_pieces(one)) else {}
+        if tokens := differing_flags(own, merged):
+            advice = f'"{chosen.name}", else the first of the others, decides whether they are special and take blanks along'
+            found.append(FitWarning(one.name, "added tokens", "found in a text as the others find them", few([shown(token) for token in tokens]), advice))
+        merged |= {token: entry for token, entry in own.items() if token not in merged}
+    return found
 
 
 def open_all(folders: Mapping[str, Path]) -> tuple[dict[str, Checkpoint], list[str]]:

@@ -4,6 +4,7 @@ What a row must be is worked out here from the files as transformers loads them,
 """
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from evals.shell import tokenizer_folder
 from psomerge.basis import open_basis
 from psomerge.checkpoint import open_checkpoint
 from psomerge.checkpoint.union import runs, union
@@ -114,6 +116,34 @@ def test_the_merged_tokenizer_does_to_each_expert_s_text_what_its_own_does(tmp_p
     assert len(merged("<|im_start|><tool>")["input_ids"]) == 2
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert model.config.vocab_size == model.get_input_embeddings().weight.shape[0] > max(merged.get_vocab().values())
+
+
+POOL = ["<a>", "<b>", "<a><b>", "<b>c", "<|x|>", "<|y y|>", " tool", "[I]", "héé", "日本", "\n\n", "  ", "word", "Word", "ing"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_tokens_of_any_experts_are_found_in_their_texts_as_before(tmp_path: Path, base: Path, seed: int) -> None:
+    """Random tokens, each found in its own way (special, with blanks, as a word), in one to three experts whose embeddings are padded or not."""
+    draw = random.Random(seed)
+    flags = {token: {key: draw.random() < 0.3 for key in ("special", "lstrip", "rstrip", "single_word", "normalized")} for token in POOL}
+    folders = {"base": base}
+    for name in ("one", "two", "three")[: draw.randint(1, 3)]:
+        tokens = [AddedToken(token, **flags[token]) for token in draw.sample(POOL, draw.randint(0, 6))]
+        folders[name] = extended(base, tmp_path / name, tokens, seed, multiple=draw.choice([None, 64, 3]), size=0.0)
+    checked = check(folders, draw.choice([None, *folders]))
+    merged = AutoTokenizer.from_pretrained(tokenizer_folder(checked.basis, checked.tokenizer_from, tmp_path / "cache"))
+    tokenizers = {name: AutoTokenizer.from_pretrained(folder) for name, folder in folders.items()}
+    added = {name: set(one.get_added_vocab()) for name, one in tokenizers.items()}
+    assert set(merged.get_added_vocab()) == set().union(*added.values())
+    assert max(merged.get_vocab().values()) < checked.basis.base.tensors[EMBEDDING].shape[0]
+    for name, own in tokenizers.items():
+        others = set().union(*added.values()) - added[name]
+        for _ in range(40):
+            text = "".join(draw.choice(["foo ", "bar", "x y", " z", *sorted(added[name])]) for _ in range(6))
+            if not any(token in text for token in others):
+                ours, theirs = merged(text)["input_ids"], own(text)["input_ids"]
+                assert merged.convert_ids_to_tokens(ours) == own.convert_ids_to_tokens(theirs), text
+                assert merged.decode(ours, skip_special_tokens=True) == own.decode(theirs, skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "LlamaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer"])
@@ -335,8 +365,11 @@ def test_one_token_added_in_two_ways_needs_a_word(tmp_path: Path, base: Path) ->
     }
     with pytest.raises(ConfigError, match=r"one and two added '<tool>' in different ways .*; say whose to use with tokenizer_from"):
         check(folders, None)
-    basis = check(folders, "two").basis
-    assert basis.named("two").edited == {}
+    checked = check(folders, "two")
+    assert checked.basis.named("two").edited == {}
+    (warning,) = checked.warnings
+    assert (warning.expert, warning.what, warning.found) == ("one", "added tokens", "'<tool>'")
+    assert '"two", else the first of the others, decides' in warning.advice
     made = json.loads(check(folders, "base").basis.base.edited["tokenizer.json"])["added_tokens"]
     assert next(entry for entry in made if entry["content"] == "<tool>")["special"] is True  # the first expert's word
 
