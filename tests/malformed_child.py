@@ -94,6 +94,7 @@ def guard(folder: Path, base: Path) -> list[str]:
 def take(folder: Path, base: Path) -> None:
     """Does with an expert what a run does before it judges, in that order."""
     basis = check({"base": base, "expert": folder}, "expert").basis
+    check({"base": base, "expert": folder}, "base")  # the other way about, its tokens go into the base's tokenizer
     expert = basis.experts[0]
     tokenizers_differ(basis.base, expert)
     companion_files(basis.base, expert, "base")

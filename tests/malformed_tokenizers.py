@@ -32,6 +32,10 @@ def growing(content: dict, rng: random.Random) -> None:
     content["normalizer"] = {"type": "Sequence", "normalizers": steps}
 
 
+def token(content: str, number: object) -> dict:
+    return {"id": number, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+
+
 def outside_files(settings: dict, rng: random.Random, folder: Path) -> None:
     secret = str(folder.parent / OUTSIDE / rng.choice((TOKENIZER, "secret.txt")))
     key = rng.choice(("vocab_file", "tokenizer_file", "merges_file", "spm_file", "fast_tokenizer_files", "vocab"))
@@ -117,6 +121,22 @@ KINDS: dict[str, Kind] = {
         ),
         TEXT,
         LEFT,
+    ),
+    "tokens added past the embedding": Kind(
+        changed(TOKENIZER, lambda c, r: c["added_tokens"].extend(token(f"<{n}>", 10**6 + n) for n in range(r.choice((1, 9, 50_000))))), "past the .* rows"
+    ),
+    "tokens added of nonsense": Kind(
+        changed(
+            TOKENIZER,
+            lambda c, r: c["added_tokens"].append(r.choice((7, "x", {}, token("a", -1), token("a", 2**40), token("a", "7"), {"id": 3, "content": "a"}, [1]))),
+        ),
+        TEXT,
+        LEFT,
+    ),
+    "tokens added twice or without text": Kind(
+        changed(TOKENIZER, lambda c, r: c["added_tokens"].extend(token(r.choice(("", "<x>", "a", " ")), r.randrange(3)) for _ in range(r.randrange(1, 9)))),
+        TEXT,
+        "the library passes over a token without text and over the second of two, and counts the rest on: ids that it gives otherwise are refused",
     ),
     "settings of nonsense": Kind(
         changed(

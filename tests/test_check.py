@@ -187,6 +187,15 @@ def test_an_id_with_another_token_is_refused(tmp_path: Path) -> None:
     assert "id 4 is token 'd', in the base 'c'" in line
 
 
+def test_a_row_that_two_tokens_share_is_refused(tmp_path: Path) -> None:
+    folders = pair(tmp_path)
+    edit_tokens(folders["tam"], added=ADDED | {"<tool>": 3})
+    (line,) = lines(folders)
+    assert "id 3 is both " in line
+    assert "'<tool>'" in line
+    assert "'ab'" in line
+
+
 def test_another_vocabulary_is_told_in_one_line_with_few_examples(tmp_path: Path) -> None:
     folders = pair(tmp_path)
     edit_tokens(folders["tam"], {word: 4 - number for word, number in VOCABULARY.items()}, {token: 13 - number for token, number in ADDED.items()})

@@ -1,6 +1,6 @@
 """How two vocabularies lie to each other: what may be merged token by token, and what contradicts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from psomerge.checkpoint.vocabulary import Vocabulary, shown
@@ -24,6 +24,16 @@ class Comparison:
         return self.common + len(self.moved) + min(len(self.only_base), len(self.only_expert))
 
 
+def _doubled(ids: Mapping[str, int], own: Mapping[str, int]) -> Iterator[str]:
+    """Yields the rows that two tokens share, where one of them is its vocabulary's own: whose row it is cannot be told."""
+    if not own or len(set(ids.values())) == len(ids):
+        return
+    first: dict[int, str] = {}
+    for token, number in ids.items():
+        if first.setdefault(number, token) != token and (token in own or first[number] in own):
+            yield f"id {number} is both {shown(first[number])} and {shown(token)}"
+
+
 def compare(base: Vocabulary, expert: Vocabulary) -> Comparison:
     """Returns how two vocabularies lie to each other."""
     ours, theirs = base.ids, expert.ids
@@ -38,4 +48,5 @@ def compare(base: Vocabulary, expert: Vocabulary) -> Comparison:
             for token, number in only_expert.items()
             if token in expert.pieces and rows.get(number) in only_base
         ]
+    clashes += _doubled(theirs, only_expert)
     return Comparison(len(ours) - len(only_base) - len(moved), moved, only_base, only_expert, tuple(clashes))
