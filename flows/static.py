@@ -52,33 +52,24 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
         raise ConfigError(f"--tokenizer-from {tokenizer_from}: expected base or an expert's address{nearest(str(tokenizer_from), list(known))}")
     models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
     with _pinning(models) as pins:
-        from psomerge.basis import basis_of, open_models
+        from psomerge.basis import open_models
         from psomerge.checkpoint import check_buffers, check_fit
         from psomerge.materialize import write_model
-        from tasks.check import choose_tokenizer, told_by_files
+        from tasks.check import merging_basis, told_by_files
         from tasks.class_defaults import spelt_out
-        from tasks.numbering import check_numbering
         from tasks.pieces import read_pieces
 
         base_model, own = open_models({name: model.folder for name, model in models.items()})
         check_fit(base_model, own, read_pieces, spelt_out)
         check_buffers(base_model, own)
-        chosen = choose_tokenizer(base_model, own, tokenizer_from and known[tokenizer_from])
-        basis = basis_of(base_model, own, chosen, compiled=False)
-        if basis.union:
-            check_numbering(basis.named(chosen), basis.union)
+        basis, chosen = merging_basis(base_model, own, tokenizer_from and known[tokenizer_from], compiled=False)
         sources = tuple(Source(name, "", "") for name in names)
         plain = Recipe(Source("base", "", ""), sources, tokenizer_from=chosen, vocabulary=basis.vocabulary)
         recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)
         write_model(recipe, basis, out, pins=lambda: {name: one.result() for name, one in pins.items()})
         told = told_by_files(base_model, own, chosen)
-    return {
-        "checkpoint": str(out),
-        "recipe": str(out / "recipe.json"),
-        "method": method,
-        "coefficients": recipe.coefficients,
-        "warnings": [asdict(warning) for warning in told],
-    }
+    made = {"checkpoint": str(out), "recipe": str(out / "recipe.json"), "method": method, "coefficients": recipe.coefficients}
+    return made | {"warnings": [asdict(warning) for warning in told]}
 
 
 def merge_lines(found: Mapping[str, Any]) -> list[str]:

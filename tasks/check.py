@@ -46,16 +46,31 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
     if base is None:
         raise ArtefactError("; ".join(broken))
     lines = broken + all_misfits(base, experts, read_pieces, spelt_out)
-    name = "base" if lines else choose_tokenizer(base, experts, tokenizer_from)  # no use in reading the weights where nothing is chosen
     if lines:
         raise misfit(lines + measure(base, experts)[1], base.folder)
-    basis = basis_of(base, experts, name)
-    if basis.union:
-        check_numbering(basis.named(name), basis.union)
+    basis, name = merging_basis(base, experts, tokenizer_from)  # before the weights are read: a choice may be wanting
     distances, faults = measure(basis.base, basis.experts)
     if faults:
         raise ArtefactError("; ".join(faults))
     return Checked(basis, name, (*told_by_files(base, experts, name), *distance_warnings(distances)))
+
+
+def merging_basis(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str | None, *, compiled: bool | None = None) -> tuple[Basis, str]:
+    """Returns the basis of models that fit, and the name of the one whose tokenizer is used.
+
+    Args:
+        base, experts: opened.
+        tokenizer_from: a name, None if nobody said one.
+        compiled: as of `psomerge.basis.open_basis`.
+
+    Raises:
+        ConfigError, ArtefactError: as `choose_tokenizer` and `check_numbering`.
+    """
+    name = choose_tokenizer(base, experts, tokenizer_from)
+    basis = basis_of(base, experts, name, compiled=compiled)
+    if basis.union:
+        check_numbering(basis.named(name), basis.union)
+    return basis, name
 
 
 def told_by_files(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str) -> list[FitWarning]:
