@@ -94,7 +94,8 @@ def look(source: Source, shelf: Shelf, revision: str, name: str, base: Checkpoin
     sizes = {file: every[file] for file in (*small, *weight_files(folder, every))}
     guesses = header_guesses(folder, sizes)
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        headers = dict(zip(guesses, pool.map(lambda file: _header(source, file, guesses[file], folder), guesses), strict=True))
+        read = pool.map(lambda file: read_header(source.start, file, every[file], guesses[file], folder), guesses)
+        headers = dict(zip(guesses, read, strict=True))
     found = _look(folder, name, sizes, headers, base)
     shelf.write(f"{revision}.headers.json", {"files": sizes, "headers": {file: content[8:].decode() for file, content in headers.items()}})
     return found
@@ -118,13 +119,23 @@ def _fetch_small(source: Source, folder: Path, small: Sequence[str], like: Path 
     origin.prove(small, folder)
 
 
-def _header(source: Source, file: str, guess: int, folder: Path) -> bytes:
-    """Returns length and header of a weights file; what is no header is refused here, before more of it is fetched."""
-    size = source.origin.sizes[file]
-    content = source.start(file, min(guess, size)) if size else b""
+def read_header(start: Callable[[str, int], bytes], file: str, size: int, guess: int, folder: Path) -> bytes:
+    """Returns length and header of a weights file; what is no header is refused here, before more of it is fetched.
+
+    Args:
+        start: as of `Source`.
+        file: its name.
+        size: of the whole file in bytes.
+        guess: bytes in which the header ends, most likely.
+        folder: that it will lie in, for messages.
+
+    Raises:
+        ArtefactError: as `psomerge.checkpoint.header.parse_header`; and what `start` raises.
+    """
+    content = start(file, min(guess, size)) if size else b""
     needed = 8 + int.from_bytes(content[:8], "little")
     if len(content) < needed <= min(size, 8 + MAX_HEADER):
-        content = source.start(file, needed)
+        content = start(file, needed)
     parse_header(content, size, file, str(folder / file))
     return content[:needed]
 

@@ -1,28 +1,37 @@
 """A version of the registry before it is copied: its files' sizes, and as much of it as MLflow gives without the weights.
 
-Where the registry's files lie on this machine, they are opened where they are. A server gives whole files only, so there the config, tokenizer and index are
-copied to `.VERSION.look` beside the copy's place, until that is made, and the weights' headers stay unseen.
+Where the registry's files lie on this machine, they are opened where they are. Of a server's, config, tokenizer and index are copied to `.VERSION.look` beside
+the copy's place, until that is made, and the weights' headers are read from the beginning of what it sends, which is then broken off. Of files that lie in a
+store of their own, which MLflow only names, the headers stay unseen.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from psomerge.checkpoint import Checkpoint, open_checkpoint
 from psomerge.checkpoint.config import read_config
+from psomerge.checkpoint.headers import checkpoint_of_headers, header_guesses
 from psomerge.checkpoint.layers import with_rows
 from psomerge.checkpoint.vocabulary_fit import declared_rows
 from psomerge.durable import writing
 from psomerge.errors import ArtefactError
 from psomerge.files import MAX_TOKENIZER, allowed
 from tasks.choice import WEIGHTS
+from tasks.headers import read_header
 from tasks.mlflow_store import Store
 from tasks.registered import PREFIX, Copy, must_exist
 
+CHUNK = 2**14
+"""Bytes of an answer that are read together."""
 _LOGGED = f"{PREFIX}m-"
 """What a version's source begins with if its files belong to a logged model, as those of all versions do that psomerge publishes."""
+_SERVED = "mlflow-artifacts"
+"""Scheme of files that the tracking server passes on."""
 _ONE_AT_A_TIME = Lock()
 """MLflow keeps the address in use for the whole process, and makes a store's tables when it is first asked."""
 
@@ -61,6 +70,10 @@ def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
         if local.scheme in ("", "file") and folder.is_dir():
             return Look(open_checkpoint(folder, name), sizes, by_headers=True)
         folder = _copy_small(copy, sizes, store)
+        if local.scheme == _SERVED:
+            start = partial(_start, location, store)
+            headers = {file: read_header(start, file, sizes[file], guess, folder) for file, guess in header_guesses(folder, sizes).items()}
+            return Look(checkpoint_of_headers(folder, name, sizes, headers, base), sizes, by_headers=True)
     config = read_config(folder, sizes)
     if base is None:
         return Look(None, sizes, by_headers=False)
@@ -80,6 +93,26 @@ def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:
         found = client.list_logged_model_artifacts(source.removeprefix(PREFIX), "model")
         sizes = {Path(one.path).name: one.file_size or 0 for one in found if not one.is_dir}
         return client.get_logged_model(source.removeprefix(PREFIX)).artifact_location, {name: size for name, size in sizes.items() if allowed(name)}
+
+
+def _start(location: str, store: Store, name: str, count: int) -> bytes:
+    """Returns the first bytes of a file of a version, as MLflow's own client reads it; the rest is not waited for."""
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.request_utils import augmented_raise_for_status
+    from mlflow.utils.rest_utils import http_request
+
+    from tasks.track import connect
+
+    address = MlflowArtifactsRepository.resolve_uri(location, store.tracking_uri)
+    content = bytearray()
+    with connect(store), cast(Any, http_request)(get_default_host_creds(address), f"/model/{name}", "GET", stream=True) as answer:
+        augmented_raise_for_status(answer)
+        for piece in answer.iter_content(CHUNK):
+            content += piece
+            if len(content) >= count:
+                break
+    return bytes(content[:count])
 
 
 def _copy_small(copy: Copy, sizes: Mapping[str, int], store: Store) -> Path:

@@ -20,7 +20,7 @@ from summaries import example
 from flows import costs
 from psomerge.checkpoint import open_checkpoint
 from psomerge.run import RunFolder
-from tasks import registry, track
+from tasks import registered_look, registry, track
 from tasks import summary as summaries
 from tasks.fetch import fetch
 from tasks.mlflow_store import Store
@@ -104,7 +104,7 @@ def test_versions_in_files_are_seen_where_they_are_and_an_alias_is_kept(stocked:
     assert (said.code, "has no such version; known are 1, 2" in said.line) == (3, True)
 
 
-def test_of_a_server_config_and_tokenizer_are_judged_and_what_stays_unseen_is_said(tmp_path: Path) -> None:
+def test_of_a_server_headers_are_read_and_of_another_store_s_files_it_is_said_that_they_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, other, home = tiny_llama(tmp_path / "base"), tiny_llama(tmp_path / "other", hidden=32), tmp_path / "home"
     with server(tmp_path) as address:
         stock(Store(address), tmp_path)
@@ -112,9 +112,14 @@ def test_of_a_server_config_and_tokenizer_are_judged_and_what_stays_unseen_is_sa
         said = psomerge("plan", written(tmp_path, str(other), one="models:/merged/1"), home=home, settings={"MLFLOW_TRACKING_URI": address})
         longer = extended(base, tmp_path / "longer", [], 1, multiple=100)  # rows that the version has not
         other_rows = planned(written(tmp_path, str(longer), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
-    assert other_rows["warnings"] == plan["warnings"]
+        toy = toy_checkpoint(tmp_path / "toy", {NORM: torch.zeros(4)}, json.loads((base / "config.json").read_text()))
+        unlike = psomerge("plan", written(tmp_path, str(toy), one="models:/merged/1"), home=home, settings={"MLFLOW_TRACKING_URI": address})
+        monkeypatch.setattr(registered_look, "_SERVED", "s3")
+        unseen = planned(written(tmp_path, str(longer), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
+    assert (plan["warnings"], other_rows["warnings"]) == ([], [])
+    assert (unlike.code, "that the base has not" in unlike.line) == (3, True)
     assert plan["models"]["one"]["download_bytes"] == sum(len(content) for content in files(tmp_path / "made1" / "checkpoint").values())
-    assert plan["warnings"] == ["one (models:/merged/1): whether its tensors fit is known once it is fetched"]
+    assert unseen["warnings"] == ["one (models:/merged/1): whether its tensors fit is known once it is fetched"]
     assert not list(home.rglob("*.safetensors"))
     assert said.code == 3
     assert "has hidden_size 64 in its config.json, the base 32" in said.line
