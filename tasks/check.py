@@ -78,7 +78,8 @@ def told_by_files(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_fro
     chosen = {one.name: one for one in experts}.get(tokenizer_from, base)
     found = [warning for expert in experts for warning in (*differences(base, expert, chosen), *token_warnings(expert, chosen))]
     merged: dict[str, AddedToken] = {}
-    for one in (chosen, base, *experts):
+    apart = list(dict.fromkeys((chosen, base, *(expert for expert in experts if not same_files(base, expert)))))
+    for one in apart if len(apart) > 1 else ():
         own = vocabulary.added if (vocabulary := read_pieces(one)) else {}
         if tokens := differing_flags(own, merged):
             advice = f'"{chosen.name}", else the first of the others, decides whether they are special and take blanks along'
@@ -142,8 +143,8 @@ def token_warnings(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarnin
 
     Tokens are lost that stand among an expert's pieces, as no tokenizer can be given them, and all of its own where `chosen` has no tokenizer.json.
     """
-    own, theirs = compared(chosen, expert, read_pieces), read_pieces(expert)
-    if own is None or theirs is None:
+    own = compared(chosen, expert, read_pieces)
+    if own is None or (theirs := read_pieces(expert)) is None:
         return
     taken = {token: theirs.added[token] for token in own.only_expert if token in theirs.added and "tokenizer.json" in chosen.files}
     lost = [f"{shown(token)} (id {number})" for token, number in own.only_expert.items() if token not in taken and not placeholder(token)]
