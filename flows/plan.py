@@ -18,7 +18,7 @@ from flows.schema import Config, configs_folder
 from psomerge.checkpoint import Checkpoint, all_misfits, misfit
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
 from psomerge.files import allowed
-from tasks.check import choose_tokenizer, told_by_files
+from tasks.check import merging_basis, told_by_files
 from tasks.class_defaults import spelt_out
 from tasks.pieces import read_pieces
 from tasks.preview import Preview, preview_all
@@ -75,7 +75,7 @@ def _unfit(config: Config, seen: Mapping[str, Checkpoint]) -> Iterator[PsomergeE
         yield misfit(lines, seen["base"].folder)
     fitting = [one for one in experts if not any(f'"{one.name}"' in line for line in lines)]
     for choice in (
-        lambda: choose_tokenizer(seen["base"], fitting, config.tokenizer_from),
+        lambda: merging_basis(seen["base"], fitting, config.tokenizer_from),
         lambda: choose(config.engine.kind, seen["base"].config),
     ):
         try:
@@ -84,14 +84,15 @@ def _unfit(config: Config, seen: Mapping[str, Checkpoint]) -> Iterator[PsomergeE
             yield error
 
 
-def _told(config: Config, seen: Mapping[str, Checkpoint]) -> list[str]:
-    """What a user should know about experts that fit."""
+def _told(config: Config, seen: Mapping[str, Checkpoint]) -> tuple[str | None, list[str]]:
+    """Which tokenizer a merged model gets, and what a user should know about experts that fit."""
     if "base" not in seen:
-        return []
+        return None, []
     base, experts = seen["base"], [one for name, one in seen.items() if name != "base"]
+    basis, name = merging_basis(base, experts, config.tokenizer_from)
     choice = choose(config.engine.kind, base.config)
-    told = [str(warning) for warning in told_by_files(base, experts, choose_tokenizer(base, experts, config.tokenizer_from))]
-    return [choice.told, *told] if choice.why else told
+    told = [str(warning) for warning in told_by_files(base, experts, name)]
+    return basis.tokenizer(name), [choice.told, *told] if choice.why else told
 
 
 def _joined(problems: list[PsomergeError]) -> PsomergeError:
@@ -104,6 +105,7 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     n, asked = len(config.experts), judgements(config, len(config.experts))
     memory = costs.memory(config.engine, seen)
+    tokenizer, told = _told(config, seen)
     known = costs.seconds(home, suite.name, asked, seen.get("base"))
     return {
         "config": config.name,
@@ -112,6 +114,7 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
         "models": {name: _model(one) for name, one in previews.items()},
         "experts": n,
         "to_fetch": [name for name, one in previews.items() if not one.whole],
+        "tokenizer": tokenizer,
         "swarms": list(dict.fromkeys((config.swarm.initial, *config.compare.swarms))),
         "particles": 2 * n + 1,
         "steps": config.swarm.steps,
@@ -124,7 +127,7 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
         "threads": config.engine.threads,
         "cores": len(os.sched_getaffinity(0)),
         "register_as": config.register_as.model,
-        "warnings": [*(memory.warnings() if memory else []), *_told(config, seen), *_unseen(previews)],
+        "warnings": [*(memory.warnings() if memory else []), *told, *_unseen(previews)],
     }
 
 

@@ -41,6 +41,7 @@ def found(small: Small) -> dict:
 def test_plan_asks_nothing(small: Small) -> None:
     done = small.psomerge("plan", str(small.config))
     assert done.returncode == 0, done.stderr
+    assert "tokenizer: that of expert1, 259 rows, merged by token, with 1 token of others: '<tool>'\n" in done.stdout
 
 
 def test_the_registered_model_has_everybody_s_tokens(small: Small, found: dict) -> None:
