@@ -15,6 +15,7 @@ from flows.guess import guess
 from flows.opening import judgements
 from flows.progress import Progress
 from flows.schema import Config, configs_folder
+from psomerge.basis import Basis
 from psomerge.checkpoint import Checkpoint, all_misfits, misfit
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
 from psomerge.files import allowed
@@ -38,7 +39,8 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     with Progress() as progress:
         previews, failures = preview_all({"base": config.base, **config.experts}, home, progress.fetching, lambda: prepare(home).mlflow)
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
-    problems = [*_failed(config, failures), *_unfit(config, seen)]
+    unfit, merged = _fit(config, seen)
+    problems = [*_failed(config, failures), *unfit]
     room = costs.disk(config, previews, home)
     try:
         room.check(home)
@@ -46,7 +48,7 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         problems.append(error)
     if problems:
         raise _joined(problems)
-    plan = _plan(config, home, suite, previews, room)
+    plan = _plan(config, home, suite, previews, room) | _told(config, seen, previews, merged)
     for one in previews.values():
         one.keep()
     return plan
@@ -66,33 +68,38 @@ def _failed(config: Config, failures: Mapping[str, PsomergeError]) -> Iterator[P
             yield ServiceError(f"the same for {', '.join(others[1:])}")
 
 
-def _unfit(config: Config, seen: Mapping[str, Checkpoint]) -> Iterator[PsomergeError]:
-    """What keeps the experts from being merged with the base, as far as both can be seen."""
-    experts = [one for name, one in seen.items() if name != "base"]
+def _fit(config: Config, seen: Mapping[str, Checkpoint]) -> tuple[list[PsomergeError], tuple[Basis, str] | None]:
+    """What keeps the experts from being merged with the base, as far as both can be seen; and the basis of those that fit, with whose tokenizer it is."""
+    problems: list[PsomergeError] = []
     if "base" not in seen:
-        return
-    if lines := all_misfits(seen["base"], experts, read_pieces, spelt_out):
-        yield misfit(lines, seen["base"].folder)
-    fitting = [one for one in experts if not any(f'"{one.name}"' in line for line in lines)]
-    for choice in (
-        lambda: merging_basis(seen["base"], fitting, config.tokenizer_from),
-        lambda: choose(config.engine.kind, seen["base"].config),
-    ):
-        try:
-            choice()
-        except PsomergeError as error:
-            yield error
-
-
-def _told(config: Config, seen: Mapping[str, Checkpoint]) -> tuple[str | None, list[str]]:
-    """Which tokenizer a merged model gets, and what a user should know about experts that fit."""
-    if "base" not in seen:
-        return None, []
+        return problems, None
     base, experts = seen["base"], [one for name, one in seen.items() if name != "base"]
-    basis, name = merging_basis(base, experts, config.tokenizer_from)
-    choice = choose(config.engine.kind, base.config)
-    told = [str(warning) for warning in told_by_files(base, experts, name)]
-    return basis.tokenizer(name), [choice.told, *told] if choice.why else told
+    if lines := all_misfits(base, experts, read_pieces, spelt_out):
+        problems.append(misfit(lines, base.folder))
+    fitting = [one for one in experts if not any(f'"{one.name}"' in line for line in lines)]
+    merged = None
+    try:
+        if config.tokenizer_from in (None, "base", *(one.name for one in fitting)):
+            merged = merging_basis(base, fitting, config.tokenizer_from)
+    except PsomergeError as error:
+        problems.append(error)
+    try:
+        choose(config.engine.kind, base.config)
+    except PsomergeError as error:
+        problems.append(error)
+    return problems, merged
+
+
+def _told(config: Config, seen: Mapping[str, Checkpoint], previews: Mapping[str, Preview], merged: tuple[Basis, str] | None) -> dict[str, Any]:
+    """Which tokenizer the merged model gets, and what a user should know."""
+    memory = costs.memory(config.engine, seen)
+    warnings = memory.warnings() if memory else []
+    if merged:
+        basis, name = merged
+        choice = choose(config.engine.kind, basis.base.config)
+        warnings += [choice.told] if choice.why else []
+        warnings += map(str, told_by_files(seen["base"], [one for label, one in seen.items() if label != "base"], name))
+    return {"tokenizer": merged and merged[0].tokenizer(merged[1]), "warnings": [*warnings, *_unseen(previews)]}
 
 
 def _joined(problems: list[PsomergeError]) -> PsomergeError:
@@ -105,7 +112,6 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     n, asked = len(config.experts), judgements(config, len(config.experts))
     memory = costs.memory(config.engine, seen)
-    tokenizer, told = _told(config, seen)
     known = costs.seconds(home, suite.name, asked, seen.get("base"))
     return {
         "config": config.name,
@@ -114,7 +120,6 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
         "models": {name: _model(one) for name, one in previews.items()},
         "experts": n,
         "to_fetch": [name for name, one in previews.items() if not one.whole],
-        "tokenizer": tokenizer,
         "swarms": list(dict.fromkeys((config.swarm.initial, *config.compare.swarms))),
         "particles": 2 * n + 1,
         "steps": config.swarm.steps,
@@ -127,7 +132,6 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
         "threads": config.engine.threads,
         "cores": len(os.sched_getaffinity(0)),
         "register_as": config.register_as.model,
-        "warnings": [*(memory.warnings() if memory else []), *told, *_unseen(previews)],
     }
 
 

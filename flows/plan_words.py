@@ -13,7 +13,7 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         f"config {plan['config']}, home {plan['home']}",
         f"suite {plan['suite']['name']}: {', '.join(plan['suite']['benchmarks'])}",
         *_models(plan),
-        f"tokenizer: {plan['tokenizer'] or 'known once the base is here'}",
+        f"tokenizer: {plan['tokenizer'] or 'known once all models are here'}",
         f"search: {plan['particles']} particles from {plan['experts']} experts, {plan['steps']} steps, initial swarm {', then '.join(plan['swarms'])}",
         f"judgements: at most {count(plan['judgements'])}, on {plan['threads']} of {plan['cores']} cores",
         f"time: {_time(plan)}",
