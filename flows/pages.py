@@ -1,6 +1,7 @@
 """What people look at: the services' pages, the report of a run, and what to do with its result."""
 
 import os
+import signal
 import threading
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -16,11 +17,13 @@ from tasks.summary import read
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
-    """Starts the Prefect and MLflow servers over this home on loopback, prints their addresses, and ends them at Ctrl-C. Port 0 is any free one."""
+    """Starts the Prefect and MLflow servers over this home on loopback, prints their addresses, and ends them at Ctrl-C or SIGTERM. Port 0 is any free one."""
     from tasks.services import serving
 
     home = home_folder()
     prepare(home)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored where a shell started us in the background, the second would leave the servers
+        signal.signal(number, signal.default_int_handler)
     with serving(home, prefect_port=prefect_port, mlflow_port=mlflow_port) as servers:
         for name, server in servers.items():
             print(f"{name}: {server.page}", flush=True)

@@ -221,3 +221,28 @@ def test_the_compose_mlflow_answers_to_its_own_names_only(service_set: ServiceSe
 
     hosts = ("mlflow:5000", "127.0.0.1:5000", "localhost:5000", "attacker.example", "mlflow.attacker.example:5000")
     assert [status(host) for host in hosts] == [200, 200, 200, 403, 403]
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_pages_end_with_their_servers_by_either_signal_in_the_background_too(tmp_path: Path, end: signal.Signals) -> None:
+    """A shell makes what it starts in the background ignore Ctrl-C; a supervisor sends SIGTERM."""
+    command = f"trap '' INT; exec {sys.executable} -m flows.cli ui --prefect-port 0 --mlflow-port 0"
+    settings = os.environ | {"PSOMERGE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    log = tmp_path / "said"
+    with log.open("wb") as said:
+        process = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=settings, stdout=said, start_new_session=True)
+    try:
+        for _ in range(600):
+            if "Ctrl-C ends both" in log.read_text():
+                break
+            time.sleep(0.1)
+        members = family(process.pid)
+        assert len(members) > 2
+        process.send_signal(end)
+        process.wait(60)
+        _, left = psutil.wait_procs(members, 20)
+        assert left == []
+    finally:
+        for member in psutil.process_iter(["environ"]):
+            if (member.info["environ"] or {}).get("PSOMERGE_HOME") == str(tmp_path / "home"):
+                member.kill()
