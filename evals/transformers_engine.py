@@ -42,7 +42,7 @@ class TransformersEngine:
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
         with tempfile.TemporaryDirectory(prefix="psomerge.") as name:
-            home = Path(name) / "shell"
+            home = Path(name)
             write_shell(self._basis, settings.tokenizer_from, home)
             config = AutoConfig.from_pretrained(home, local_files_only=True)
             self._tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True)

@@ -20,7 +20,6 @@ from flows.opening import choose_engine, engine_settings
 from flows.progress import Progress
 from flows.schema import EvaluationConfig, configs_folder, evaluation_config
 from psomerge.basis import open_basis
-from psomerge.checkpoint.config import read_config
 from psomerge.digest import digest_of
 from psomerge.files import TOKENIZER_FILES, listing
 from psomerge.pins import digest_file
@@ -116,10 +115,11 @@ def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Pr
     home = stores.home
     suite = load_suite(config.suite, configs_folder() / "suites")
     model = step("fetch", named_model, address, home, progress.fetching, lambda: stores.mlflow)
-    base, tokenizer = model.folders["base"], model.recipe.tokenizer_from
-    choice = choose_engine(config.engine, read_config(base, listing(base)), progress)
+    tokenizer = model.recipe.tokenizer_from
+    basis = open_basis(model.folders, tokenizer, compiled=False)
+    choice = choose_engine(config.engine, basis.base.config, progress)
     sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
-    cutter = tokenizer_folder(open_basis(model.folders, tokenizer, compiled=False), tokenizer, home / "cache" / "tokenizers")
+    cutter = tokenizer_folder(basis, tokenizer, home / "cache" / "tokenizers")
     cuts = digest_of({name: digest_file(cutter / name) for name in sorted(listing(cutter)) if name in ("config.json", *TOKENIZER_FILES)})
     if cuts not in built:
         with progress.phase("building requests"):

@@ -48,7 +48,8 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         problems.append(error)
     if problems:
         raise _joined(problems)
-    plan = _plan(config, home, suite, previews, room) | _told(config, seen, previews, merged)
+    plan = _plan(config, home, suite, previews, room)
+    plan |= {"tokenizer": merged and merged[0].tokenizer(merged[1]), "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(previews)]}
     for one in previews.values():
         one.keep()
     return plan
@@ -90,16 +91,13 @@ def _fit(config: Config, seen: Mapping[str, Checkpoint]) -> tuple[list[PsomergeE
     return problems, merged
 
 
-def _told(config: Config, seen: Mapping[str, Checkpoint], previews: Mapping[str, Preview], merged: tuple[Basis, str] | None) -> dict[str, Any]:
-    """Which tokenizer the merged model gets, and what a user should know."""
-    memory = costs.memory(config.engine, seen)
-    warnings = memory.warnings() if memory else []
-    if merged:
-        basis, name = merged
-        choice = choose(config.engine.kind, basis.base.config)
-        warnings += [choice.told] if choice.why else []
-        warnings += map(str, told_by_files(seen["base"], [one for label, one in seen.items() if label != "base"], name))
-    return {"tokenizer": merged and merged[0].tokenizer(merged[1]), "warnings": [*warnings, *_unseen(previews)]}
+def _told(config: Config, seen: Mapping[str, Checkpoint], merged: tuple[Basis, str] | None) -> list[str]:
+    """What a user should know about experts that fit."""
+    if merged is None:
+        return []
+    choice = choose(config.engine.kind, seen["base"].config)
+    told = map(str, told_by_files(seen["base"], [one for label, one in seen.items() if label != "base"], merged[1]))
+    return [*([choice.told] if choice.why else []), *told]
 
 
 def _joined(problems: list[PsomergeError]) -> PsomergeError:
@@ -132,6 +130,7 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
         "threads": config.engine.threads,
         "cores": len(os.sched_getaffinity(0)),
         "register_as": config.register_as.model,
+        "warnings": memory.warnings() if memory else [],
     }
 
 

@@ -68,8 +68,8 @@ def merging_basis(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_fro
     """
     name = choose_tokenizer(base, experts, tokenizer_from)
     basis = basis_of(base, experts, name, compiled=compiled)
-    if basis.union:
-        check_numbering(basis.named(name), basis.union)
+    if basis.union and (merged := basis.named(name).edited.get("tokenizer.json")):
+        check_numbering(next(one for one in (base, *experts) if one.name == name), merged, basis.union)
     return basis, name
 
 

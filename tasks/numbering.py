@@ -6,23 +6,22 @@ from psomerge.checkpoint.vocabulary import Vocabulary, few, read_vocabulary, sho
 from psomerge.errors import ArtefactError
 
 
-def check_numbering(chosen: Checkpoint, union: Union) -> None:
+def check_numbering(chosen: Checkpoint, merged: bytes, union: Union) -> None:
     """Checks a merged tokenizer against the library that will read it.
 
     Args:
-        chosen: of an aligned basis, the checkpoint whose tokenizer the merged model gets.
-        union: the basis's.
+        chosen: the checkpoint whose tokenizer it is, as opened.
+        merged: the tokenizer.json with the tokens of others.
+        union: that these tokens are of.
 
     Raises:
         ArtefactError: the library does not take the file, or gives a token another id.
     """
-    if not chosen.edited:
-        return
     from tokenizers import Tokenizer
 
     path = chosen.folder / "tokenizer.json"
     try:
-        library = Tokenizer.from_str(chosen.companion(path.name).decode())
+        library = Tokenizer.from_str(merged.decode())
     except Exception as error:  # the library raises plain Exceptions
         raise ArtefactError(f"{path}: the tokenizers library does not take it: {' '.join(str(error).split())[:200]}; fetch the file again") from error
     own = (read_vocabulary(chosen) or Vocabulary({}, {})).added

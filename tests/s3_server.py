@@ -143,6 +143,13 @@ def moto() -> Iterator[tuple[str, int]]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def behind() -> Iterator[tuple[str, int]]:
+    """moto's server, for a module's tests."""
+    with moto() as place:
+        yield place
+
+
 @contextmanager
 def serving(behind: tuple[str, int]) -> Iterator[S3]:
     """An empty bucket called `bucket`, through a proxy of its own."""

@@ -11,18 +11,14 @@ import yaml
 from adapters import lora
 from command_line import psomerge
 from models import tiny_llama
-from s3_server import S3, moto, passed_off, serving
+from s3_server import S3, behind, passed_off, serving
 from safetensors.torch import load_file, save_file
 
 from tasks.fetch import fetch
 
+__all__ = ["behind"]
+
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module")
-def behind() -> Iterator[tuple[str, int]]:
-    with moto() as place:
-        yield place
 
 
 @pytest.fixture

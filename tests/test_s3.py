@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from command_line import psomerge
 from models import toy_checkpoint
-from s3_server import KEY, S3, SECRET, moto, passed_off, serving
+from s3_server import KEY, S3, SECRET, behind, passed_off, serving
 from services_fixture import ROOT
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
@@ -22,6 +22,8 @@ from tasks import partial, s3_downloads, s3_snapshots
 from tasks.fetch import fetch as fetch_any
 from tasks.fetch import here, pin_fetched
 from tasks.shelf import Snapshot
+
+__all__ = ["behind"]
 
 ADDRESS = "s3://bucket/models/one"
 WEIGHTS = bytes(range(256)) * 400
@@ -37,12 +39,6 @@ FILES = {
     "": b"",
 }
 NEEDED = {"config.json", "tokenizer.json", "merges.txt", "model.safetensors"}
-
-
-@pytest.fixture(scope="module")
-def behind() -> Iterator[tuple[str, int]]:
-    with moto() as place:
-        yield place
 
 
 @pytest.fixture

@@ -33,12 +33,9 @@ def merged_tokenizer(chosen: "Checkpoint", union: "Union") -> dict[str, bytes]:
             edited["tokenizer_config.json"] = _json(settings)
     if "added_tokens.json" in chosen.files:
         table = read_json(chosen.folder / "added_tokens.json", MAX_TOKENIZER)
-        edited["added_tokens.json"] = _json({token: number for token, number in table.items() if token not in union.renamed} | _ids(own))
+        numbers = {token: one.id for token, one in union.added.items()}
+        edited["added_tokens.json"] = _json({token: number for token, number in table.items() if token not in union.renamed} | numbers)
     return edited
-
-
-def _ids(entries: list[dict[str, Any]]) -> dict[str, int]:
-    return {entry["content"]: entry["id"] for entry in entries}
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
