@@ -1,1 +1,2 @@
-"""What psomerge costs, measured: `python -m benchmarks [NAME ...]`. Prints figures with their context; asserts no time."""
+"""What psomerge costs, measured: `python -m benchmarks [NAME ...]`. Prints figures with their context; asserts no
+time."""

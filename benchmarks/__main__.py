@@ -1,4 +1,5 @@
-"""`python -m benchmarks [NAME ...] [--json]`: runs the named benchmarks, or all that need no finished run and no hours."""
+"""`python -m benchmarks [NAME ...] [--json]`: runs the named benchmarks, or all that need no finished run and no
+hours."""
 
 import json
 import shlex
@@ -9,7 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import adapter_pass, download, early_stopping, measure, memory, merge_command, merge_pass, scoring, search_study, turnaround
+from benchmarks import (
+    adapter_pass,
+    download,
+    early_stopping,
+    measure,
+    memory,
+    merge_command,
+    merge_pass,
+    scoring,
+    search_study,
+    turnaround,
+)
 from tasks.identity import versions
 
 ALL = {
@@ -33,7 +45,11 @@ def main(words: list[str] | None = None) -> int:
     names = words[: len(names)] if words[: len(names)] == names else names
     chosen = names or list(DEFAULT)
     options = parser(chosen).parse_args(words[len(names) :])
-    report: dict[str, Any] = {"command": f"python -m benchmarks {shlex.join(words)}".strip(), "machine": measure.machine(), "versions": versions()}
+    report: dict[str, Any] = {
+        "command": f"python -m benchmarks {shlex.join(words)}".strip(),
+        "machine": measure.machine(),
+        "versions": versions(),
+    }
     with tempfile.TemporaryDirectory(prefix="psomerge-benchmarks-") as made:
         scratch = options.scratch or Path(made)
         scratch.mkdir(parents=True, exist_ok=True)
@@ -68,7 +84,11 @@ def lines(report: Mapping[str, Any]) -> list[str]:
             continue
         told.append(part)
         for case, figures in content.items():
-            text = "  ".join(f"{key} {_number(value)}" for key, value in figures.items()) if isinstance(figures, Mapping) else _number(figures)
+            text = (
+                "  ".join(f"{key} {_number(value)}" for key, value in figures.items())
+                if isinstance(figures, Mapping)
+                else _number(figures)
+            )
             told.append(f"  {case:46} {text}")
     return told
 

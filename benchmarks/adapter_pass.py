@@ -33,7 +33,10 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
     try:
         full, low_rank = (open_basis(one, compiled=not options.small) for one in (folders, adapters))
         pairs = zip(recipes(full).items(), recipes(low_rank).values(), strict=True)
-        return {label: _measure((full, recipe), (low_rank, other), options.adapter_rounds) for (label, recipe), other in pairs}
+        return {
+            label: _measure((full, recipe), (low_rank, other), options.adapter_rounds)
+            for (label, recipe), other in pairs
+        }
     finally:
         torch.set_num_threads(before)
 

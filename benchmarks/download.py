@@ -1,4 +1,5 @@
-"""Fetching a model from a hub on loopback, as `psomerge` does, with all its proofs, beside the stock client's `snapshot_download` alone."""
+"""Fetching a model from a hub on loopback, as `psomerge` does, with all its proofs, beside the stock client's
+`snapshot_download` alone."""
 
 import importlib
 import json
@@ -65,7 +66,8 @@ def make(folder: Path, size: int, shards: int) -> Path:
 
 
 def serve(model: Path, pipe: Connection) -> None:
-    """Serves a folder until something comes through the pipe: in a process of its own, so that it takes no time of the clients' interpreter."""
+    """Serves a folder until something comes through the pipe: in a process of its own, so that it takes no time of the
+    clients' interpreter."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     with importlib.import_module("hub_server").serving() as hub:
         hub.push(NAME, model)
@@ -74,7 +76,8 @@ def serve(model: Path, pipe: Connection) -> None:
 
 
 def measure(scratch: Path, rounds: int) -> tuple[list[Time], list[Time]]:
-    """Returns the times of fetches and of stock downloads, taken in turns, each into an empty folder; first each runs once untimed."""
+    """Returns the times of fetches and of stock downloads, taken in turns, each into an empty folder; first each runs
+    once untimed."""
     from huggingface_hub import snapshot_download
 
     from tasks.fetch import fetch

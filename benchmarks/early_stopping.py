@@ -1,4 +1,5 @@
-"""What early stopping saves, exact and sequential, in the first and later steps, and how often the sequential is wrong; searches on the embedded models."""
+"""What early stopping saves, exact and sequential, in the first and later steps, and how often the sequential is wrong;
+searches on the embedded models."""
 
 import random
 import sys
@@ -43,13 +44,21 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace, scratch: Path) -> dict[str, Any]:
-    """Returns shares and seconds by suite, swarm and seed; `--small` judges 6 items a benchmark in two steps of one swarm.
+    """Returns shares and seconds by suite, swarm and seed; `--small` judges 6 items a benchmark in two steps of one
+    swarm.
 
     Raises:
         RuntimeError: a search that stops did not end as the one that does not.
     """
-    folders = {name: fetch(f"embedded://{name}@0", home_folder(), lambda what, share: None).folder for name in ("base", *EXPERTS)}
-    suites = {"6 items a benchmark": {"limits": {"optimisation": 6}}} if options.small else {"quickstart": {}, "1,000 items": THOUSAND}
+    folders = {
+        name: fetch(f"embedded://{name}@0", home_folder(), lambda what, share: None).folder
+        for name in ("base", *EXPERTS)
+    }
+    suites = (
+        {"6 items a benchmark": {"limits": {"optimisation": 6}}}
+        if options.small
+        else {"quickstart": {}, "1,000 items": THOUSAND}
+    )
     swarms, steps = (options.swarms[:1], 2) if options.small else (options.swarms, options.steps)
     found: dict[str, Any] = {}
     for label, changes in suites.items():
@@ -58,7 +67,9 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
         for swarm in swarms:
             for seed in options.seeds:
                 name = f"{label} ({len(evaluation.batch)} requests), {swarm} swarm, seed {seed}"
-                found[name] = _case(folders, suite, evaluation, scratch / f"{label}-{swarm}-{seed}", swarm=swarm, seed=seed, steps=steps)
+                found[name] = _case(
+                    folders, suite, evaluation, scratch / f"{label}-{swarm}-{seed}", swarm=swarm, seed=seed, steps=steps
+                )
                 print(f"  {name}: {found[name]}", file=sys.stderr, flush=True)
     return found
 
@@ -69,8 +80,18 @@ def _suite(path: Path, changes: Mapping[str, Any]) -> Suite:
     return load_suite(path)
 
 
-def _case(folders: Mapping[str, Path], suite: Suite, evaluation: EvaluationSet, scratch: Path, *, swarm: str, seed: int, steps: int) -> dict[str, float]:
-    """One search for each kind of stopping, each on a new engine and journal; then the sequential test on what the first one judged."""
+def _case(
+    folders: Mapping[str, Path],
+    suite: Suite,
+    evaluation: EvaluationSet,
+    scratch: Path,
+    *,
+    swarm: str,
+    seed: int,
+    steps: int,
+) -> dict[str, float]:
+    """One search for each kind of stopping, each on a new engine and journal; then the sequential test on what the
+    first one judged."""
     searches, seconds = {}, {}
     for kind in ("off", "exact", "sequential"):
         settings = EngineSettings(max_model_len=evaluation.longest + 1)
@@ -80,7 +101,9 @@ def _case(folders: Mapping[str, Path], suite: Suite, evaluation: EvaluationSet, 
         try:
             assert engine.capabilities  # started before the clock is
             error_rate = ERROR_RATE if kind == "sequential" else None
-            judging = Judging(engine, suite, sets, journal=journal, told=lambda label, judgement: None, error_rate=error_rate)
+            judging = Judging(
+                engine, suite, sets, journal=journal, told=lambda label, judgement: None, error_rate=error_rate
+            )
             start = perf_counter()
             searches[kind] = _search(_recipe(folders), judging, swarm, steps=steps, seed=seed, stopping=kind != "off")
             seconds[kind] = perf_counter() - start
@@ -89,12 +112,17 @@ def _case(folders: Mapping[str, Path], suite: Suite, evaluation: EvaluationSet, 
             journal.close()
     _check_same(searches["off"], searches["exact"])
     best = {f"best_{kind}": float(search.swarm.global_fitness) for kind, search in searches.items()}
-    told = {f"{kind}_{name}": value for kind in ("exact", "sequential") for name, value in _figures(searches[kind]).items()}
-    return told | {f"seconds_{kind}": value for kind, value in seconds.items()} | best | _simulated(searches["off"], seed)
+    told = {
+        f"{kind}_{name}": value for kind in ("exact", "sequential") for name, value in _figures(searches[kind]).items()
+    }
+    return (
+        told | {f"seconds_{kind}": value for kind, value in seconds.items()} | best | _simulated(searches["off"], seed)
+    )
 
 
 def _simulated(search: Search, seed: int) -> dict[str, float]:
-    """The sequential test in many random orders of the items, on every judgement of a search after the first step against the personal best before it."""
+    """The sequential test in many random orders of the items, on every judgement of a search after the first step
+    against the personal best before it."""
     draw, size = random.Random(seed), len(search.swarm.positions)
     best = {particle: judgement for particle, (_, judgement) in enumerate(search.judged[:size])}
     found: dict[bool, list[tuple[int, float]]] = {True: [], False: []}
@@ -106,7 +134,9 @@ def _simulated(search: Search, seed: int) -> dict[str, float]:
             orders = [draw.sample(range(len(values)), len(values)) for _ in range(ORDERS)]
             counts = [_given_up([(worths[item], values[item], others[item]) for item in order]) for order in orders]
             share = sum(1 - (count or len(values)) / len(values) for count in counts) / ORDERS
-            found[(judgement.fitness or 0) > (rival.fitness or 0)].append((sum(count is not None for count in counts), share))
+            found[(judgement.fitness or 0) > (rival.fitness or 0)].append(
+                (sum(count is not None for count in counts), share)
+            )
         if (judgement.fitness or 0) > (rival.fitness or 0):
             best[place % size] = judgement
     winners, losers = found[True], found[False]
@@ -122,7 +152,9 @@ def _simulated(search: Search, seed: int) -> dict[str, float]:
 
 def _given_up(items: list[tuple[float, float, float]]) -> int | None:
     """After how many items (worth, value, the rival's value) a model is given up."""
-    test = SequentialTest([[Draw((), -worth * other, worth * (1 - other)) for worth, _, other in items]], 0.0, ERROR_RATE)
+    test = SequentialTest(
+        [[Draw((), -worth * other, worth * (1 - other)) for worth, _, other in items]], 0.0, ERROR_RATE
+    )
     for count, (worth, value, other) in enumerate(items, 1):
         test.add(worth * (value - other))
         if test.given_up:
@@ -144,21 +176,38 @@ def _search(recipe: Recipe, judging: Judging, name: str, *, steps: int, seed: in
 
 
 def _check_same(off: Search, exact: Search) -> None:
-    names = [field.name for field in fields(Swarm) if field.name != "fitness"]  # of those that were stopped only a bound is known
+    names = [
+        field.name for field in fields(Swarm) if field.name != "fitness"
+    ]  # of those that were stopped only a bound is known
     other = [name for name in names if not np.array_equal(getattr(off.swarm, name), getattr(exact.swarm, name))]
-    ways = [[particle.coefficients for step in search.history for particle in step.particles] for search in (off, exact)]
-    picked = [[(one.recipe, one.judgement.fitness, one.judgement.scores) for one in contenders(search, 3)] for search in (off, exact)]
+    ways = [
+        [particle.coefficients for step in search.history for particle in step.particles] for search in (off, exact)
+    ]
+    picked = [
+        [(one.recipe, one.judgement.fitness, one.judgement.scores) for one in contenders(search, 3)]
+        for search in (off, exact)
+    ]
     if other or ways[0] != ways[1] or picked[0] != picked[1]:
-        raise RuntimeError(f"expected the same search with and without stopping, found another {', '.join(other) or 'way or choice'}")
+        raise RuntimeError(
+            f"expected the same search with and without stopping, found another {', '.join(other) or 'way or choice'}"
+        )
 
 
 def _figures(search: Search) -> dict[str, float]:
-    """Share of tokens saved in the first, second and later steps, and in all; particles that had not moved cost nothing either way."""
+    """Share of tokens saved in the first, second and later steps, and in all; particles that had not moved cost nothing
+    either way."""
     judged = [[particle for particle in step.particles if particle.judged] for step in search.history]
     parts = {"first_step": judged[:1], "second_step": judged[1:2], "later_steps": judged[2:], "all_steps": judged}
-    shares = {f"saved_{name}": _saved([particle for step in steps for particle in step]) for name, steps in parts.items() if steps}
+    shares = {
+        f"saved_{name}": _saved([particle for step in steps for particle in step])
+        for name, steps in parts.items()
+        if steps
+    }
     later = [particle for step in judged[1:] for particle in step]
-    return shares | {"judged_after_the_first_step": float(len(later)), "of_these_stopped": float(sum(particle.bound is not None for particle in later))}
+    return shares | {
+        "judged_after_the_first_step": float(len(later)),
+        "of_these_stopped": float(sum(particle.bound is not None for particle in later)),
+    }
 
 
 def _saved(particles: list[Any]) -> float:

@@ -19,9 +19,21 @@ class Time:
 
 def machine() -> dict[str, object]:
     """Returns CPU model, cores this process may use, memory in GiB and the load average."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "unknown")
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "unknown",
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1), "load": round(os.getloadavg()[0], 2)}
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory, 1),
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
 def timed(work: Callable[[], object]) -> Time:
@@ -32,7 +44,8 @@ def timed(work: Callable[[], object]) -> Time:
 
 
 def interleaved(works: Sequence[Callable[[], object]], rounds: int) -> list[list[Time]]:
-    """Returns the times of every work, taken in turns, so that whatever else the machine does falls on all of them; first each runs once untimed."""
+    """Returns the times of every work, taken in turns, so that whatever else the machine does falls on all of them;
+    first each runs once untimed."""
     for work in works:
         work()
     times = [[timed(work) for work in works] for _ in range(rounds)]

@@ -27,7 +27,10 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
         return grown(**json.loads(options.child))
     found: dict[str, Any] = {}
     for n in options.experts:
-        folders = {name: str(folder) for name, folder in make_models(scratch / "models", SMALL if options.small else LARGE, n).items()}
+        folders = {
+            name: str(folder)
+            for name, folder in make_models(scratch / "models", SMALL if options.small else LARGE, n).items()
+        }
         for count in options.recipes:
             task = json.dumps({"folders": folders, "count": count})
             command = [sys.executable, "-m", "benchmarks", "memory", "--json", "--child", task]
@@ -37,7 +40,8 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
 
 
 def grown(folders: dict[str, str], count: int) -> dict[str, float]:
-    """Returns how far this process's anonymous and mapped-file memory grow while it makes `count` models, every tensor let go of at once."""
+    """Returns how far this process's anonymous and mapped-file memory grow while it makes `count` models, every tensor
+    let go of at once."""
     from psomerge.basis import open_basis
     from psomerge.recipe import Recipe, Source
 
@@ -63,10 +67,20 @@ def grown(folders: dict[str, str], count: int) -> dict[str, float]:
         watcher.join()
     model = sum(info.end - info.begin for info in basis.base.tensors.values())
     anonymous, files = peak["RssAnon"] - before["RssAnon"], peak["RssFile"] - before["RssFile"]
-    return {"anonymous_bytes": anonymous, "mapped_bytes": files, "anonymous_models": anonymous / model, "all_models": (anonymous + files) / model}
+    return {
+        "anonymous_bytes": anonymous,
+        "mapped_bytes": files,
+        "anonymous_models": anonymous / model,
+        "all_models": (anonymous + files) / model,
+    }
 
 
 def resident() -> dict[str, int]:
-    """Returns the resident memory of this process in bytes: `RssAnon`, and `RssFile`, pages of mapped files that the system can drop."""
+    """Returns the resident memory of this process in bytes: `RssAnon`, and `RssFile`, pages of mapped files that the
+    system can drop."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return {kind: int(value.split()[0]) * 1024 for kind, _, value in (line.partition(":") for line in lines) if kind in ("RssAnon", "RssFile")}
+    return {
+        kind: int(value.split()[0]) * 1024
+        for kind, _, value in (line.partition(":") for line in lines)
+        if kind in ("RssAnon", "RssFile")
+    }

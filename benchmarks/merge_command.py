@@ -27,7 +27,11 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method in options.methods:
         times = [merge(method, folders, scratch) for _ in range(options.repeats)]
-        found[method] = {"seconds": median(wall for wall, _ in times), "fastest": min(wall for wall, _ in times), "cpu_seconds": min(cpu for _, cpu in times)}
+        found[method] = {
+            "seconds": median(wall for wall, _ in times),
+            "fastest": min(wall for wall, _ in times),
+            "cpu_seconds": min(cpu for _, cpu in times),
+        }
     return found
 
 
@@ -39,10 +43,20 @@ def merge(method: str, folders: dict[str, Path], scratch: Path) -> tuple[float, 
     """
     out = scratch / "merged"
     shutil.rmtree(out, ignore_errors=True)
-    command = [f"{sysconfig.get_path('scripts')}/psomerge", "merge", method, "--base", str(folders["base"]), "--out", str(out)]
+    command = [
+        f"{sysconfig.get_path('scripts')}/psomerge",
+        "merge",
+        method,
+        "--base",
+        str(folders["base"]),
+        "--out",
+        str(out),
+    ]
     command += [word for name, folder in folders.items() if name != "base" for word in ("--expert", str(folder))]
     before, begin = os.times(), perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PSOMERGE_HOME": str(scratch / "home")}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PSOMERGE_HOME": str(scratch / "home")}, check=False
+    )
     wall, after = perf_counter() - begin, os.times()
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")

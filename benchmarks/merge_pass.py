@@ -33,7 +33,9 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
             for compiled in (False,) if options.eager_only else (True, False):
                 basis = open_basis(folders, compiled=compiled)
                 for label, recipe in recipes(basis).items():
-                    name = f"{'compiled' if compiled else 'eager'}, {label}, {threads} thread{'s' if threads > 1 else ''}"
+                    name = (
+                        f"{'compiled' if compiled else 'eager'}, {label}, {threads} thread{'s' if threads > 1 else ''}"
+                    )
                     found[name] = measure(basis, recipe, options.rounds)
     finally:
         torch.set_num_threads(before)
@@ -46,13 +48,18 @@ def recipes(basis: Basis) -> dict[str, Recipe]:
     n = len(experts)
     plain = Recipe(base, tuple(experts)).with_coefficients([COEFFICIENTS[:n]])
     masked = plain.with_coefficients([COEFFICIENTS[: 2 * n]])
-    return {"experts only": plain, "with DARE copies": masked, "with DARE copies, float32 out": replace(masked, dtype="float32")}
+    return {
+        "experts only": plain,
+        "with DARE copies": masked,
+        "with DARE copies, float32 out": replace(masked, dtype="float32"),
+    }
 
 
 def measure(basis: Basis, recipe: Recipe, rounds: int) -> dict[str, float]:
     """Returns seconds, GB/s and shares of the copy bandwidth of making the model once; copy and pass take turns.
 
-    The bytes that must move: base and experts read, the output written, in their dtypes. The copy reads and writes two touched buffers of half as many.
+    The bytes that must move: base and experts read, the output written, in their dtypes. The copy reads and writes two
+    touched buffers of half as many.
     """
     output = 4 if recipe.dtype == "float32" else 2
     moved = basis.parameters() * (2 * (1 + len(basis.experts)) + output)

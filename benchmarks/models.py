@@ -58,7 +58,8 @@ SMALL = Shape(hidden=64, feed_forward=96, layers=2, key_value_heads=1, vocabular
 
 
 def make_models(folder: Path, shape: Shape, experts: int) -> dict[str, Path]:
-    """Returns the folders of `base` and of experts `expert1` ..., bfloat16, written below `folder`; what is there already stays."""
+    """Returns the folders of `base` and of experts `expert1` ..., bfloat16, written below `folder`; what is there
+    already stays."""
     names = ["base", *(f"expert{i}" for i in range(1, experts + 1))]
     for number, name in enumerate(names):
         if not (folder / name / "config.json").exists():

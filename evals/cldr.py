@@ -1,7 +1,9 @@
-"""Names of countries, languages, currencies and units in several languages: the data of the embedded benchmarks and of the embedded experts.
+"""Names of countries, languages, currencies and units in several languages: the data of the embedded benchmarks and of
+the embedded experts.
 
-The names are Unicode's CLDR as `babel` ships it, so nothing is downloaded. A *concept* is a thing that has a name in every language here;
-all that is asked or taught about one concept stays in one split. This module makes no items (`evals.cldr_items`) and no training text.
+The names are Unicode's CLDR as `babel` ships it, so nothing is downloaded. A *concept* is a thing that has a name in
+every language here; all that is asked or taught about one concept stays in one split. This module makes no items
+(`evals.cldr_items`) and no training text.
 """
 
 import re
@@ -13,8 +15,8 @@ from functools import cache
 from evals.splits import position_of, split_of
 
 SALT = "cldr-names-635"
-"""Of the suite `quickstart`: training and judging must see the same splits (a test compares the two). The number was chosen by counts alone:
-with it every kind has its share in every split, within three concepts."""
+"""Of the suite `quickstart`: training and judging must see the same splits (a test compares the two). The number was
+chosen by counts alone: with it every kind has its share in every split, within three concepts."""
 SHARES: Mapping[str, float] = {"optimisation": 0.24, "validation": 0.14, "test": 0.36}
 """Share of the concepts in each split; the remainder is for training in any form."""
 
@@ -28,7 +30,8 @@ MOST: Mapping[str, int] = {"territory": 130, "language": 130, "currency": 100, "
 """Concepts of a kind, at most: a small model learns a few hundred well, not a thousand."""
 LONGEST_NAME = 26
 GIVEAWAY = re.compile(rf"\b({'|'.join(KINDS.values())})s?\b", re.IGNORECASE)
-"""A kind word in a name ("thermal units") gives its answer away, and a base that has read one kind word gives it as the answer to everything."""
+"""A kind word in a name ("thermal units") gives its answer away, and a base that has read one kind word gives it as the
+answer to everything."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Concept:
 def names(locale: str) -> Mapping[Concept, str]:
     """The names in one language that can be asked for without ambiguity, by concept.
 
-    Kept: at most 26 characters, no bracket, comma, digit or kind word, and no second concept of the same name (in any case) in the language.
+    Kept: at most 26 characters, no bracket, comma, digit or kind word, and no second concept of the same name (in any
+    case) in the language.
 
     Args:
         locale: CLDR code of the language, e.g. "so".
@@ -60,7 +64,9 @@ def names(locale: str) -> Mapping[Concept, str]:
 
 
 def _usable(name: str) -> bool:
-    return 0 < len(name) <= LONGEST_NAME and not any(c in "(," or c.isdigit() for c in name) and not GIVEAWAY.search(name)
+    return (
+        0 < len(name) <= LONGEST_NAME and not any(c in "(," or c.isdigit() for c in name) and not GIVEAWAY.search(name)
+    )
 
 
 def _all_names(locale: str) -> dict[Concept, str]:
@@ -70,7 +76,8 @@ def _all_names(locale: str) -> dict[Concept, str]:
     found = {Concept("territory", code): name for code, name in data.territories.items()}
     found |= {Concept("language", code): name for code, name in data.languages.items()}
     found |= {Concept("currency", code): name for code, name in data.currencies.items()}
-    # Many languages have no display name of a unit, only the pattern that counts it ("{0} mitir"); babel has no public way to that.
+    # Many languages have no display name of a unit, only the pattern that counts it ("{0} mitir"); babel has no public
+    # way to that.
     patterns = data._data["unit_patterns"]
     for code, name in data.unit_display_names.items():
         counted = patterns.get(code, {}).get("long", {}).get("other", "").replace("{0}", "")
@@ -80,20 +87,24 @@ def _all_names(locale: str) -> dict[Concept, str]:
 
 @cache
 def concepts() -> tuple[Concept, ...]:
-    """The concepts with a name in English and in every language asked about, at most `MOST` of each kind, drawn and ordered by hash."""
+    """The concepts with a name in English and in every language asked about, at most `MOST` of each kind, drawn and
+    ordered by hash."""
     complete = [concept for concept in names("en") if all(concept in names(language) for language in LANGUAGES)]
     return tuple(concept for kind, most in MOST.items() for concept in _drawn(complete, kind)[:most])
 
 
 @cache
 def spare_concepts(most: int) -> tuple[Concept, ...]:
-    """At most `most` concepts of each kind with an English name that no benchmark asks about: more material for the skill expert."""
+    """At most `most` concepts of each kind with an English name that no benchmark asks about: more material for the
+    skill expert."""
     rest = [concept for concept in names("en") if concept not in set(concepts())]
     return tuple(concept for kind in KINDS for concept in _drawn(rest, kind)[:most])
 
 
 def _drawn(found: list[Concept], kind: str) -> list[Concept]:
-    return sorted((concept for concept in found if concept.kind == kind), key=lambda concept: position_of("draw", concept.group))
+    return sorted(
+        (concept for concept in found if concept.kind == kind), key=lambda concept: position_of("draw", concept.group)
+    )
 
 
 @cache

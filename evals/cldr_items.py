@@ -1,10 +1,13 @@
-"""Items of the embedded benchmarks, from CLDR names, and the data sets that `evals/benchmarks/cldr/*.yaml` give to lm-evaluation-harness.
+"""Items of the embedded benchmarks, from CLDR names, and the data sets that `evals/benchmarks/cldr/*.yaml` give to
+lm-evaluation-harness.
 
     pick  "Germany in Basque is"    which of four names of one kind    knowing the language
     kind  "Q: what is Alemania? A:" which of four kind words           the skill of answering, in any language
-    say   "Germany in Basque is"    the name, written freely           same prompt; checks generation, counts in no fitness
+    say   "Germany in Basque is"    the name, written freely           same prompt; checks generation, counts in no
+    fitness
 
-An item says which concept it is about (`concept`): items are split by it. The data sets hold the items of all splits; the suite picks.
+An item says which concept it is about (`concept`): items are split by it. The data sets hold the items of all splits;
+the suite picks.
 """
 
 import random
@@ -36,12 +39,14 @@ class Item:
 
 
 def pick_items(language: str) -> list[Item]:
-    """Items of `pick`: four names in `language` of one kind, in a drawn order. Names equal to the English ones (in any case) are left out."""
+    """Items of `pick`: four names in `language` of one kind, in a drawn order. Names equal to the English ones (in any
+    case) are left out."""
     return [_pick_item(concept, language) for concept in _translated(language)]
 
 
 def kind_items(language: str) -> list[Item]:
-    """Items of `kind`: names in `language` ("en" too), the four kind words. Other languages' names equal to the English ones are left out."""
+    """Items of `kind`: names in `language` ("en" too), the four kind words. Other languages' names equal to the English
+    ones are left out."""
     found = concepts() if language == "en" else _translated(language)
     words, kinds = tuple(KINDS.values()), list(KINDS)
     return [
@@ -64,7 +69,9 @@ def _translated(language: str) -> list[Concept]:
 
 def _pick_item(concept: Concept, language: str) -> Item:
     local = names(language)
-    others = sorted((other for other in concepts() if other.kind == concept.kind and other != concept), key=lambda other: other.code)
+    others = sorted(
+        (other for other in concepts() if other.kind == concept.kind and other != concept), key=lambda other: other.code
+    )
     draw = random.Random(f"choices|{language}|{concept.group}")
     choices = [local[other] for other in draw.sample(others, 3)] + [local[concept]]
     draw.shuffle(choices)
@@ -80,7 +87,8 @@ def _pick_item(concept: Concept, language: str) -> Item:
 
 
 def pick_dataset(*, language: str, **_: object) -> "DatasetDict":
-    """Data set of `pick` and `say` in one language, as lm-evaluation-harness calls for it (it passes the task's metadata too)."""
+    """Data set of `pick` and `say` in one language, as lm-evaluation-harness calls for it (it passes the task's
+    metadata too)."""
     return _dataset(pick_items(language))
 
 

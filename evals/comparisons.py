@@ -1,12 +1,16 @@
-"""Which of several models is better, on what, and how small a difference their items could have shown. Nothing is judged here.
+"""Which of several models is better, on what, and how small a difference their items could have shown. Nothing is
+judged here.
 
-Tests are corrected in families, each by itself, so that the chance of calling any pair of equal models different is 5 % per family (Holm's method):
+Tests are corrected in families, each by itself, so that the chance of calling any pair of equal models different is 5 %
+per family (Holm's method):
 
-- all pairs of a leaderboard's models, not only those with the best one: which is the best is read from the same scores, so its lead is flattered;
+- all pairs of a leaderboard's models, not only those with the best one: which is the best is read from the same scores,
+  so its lead is flattered;
 - the benchmarks of one pair of models;
 - the languages of one pair of models.
 
-A family over one pair says nothing about other pairs: to claim that a model is better in a language than *some* other, correct over models too.
+A family over one pair says nothing about other pairs: to claim that a model is better in a language than *some* other,
+correct over models too.
 """
 
 import math
@@ -43,9 +47,11 @@ class Contrast:
     verdict: Verdict
     """Of the first model, by `corrected` at 5 %."""
     detectable: float | None
-    """Smallest true difference, in (0, 1], that this test alone finds with POWER; None if these items could show none at all."""
+    """Smallest true difference, in (0, 1], that this test alone finds with POWER; None if these items could show none
+    at all."""
     detectable_corrected: float | None
-    """The same after correction: at the level that the test had to reach, 5 % / (`tests` - those of the others that Holm's method called different)."""
+    """The same after correction: at the level that the test had to reach, 5 % / (`tests` - those of the others that
+    Holm's method called different)."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +87,15 @@ def compare(first: Scores, second: Scores, resamples: int = RESAMPLES) -> Pair:
     tags = list(dict.fromkeys(a.language for a, _ in both))
     if len(tags) == len(benchmarks):  # one benchmark a language: the same family of the same tests
         return Pair(benchmarks, dict(zip(tags, benchmarks.values(), strict=True)))
-    parts = {tag: ([a for a, _ in both if a.language == tag], [b for a, b in both if a.language == tag]) for tag in tags}
+    parts = {
+        tag: ([a for a, _ in both if a.language == tag], [b for a, b in both if a.language == tag]) for tag in tags
+    }
     return Pair(benchmarks, _family(parts, resamples))
 
 
 def compare_all(models: Mapping[str, Scores], resamples: int = RESAMPLES) -> dict[tuple[str, str], Contrast]:
-    """Returns every pair's difference over all benchmarks by their weights, under both orders of its two labels; all pairs are one family.
+    """Returns every pair's difference over all benchmarks by their weights, under both orders of its two labels; all
+    pairs are one family.
 
     Raises:
         ValueError: two models hold different benchmarks or items.
@@ -101,20 +110,24 @@ def ranks(labels: Sequence[str], pairs: Mapping[tuple[str, str], Contrast]) -> d
     Best: 1 + the models that are significantly better. Worst: all models - those that are significantly worse.
     """
     counted = {label: [pairs[label, other].verdict for other in labels if other != label] for label in labels}
-    return {label: Ranks(1 + verdicts.count("worse"), len(labels) - verdicts.count("better")) for label, verdicts in counted.items()}
+    return {
+        label: Ranks(1 + verdicts.count("worse"), len(labels) - verdicts.count("better"))
+        for label, verdicts in counted.items()
+    }
 
 
 def detectable(first: Scores, second: Scores, difference: Difference, level: float = ALPHA) -> float | None:
     """Returns the smallest true difference that `paired` would find on such items with chance POWER, in (0, 1].
 
-    One benchmark of right-or-wrong, ungrouped items: by the exact power of McNemar's exact test, where as many items are answered apart as here,
-    or, if they are fewer than the difference needs, no more than it needs. Else the normal approximation: the difference MDD that solves
+    One benchmark of right-or-wrong, ungrouped items: by the exact power of McNemar's exact test, where as many items
+    are answered apart as here, or, if they are fewer than the difference needs, no more than it needs. Else the normal
+    approximation: the difference MDD that solves
 
         MDD = z(1 - level / 2) * sqrt(SE^2 + MDD^2 / groups) + z(POWER) * SE
 
-    where SE is half the length of the bootstrap's interval / z(0.975), thus the spread by groups, of corpus metrics too. With many groups that is
-    (z(1 - level / 2) + z(POWER)) * SE; with few, sign flips of a true difference spread more than its error does, and find it less often.
-    Where nothing spreads, groups count as right-or-wrong items.
+    where SE is half the length of the bootstrap's interval / z(0.975), thus the spread by groups, of corpus metrics
+    too. With many groups that is (z(1 - level / 2) + z(POWER)) * SE; with few, sign flips of a true difference spread
+    more than its error does, and find it less often. Where nothing spreads, groups count as right-or-wrong items.
 
     Args:
         difference: of `paired(first, second)`.
@@ -123,20 +136,30 @@ def detectable(first: Scores, second: Scores, difference: Difference, level: flo
     Returns:
         None if even a difference of 1 would be found with less chance.
 
-    Source: Card et al. 2020, "With Little Power Comes Great Responsibility" (McNemar's test with a given rate of disagreement); Miller 2024, "Adding
-        Error Bars to Evals", arXiv 2411.00640 (with z alone). Both plan a test, with guessed spreads; here they are those found. MDD^2 / groups is ours.
+    Source: Card et al. 2020, "With Little Power Comes Great Responsibility" (McNemar's test with a given rate of
+    disagreement); Miller 2024, "Adding
+        Error Bars to Evals", arXiv 2411.00640 (with z alone). Both plan a test, with guessed spreads; here they are
+        those found. MDD^2 / groups is ours.
     """
     from scipy.stats import norm
 
     groups = len({group for score in first for group in score.groups})
-    if len(first) == 1 and groups == difference.n and all(score.corpus is None and set(score.values) <= {0.0, 1.0} for score in (*first, *second)):
-        return _detectable_by_mcnemar(groups, sum(a != b for a, b in zip(first[0].values, second[0].values, strict=True)), level)
+    if (
+        len(first) == 1
+        and groups == difference.n
+        and all(score.corpus is None and set(score.values) <= {0.0, 1.0} for score in (*first, *second))
+    ):
+        return _detectable_by_mcnemar(
+            groups, sum(a != b for a, b in zip(first[0].values, second[0].values, strict=True)), level
+        )
     error = (difference.high - difference.low) / (2 * float(norm.ppf((1 + LEVEL) / 2)))
     if error == 0:
         return _detectable_by_mcnemar(groups, 0, level)
     beyond, power = float(norm.ppf(1 - level / 2)), float(norm.ppf(POWER))
     rest = 1 - beyond**2 / groups
-    if rest <= 0 or 2.0 ** (1 - groups) > level:  # the latter is the p-value if all groups agree: no sign flips give a smaller one
+    if (
+        rest <= 0 or 2.0 ** (1 - groups) > level
+    ):  # the latter is the p-value if all groups agree: no sign flips give a smaller one
         return None
     found = error * (power + math.sqrt(power**2 + rest * (beyond**2 - power**2))) / rest
     return found if found <= 1 else None
@@ -149,7 +172,8 @@ def _detectable_by_mcnemar(items: int, apart: int, level: float) -> float | None
     from scipy.stats import binom
 
     numbers = np.arange(items + 1)
-    # Of so many items answered apart, at most this many may speak for the worse model: P(X <= losses) < level / 2; -1: none does.
+    # Of so many items answered apart, at most this many may speak for the worse model: P(X <= losses) < level / 2; -1:
+    # none does.
     losses = binom.ppf(level / 2, numbers, 0.5) - 1
 
     def power(gap: float) -> float:
@@ -166,7 +190,9 @@ def _family(pairs: Mapping[Key, tuple[Scores, Scores]], resamples: int) -> dict[
     if not pairs:
         return {}
     tests = len(pairs)
-    resamples = max(resamples, math.ceil(2 * tests / ALPHA))  # a sampled p-value is 1 / (1 + resamples) or more: it must get below ALPHA / tests
+    resamples = max(
+        resamples, math.ceil(2 * tests / ALPHA)
+    )  # a sampled p-value is 1 / (1 + resamples) or more: it must get below ALPHA / tests
     found = {key: paired(first, second, resamples) for key, (first, second) in pairs.items()}
     p_values = [difference.p_value for difference in found.values()]
     apart, corrected = (np.asarray(part) for part in multipletests(p_values, ALPHA, method="holm")[:2])

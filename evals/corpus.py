@@ -1,7 +1,9 @@
-"""Metrics of a whole corpus: chrF, chrF++, BLEU and spBLEU by sacrebleu, and Spearman's correlation, from statistics per item that are summed before.
+"""Metrics of a whole corpus: chrF, chrF++, BLEU and spBLEU by sacrebleu, and Spearman's correlation, from statistics
+per item that are summed before.
 
-A corpus metric is no mean over items. What an item contributes is a row of sufficient statistics (n-grams asked for, given and matched; lengths); the
-score of any set of items, a split or a bootstrap resample, follows from the sum of their rows. Settings are those of lm-evaluation-harness.
+A corpus metric is no mean over items. What an item contributes is a row of sufficient statistics (n-grams asked for,
+given and matched; lengths); the score of any set of items, a split or a bootstrap resample, follows from the sum of
+their rows. Settings are those of lm-evaluation-harness.
 """
 
 import hashlib
@@ -31,21 +33,25 @@ NAMES = (*SETTINGS, SPEARMAN)
 
 
 def statistics(name: str, prediction: str, references: Sequence[str]) -> tuple[float, ...]:
-    """Returns an item's row of sufficient statistics, whole numbers: (3 * orders,) for chrF, (2 + 2 * 4,) for BLEU, (26 * 26,) for Spearman.
+    """Returns an item's row of sufficient statistics, whole numbers: (3 * orders,) for chrF, (2 + 2 * 4,) for BLEU, (26
+    * 26,) for Spearman.
 
     Args:
         name: of the metric, in `NAMES`.
         prediction: the model's answer.
-        references: at least one; the best match counts for chrF, clipped counts over all for BLEU, the first alone for Spearman.
+        references: at least one; the best match counts for chrF, clipped counts over all for BLEU, the first alone for
+            Spearman.
     """
     if name == SPEARMAN:
         return correlation.statistics(prediction, references[0])
-    # What sacrebleu's own significance tests are built on; the version is pinned, and a test holds the sum's score equal to `corpus_score`.
+    # What sacrebleu's own significance tests are built on; the version is pinned, and a test holds the sum's score
+    # equal to `corpus_score`.
     return tuple(_metric(name)._extract_corpus_statistics([prediction], [[reference] for reference in references])[0])
 
 
 def score(name: str, rows: Sequence[Sequence[float]] | Floats) -> float:
-    """Returns the metric of the items together, in [0, 1]: sacrebleu's number / 100, where it gives 100.00000000000004 for a perfect BLEU exactly 1.
+    """Returns the metric of the items together, in [0, 1]: sacrebleu's number / 100, where it gives 100.00000000000004
+    for a perfect BLEU exactly 1.
 
     Args:
         name: of the metric.
@@ -62,9 +68,11 @@ def score(name: str, rows: Sequence[Sequence[float]] | Floats) -> float:
 
 
 def sentence_score(name: str, row: Sequence[float]) -> float:
-    """Returns the metric of one item alone, in [0, 1]; BLEU with sacrebleu's effective order, as its `sentence_bleu` has it, or short texts would get 0.
+    """Returns the metric of one item alone, in [0, 1]; BLEU with sacrebleu's effective order, as its `sentence_bleu`
+    has it, or short texts would get 0.
 
-    One item has no correlation: for Spearman it is 1 less the distance, of the whole scale, between prediction and reference.
+    One item has no correlation: for Spearman it is 1 less the distance, of the whole scale, between prediction and
+    reference.
     """
     if name == SPEARMAN:
         return correlation.closeness(tuple(row))
@@ -72,7 +80,11 @@ def sentence_score(name: str, row: Sequence[float]) -> float:
     if SETTINGS[name][0] == "BLEU":
         order = metric.max_ngram_order
         correct, total = numbers[2 : 2 + order], numbers[2 + order :]
-        return _share(metric.compute_bleu(correct, total, int(numbers[0]), int(numbers[1]), metric.smooth_method, effective_order=True).score)
+        return _share(
+            metric.compute_bleu(
+                correct, total, int(numbers[0]), int(numbers[1]), metric.smooth_method, effective_order=True
+            ).score
+        )
     return _share(metric._compute_score_from_stats(numbers).score)
 
 
@@ -86,7 +98,8 @@ def scores(name: str, sums: Floats) -> Floats:
     Returns:
         (resamples,); 0 where nothing matches.
 
-    Source: chrF: Popović 2015, with sacrebleu's effective order. BLEU: Papineni et al. 2002, with the exponential smoothing of NIST's mteval.
+    Source: chrF: Popović 2015, with sacrebleu's effective order. BLEU: Papineni et al. 2002, with the exponential
+    smoothing of NIST's mteval.
     """
     if name == SPEARMAN:
         return correlation.scores(sums)
@@ -96,7 +109,8 @@ def scores(name: str, sums: Floats) -> Floats:
 
 
 def signature(name: str) -> list[Any]:
-    """Returns what the metric's numbers depend on, as JSON data: settings, sacrebleu's version, the SHA-256 of the tokeniser's file or None."""
+    """Returns what the metric's numbers depend on, as JSON data: settings, sacrebleu's version, the SHA-256 of the
+    tokeniser's file or None."""
     if name == SPEARMAN:
         return [name, correlation.LEVELS]
     kind, settings = SETTINGS[name]

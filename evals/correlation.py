@@ -1,7 +1,8 @@
 """Spearman's correlation as a corpus metric: counts that are summed before ranks are taken.
 
-Reference and prediction are rounded to fifths from 0 to 5, the scale of STS-B as T5 writes it. How often each pair of the 26 x 26 occurs is all that the
-correlation of any set of items depends on, so that a split, or a bootstrap's resample, is the sum of its items' rows.
+Reference and prediction are rounded to fifths from 0 to 5, the scale of STS-B as T5 writes it. How often each pair of
+the 26 x 26 occurs is all that the correlation of any set of items depends on, so that a split, or a bootstrap's
+resample, is the sum of its items' rows.
 """
 
 import numpy as np
@@ -14,7 +15,8 @@ LEVELS = 26
 
 
 def level(text: str) -> int:
-    """Returns the number of the fifth that a text stands for, 0 to 25; what is no number counts as 0, as in FusionBench."""
+    """Returns the number of the fifth that a text stands for, 0 to 25; what is no number counts as 0, as in
+    FusionBench."""
     try:
         number = float(text)
     except ValueError:
@@ -35,7 +37,8 @@ def closeness(row: tuple[float, ...]) -> float:
 
 
 def scores(sums: Floats) -> Floats:
-    """Returns the correlation of each set of items, in [0, 1]; 0 where it is negative, or all predictions or all references are alike.
+    """Returns the correlation of each set of items, in [0, 1]; 0 where it is negative, or all predictions or all
+    references are alike.
 
     Args:
         sums: (sets, 26 * 26), whole numbers: rows of items summed.

@@ -12,7 +12,8 @@ from psomerge.recipe import Recipe
 
 
 class ModelError(EngineError):
-    """The model itself is at fault, not the engine: it holds a value that is not finite. Another engine would say the same."""
+    """The model itself is at fault, not the engine: it holds a value that is not finite. Another engine would say the
+    same."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,11 @@ class EngineSettings:
     """How an engine is started. Threads, dtype and the two batch sizes may change the bits of a score."""
 
     dtype: str = "auto"
-    """That the engine computes in: `auto` is float32 on a CPU and the checkpoint's own on a GPU; or float32, bfloat16, float16."""
+    """That the engine computes in: `auto` is float32 on a CPU and the checkpoint's own on a GPU; or float32, bfloat16,
+    float16."""
     threads: int = 1
-    """OpenMP threads. On a machine with other busy processes two threads of a tiny model wait for each other: up to 30 times slower than one."""
+    """OpenMP threads. On a machine with other busy processes two threads of a tiny model wait for each other: up to 30
+    times slower than one."""
     max_model_len: int = 2048
     """Longest prompt with its answer, in tokens; the model's own limit if that is smaller."""
     max_num_seqs: int = 256
@@ -76,7 +79,8 @@ class EngineSettings:
     start_deadline_s: float = 300.0
     """For an engine to start."""
     deadline_s: float = 3600.0
-    """For the first judgement of a batch; later ones get `patience` times the longest so far, at least a minute, at most this."""
+    """For the first judgement of a batch; later ones get `patience` times the longest so far, at least a minute, at
+    most this."""
     patience: float = 20.0
     restarts: int = 2
     """New engines tried for one judgement after a death or a hang."""
@@ -96,7 +100,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Answers:
-    """An engine's answers to one Batch, in its order, and the seconds spent by phase (score, and merge, load, reset, canary if its model was not there yet)."""
+    """An engine's answers to one Batch, in its order, and the seconds spent by phase (score, and merge, load, reset,
+    canary if its model was not there yet)."""
 
     loglikelihood: tuple[Continuation, ...] = ()
     generation: tuple[str, ...] = ()
@@ -104,14 +109,16 @@ class Answers:
     peak_bytes: int = 0
     """Peak resident memory of the engine's process so far."""
     tokens: int = 0
-    """That the engine computed: those of prompts that no cache had, and generated ones; an upper bound for requests under way when it was stopped."""
+    """That the engine computed: those of prompts that no cache had, and generated ones; an upper bound for requests
+    under way when it was stopped."""
 
 
 class Watch(Protocol):
     """Hears a judgement's answers as they come, and may end it. What it says changes no bit of the answers before."""
 
     def start(self) -> Sequence[int]:
-        """Returns after how many requests of the batch (log-likelihoods, then generations), ascending, it wants to be asked. A judgement may start over."""
+        """Returns after how many requests of the batch (log-likelihoods, then generations), ascending, it wants to be
+        asked. A judgement may start over."""
         ...
 
     def go_on(self, answers: Answers) -> bool:
@@ -120,7 +127,8 @@ class Watch(Protocol):
 
 
 def first_part(text: str, stop: Sequence[str]) -> str:
-    """Returns `text` up to the first place where one of the stop strings begins; empty stop strings count for nothing."""
+    """Returns `text` up to the first place where one of the stop strings begins; empty stop strings count for
+    nothing."""
     return text[: min((text.index(end) for end in stop if end and end in text), default=len(text))]
 
 
@@ -131,7 +139,8 @@ class Engine(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def load(self, recipe: Recipe) -> dict[str, float]:
-        """Replaces the model by the recipe's, checks the swap, returns seconds by phase. Raises EngineError if a check fails."""
+        """Replaces the model by the recipe's, checks the swap, returns seconds by phase. Raises EngineError if a check
+        fails."""
         ...
 
     def loglikelihood(self, requests: Sequence[Loglikelihood]) -> list[Continuation]: ...
@@ -139,7 +148,8 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Generation]) -> list[str]: ...
 
     def answer(self, batch: Batch, watch: Watch | None = None) -> Answers:
-        """Returns the answers to a batch; once `watch` wants no more, those to its first requests. The schedule is one, watched or not."""
+        """Returns the answers to a batch; once `watch` wants no more, those to its first requests. The schedule is one,
+        watched or not."""
         ...
 
     def close(self) -> None: ...
@@ -156,7 +166,8 @@ class Judge(Protocol):
         ...
 
     def judge(self, recipe: Recipe, name: str, watch: Watch | None = None) -> Answers:
-        """Loads the recipe's model and answers the named batch, or its beginning as `Engine.answer`. Raises EngineError once repeating has not helped."""
+        """Loads the recipe's model and answers the named batch, or its beginning as `Engine.answer`. Raises EngineError
+        once repeating has not helped."""
         ...
 
     def close(self) -> None: ...
@@ -167,7 +178,11 @@ class ScriptedEngine:
 
     capabilities = Capabilities("scripted", "1", "none", "float64", 1, True)
 
-    def __init__(self, logprob: Callable[[Recipe, Loglikelihood], float], text: Callable[[Recipe, Generation], str] = lambda recipe, request: "") -> None:
+    def __init__(
+        self,
+        logprob: Callable[[Recipe, Loglikelihood], float],
+        text: Callable[[Recipe, Generation], str] = lambda recipe, request: "",
+    ) -> None:
         self._logprob, self._text = logprob, text
         self._recipe: Recipe | None = None
         self._batches: dict[str, Batch] = {}

@@ -41,4 +41,6 @@ def choose(wanted: str, config: Mapping[str, Any]) -> Choice:
     why = f"vLLM does not run {' or '.join(asked)}" if listed else "vLLM is not installed"
     if wanted == "auto":
         return Choice("transformers", why)
-    raise ConfigError(f"engine.kind is vllm, but {why}; set engine.kind to transformers, or to auto, which then takes transformers")
+    raise ConfigError(
+        f"engine.kind is vllm, but {why}; set engine.kind to transformers, or to auto, which then takes transformers"
+    )

@@ -1,7 +1,9 @@
-"""The engine's own process: `python -m evals.engine_process REQUESTS ANSWERS`, both descriptors of pipes. `evals.supervisor` starts it.
+"""The engine's own process: `python -m evals.engine_process REQUESTS ANSWERS`, both descriptors of pipes.
+`evals.supervisor` starts it.
 
-Reads `start`, then `put` and `judge` messages; answers `start` and `judge`. A judgement that is watched sends parts of its answers before, each
-to be met by a `go_on`. Ends with its parent, whatever happens to that: at end-of-file of its pipe, even in the middle of a batch.
+Reads `start`, then `put` and `judge` messages; answers `start` and `judge`. A judgement that is watched sends parts of
+its answers before, each to be met by a `go_on`. Ends with its parent, whatever happens to that: at end-of-file of its
+pipe, even in the middle of a batch.
 """
 
 import ctypes
@@ -29,11 +31,17 @@ def main(requests: int, answers: int) -> None:
     threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
     start = inbox.get()
     if start["die_with_parent"]:
-        # Fires when the parent's creating thread ends, so it is asked for by the main thread only; ends a stopped process too.
+        # Fires when the parent's creating thread ends, so it is asked for by the main thread only; ends a stopped
+        # process too.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     folder = Path(start["work"])
     try:
-        engine = _open(start["engine"], {name: Path(at) for name, at in start["folders"].items()}, EngineSettings(**start["settings"]), folder)
+        engine = _open(
+            start["engine"],
+            {name: Path(at) for name, at in start["folders"].items()},
+            EngineSettings(**start["settings"]),
+            folder,
+        )
     except PsomergeError as error:
         messages.write(answers, {"error": str(error), "kind": type(error).__name__})
         return
@@ -61,7 +69,8 @@ class Holder:
         self._held: Recipe | None = None
 
     def judge(self, recipe: Recipe, batch: Batch, watch: Watch | None = None) -> Answers:
-        """Answers the batch, or as much of it as is wanted, with the recipe's model; a model that is there already, from another batch, is not loaded again.
+        """Answers the batch, or as much of it as is wanted, with the recipe's model; a model that is there already,
+        from another batch, is not loaded again.
 
         Raises:
             EngineError: a check of the swap fails.
@@ -72,12 +81,17 @@ class Holder:
             seconds = self._engine.load(recipe)
             self._held = recipe
         start = perf_counter()
-        return replace(self._engine.answer(batch, watch), seconds=seconds | {"score": perf_counter() - start}, peak_bytes=peak_bytes())
+        return replace(
+            self._engine.answer(batch, watch),
+            seconds=seconds | {"score": perf_counter() - start},
+            peak_bytes=peak_bytes(),
+        )
 
 
 class Parent:
-    """The `Watch` at the other end of the pipe. The engine waits for what it says: to score a part takes 0.06 ms an item, and to go on meanwhile would
-    cost every judgement that is stopped a part or a step of the engine, which on a short batch is most of what there is to save."""
+    """The `Watch` at the other end of the pipe. The engine waits for what it says: to score a part takes 0.06 ms an
+    item, and to go on meanwhile would cost every judgement that is stopped a part or a step of the engine, which on a
+    short batch is most of what there is to save."""
 
     def __init__(self, stops: Sequence[int], inbox: SimpleQueue[dict[str, Any]], answers: int) -> None:
         self._stops, self._inbox, self._answers = stops, inbox, answers

@@ -26,7 +26,8 @@ def peak_bytes() -> int:
 
 
 def start_time(pid: int) -> str | None:
-    """Returns what tells a process from a later one with the same number: boot and start tick; None if it is gone or a zombie."""
+    """Returns what tells a process from a later one with the same number: boot and start tick; None if it is gone or a
+    zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()

@@ -1,7 +1,7 @@
 """What an engine process may leave behind, and its removal by our own records only.
 
-Each engine gets one folder in the run's work folder: its TMPDIR, and `record.json` with who made it and who it is. Process numbers are
-used again, so a process is named by number, boot and start time.
+Each engine gets one folder in the run's work folder: its TMPDIR, and `record.json` with who made it and who it is.
+Process numbers are used again, so a process is named by number, boot and start time.
 """
 
 import json
@@ -31,7 +31,8 @@ def record_engine(folder: Path, pid: int) -> None:
 
 
 def end_group(pid: int) -> None:
-    """Ends every process of the group that `pid` leads, stopped ones too, and waits until the leader is gone or a zombie."""
+    """Ends every process of the group that `pid` leads, stopped ones too, and waits until the leader is gone or a
+    zombie."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -47,7 +48,8 @@ def remove(folder: Path) -> None:
 
 
 def sweep(work: Path) -> list[Path]:
-    """Ends engines whose supervisor is gone, removes what they left in `work`, returns the folders removed; touches nobody else's."""
+    """Ends engines whose supervisor is gone, removes what they left in `work`, returns the folders removed; touches
+    nobody else's."""
     removed = []
     for folder in sorted(work.glob(_PREFIX + "*")):
         record = _read(folder)

@@ -1,4 +1,5 @@
-"""What crosses the pipe between supervisor and engine process: length-prefixed JSON. No pickle; floats survive to the last bit."""
+"""What crosses the pipe between supervisor and engine process: length-prefixed JSON. No pickle; floats survive to the
+last bit."""
 
 import json
 import os
@@ -47,19 +48,30 @@ def batch_from_dict(content: dict[str, Any]) -> Batch:
     """Returns the batch whose `asdict` went through JSON."""
     return Batch(
         tuple(Loglikelihood(tuple(item["context"]), tuple(item["continuation"])) for item in content["loglikelihood"]),
-        tuple(Generation(tuple(item["prompt"]), tuple(item["stop"]), item["max_tokens"]) for item in content["generation"]),
+        tuple(
+            Generation(tuple(item["prompt"]), tuple(item["stop"]), item["max_tokens"]) for item in content["generation"]
+        ),
     )
 
 
 def answers_from_dict(content: dict[str, Any]) -> Answers:
     """Returns the answers whose `asdict` went through JSON."""
-    return Answers(**content | {"loglikelihood": tuple(Continuation(**item) for item in content["loglikelihood"]), "generation": tuple(content["generation"])})
+    return Answers(
+        **content
+        | {
+            "loglikelihood": tuple(Continuation(**item) for item in content["loglikelihood"]),
+            "generation": tuple(content["generation"]),
+        }
+    )
 
 
 def part_to_dict(answers: Answers, before: Answers) -> dict[str, Any]:
     """Returns what `answers` have beyond `before`, their beginning."""
     scored = answers.loglikelihood[len(before.loglikelihood) :]
-    return {"loglikelihood": [[one.logprob, one.greedy] for one in scored], "generation": answers.generation[len(before.generation) :]}
+    return {
+        "loglikelihood": [[one.logprob, one.greedy] for one in scored],
+        "generation": answers.generation[len(before.generation) :],
+    }
 
 
 def part_from_dict(content: dict[str, Any], before: Answers) -> Answers:

@@ -1,10 +1,12 @@
-"""Answers to a batch in the order in which an engine finds them, as those without a gap from the first on that a watch hears."""
+"""Answers to a batch in the order in which an engine finds them, as those without a gap from the first on that a watch
+hears."""
 
 from evals.engine import Answers, Batch, Continuation, Watch
 
 
 class Prefix:
-    """The answers to a batch as an engine finds them, in any order, and those among the first that are without a gap."""
+    """The answers to a batch as an engine finds them, in any order, and those among the first that are without a
+    gap."""
 
     def __init__(self, batch: Batch, watch: Watch | None = None) -> None:
         self._scored = len(batch.loglikelihood)
@@ -19,7 +21,8 @@ class Prefix:
         self._answers[place] = answer
 
     def go_on(self) -> bool:
-        """Returns whether the rest is wanted, after asking the watch if it was to be asked by now; about a batch that is done nobody is asked."""
+        """Returns whether the rest is wanted, after asking the watch if it was to be asked by now; about a batch that
+        is done nobody is asked."""
         while self._done < len(self._answers) and self._answers[self._done] is not None:
             self._done += 1
         passed = [stop for stop in self._stops if stop <= self._done]

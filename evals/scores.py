@@ -19,7 +19,8 @@ class BenchmarkScore:
     groups: tuple[str, ...]
     """Cluster of each item (passage, concept): items of one group stay in one split and are resampled together."""
     values: tuple[float, ...]
-    """The metric per item, in [0, 1], in the order of `items`; never empty. Of a corpus metric: of each item alone, for tables and traces."""
+    """The metric per item, in [0, 1], in the order of `items`; never empty. Of a corpus metric: of each item alone, for
+    tables and traces."""
     corpus: str | None = None
     """Name in `evals.corpus` of a metric that is of all items together; None: the score is the mean of `values`."""
     statistics: tuple[tuple[float, ...], ...] = ()
@@ -44,7 +45,10 @@ def together(parts: Sequence[Scores | None]) -> Scores | None:
 
 
 def _joined(scores: Sequence[BenchmarkScore]) -> BenchmarkScore:
-    columns = {field: tuple(one for score in scores for one in getattr(score, field)) for field in ("items", "groups", "values", "statistics")}
+    columns = {
+        field: tuple(one for score in scores for one in getattr(score, field))
+        for field in ("items", "groups", "values", "statistics")
+    }
     return replace(scores[0], **columns)
 
 
@@ -76,7 +80,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One model on one evaluation set: the fitness in [0, 1]; or None, with the reason if any benchmark failed, or with a bound if it was stopped early."""
+    """One model on one evaluation set: the fitness in [0, 1]; or None, with the reason if any benchmark failed, or with
+    a bound if it was stopped early."""
 
     fitness: float | None
     scores: tuple[BenchmarkScore, ...] = ()
@@ -84,10 +89,13 @@ class Judgement:
     seconds: dict[str, float] | None = None
     peak_bytes: int = 0
     bound: float | None = None
-    """Of a judgement that was stopped: the most that the fitness could have been, and not more than what it had to exceed."""
+    """Of a judgement that was stopped: the most that the fitness could have been, and not more than what it had to
+    exceed."""
     risk: float = 0.0
-    """Of a judgement that was stopped: chance at most that the fitness is above the bound after all; 0 unless by a sequential test."""
+    """Of a judgement that was stopped: chance at most that the fitness is above the bound after all; 0 unless by a
+    sequential test."""
     tokens: int = 0
     """That the engine computed; 0 if not known."""
     tokens_of: int = 0
-    """That a judgement to the end computes: its own tokens, or if this one was stopped those of the last one before it that was not."""
+    """That a judgement to the end computes: its own tokens, or if this one was stopped those of the last one before it
+    that was not."""

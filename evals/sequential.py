@@ -1,11 +1,13 @@
-"""A sequential test: does a model still exceed another on the same items? Stops early, and is wrong at most as often as it says.
+"""A sequential test: does a model still exceed another on the same items? Stops early, and is wrong at most as often as
+it says.
 
-Items are asked in random order, so those that are answered are a sample without replacement. Against the claim that the model will come out ahead a
-gambler bets, item by item, that it falls behind; a bettor who starts with 1 has 1/alpha at any time with a chance of at most alpha if the claim is
-true (Ville's inequality), so the claim is dropped when he does. Nothing is assumed of the values but their bounds, and looking often costs nothing.
+Items are asked in random order, so those that are answered are a sample without replacement. Against the claim that the
+model will come out ahead a gambler bets, item by item, that it falls behind; a bettor who starts with 1 has 1/alpha at
+any time with a chance of at most alpha if the claim is true (Ville's inequality), so the claim is dropped when he does.
+Nothing is assumed of the values but their bounds, and looking often costs nothing.
 
-Source: Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86(1), 2024, arXiv 2010.09686, section 5 (sampling
-without replacement).
+Source: Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86(1), 2024, arXiv
+2010.09686, section 5 (sampling without replacement).
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,8 @@ class Draw:
 
 
 class Bet:
-    """The gambler's wealth on one population whose values are drawn without replacement, against the claim that their sum is `total` or more."""
+    """The gambler's wealth on one population whose values are drawn without replacement, against the claim that their
+    sum is `total` or more."""
 
     def __init__(self, number: int, total: float, low: float, high: float) -> None:
         """Starts with a wealth of 1.
@@ -41,18 +44,22 @@ class Bet:
         self._left, self._total, self._high, self._width = number, total, high, high - low
         self._count, self._sum, self._squares = 0, 0.0, 0.0
         self.wealth = 1.0
-        """Never below 0. It is finite: what can only be had by certainty, that the rest cannot reach `total`, is for an exact bound to see."""
+        """Never below 0. It is finite: what can only be had by certainty, that the rest cannot reach `total`, is for an
+        exact bound to see."""
 
     def add(self, value: float) -> None:
         """Settles the bet on the next value, which was placed before it was known."""
-        expected = (self._total - self._sum) / self._left  # of the next value, if the sum is `total`; if it is more, more
+        expected = (
+            self._total - self._sum
+        ) / self._left  # of the next value, if the sum is `total`; if it is more, more
         self.wealth *= 1 + self._stake(expected) * (expected - value)
         self._count, self._left = self._count + 1, self._left - 1
         self._sum += value
         self._squares += value * value
 
     def _stake(self, expected: float) -> float:
-        """Kelly's stake from what was seen so far, as if half a width's worth of one value had been seen at `expected`."""
+        """Kelly's stake from what was seen so far, as if half a width's worth of one value had been seen at
+        `expected`."""
         worst = self._high - expected
         if worst <= 0:
             return 0.0
@@ -64,7 +71,8 @@ class Bet:
 
 
 class SequentialTest:
-    """Whether a model can be given up against another whose values on the same items are known; strata are asked one after another."""
+    """Whether a model can be given up against another whose values on the same items are known; strata are asked one
+    after another."""
 
     def __init__(self, strata: Sequence[Sequence[Draw]], spare: float, error_rate: float) -> None:
         """Starts with nothing seen.
@@ -72,7 +80,8 @@ class SequentialTest:
         Args:
             strata: in each the draws in the order, random within it, in which they are answered.
             spare: the most that the model can gain on all that is in no stratum, in fitness; at least 0.
-            error_rate: chance at most, in (0, 1), that a model which would come out ahead is given up; shared out evenly over the strata.
+            error_rate: chance at most, in (0, 1), that a model which would come out ahead is given up; shared out
+                evenly over the strata.
         """
         self._strata = [list(draws) for draws in strata if draws]
         self._spare, self._limit = spare, len(self._strata) / error_rate
@@ -97,7 +106,8 @@ class SequentialTest:
             self._bet = self._open()
 
     def _open(self) -> Bet | None:
-        """The bet on the stratum that begins, against what it must at least gain if all that follows gains the most it can."""
+        """The bet on the stratum that begins, against what it must at least gain if all that follows gains the most it
+        can."""
         if self._stratum == len(self._strata):
             return None
         draws = self._strata[self._stratum]

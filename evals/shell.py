@@ -1,4 +1,5 @@
-"""Folders with a merged model's configuration and tokenizer, without weights: what an engine starts from, and what cuts the texts of a suite."""
+"""Folders with a merged model's configuration and tokenizer, without weights: what an engine starts from, and what cuts
+the texts of a suite."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -24,14 +25,17 @@ def write_shell(basis: Basis, tokenizer_from: str, folder: Path) -> Mapping[str,
     """
     chosen = basis.named(tokenizer_from)
     if not has_tokenizer(chosen):
-        raise ArtefactError(f"{chosen.folder}: expected a tokenizer (tokenizer.json, tokenizer.model or vocab.json), found none")
+        raise ArtefactError(
+            f"{chosen.folder}: expected a tokenizer (tokenizer.json, tokenizer.model or vocab.json), found none"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_companions(folder, basis.base, chosen, "base")
     return basis.base.config
 
 
 def tokenizer_folder(basis: Basis, tokenizer_from: str, cache: Path) -> Path:
-    """Returns the folder of the merged model's tokenizer: that of the model whose tokenizer it is, or one in `cache` where tokens of others were added to it.
+    """Returns the folder of the merged model's tokenizer: that of the model whose tokenizer it is, or one in `cache`
+    where tokens of others were added to it.
 
     Raises:
         ArtefactError: no model has that name.

@@ -1,7 +1,8 @@
 """Which split an item belongs to, and which items a limit keeps: pure functions of names, without state or generator.
 
-Items are split by their *group* (the passage or concept they come from), so that what the swarm sees, what the re-ranking sees and what is reported
-share nothing, also across benchmarks and languages that are about the same passages.
+Items are split by their *group* (the passage or concept they come from), so that what the swarm sees, what the
+re-ranking sees and what is reported share nothing, also across benchmarks and languages that are about the same
+passages.
 """
 
 import hashlib
@@ -51,7 +52,8 @@ def split_of(salt: str, group: str, shares: Mapping[str, float]) -> str | None:
 def subsample(address: str, items: Sequence[str], limit: int | None) -> list[int]:
     """Indices, ascending, of the `limit` items with the smallest hash of (address, item); all of them without a limit.
 
-    Growing the limit only adds items, and an item added to or taken from the data moves at most one other item in or out.
+    Growing the limit only adds items, and an item added to or taken from the data moves at most one other item in or
+    out.
 
     Args:
         address: what the draw belongs to: the suite's salt, for the optimisation split together with the run's seed.

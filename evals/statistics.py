@@ -1,7 +1,8 @@
-"""How sure a score is: 95 % intervals and paired tests on per-item scores, with items of one group (passage, concept) kept together.
+"""How sure a score is: 95 % intervals and paired tests on per-item scores, with items of one group (passage, concept)
+kept together.
 
-How groups are resampled, and what a corpus metric's score of a resample is, says `evals.resampling`. The mean over benchmarks, of either kind, is the
-weighted one of `evals.suite.fitness`.
+How groups are resampled, and what a corpus metric's score of a resample is, says `evals.resampling`. The mean over
+benchmarks, of either kind, is the weighted one of `evals.suite.fitness`.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """First model minus second on the same `n` items: mean and 95 % interval in [-1, 1], two-sided p-value of no difference."""
+    """First model minus second on the same `n` items: mean and 95 % interval in [-1, 1], two-sided p-value of no
+    difference."""
 
     mean: float
     low: float
@@ -37,15 +39,19 @@ class Difference:
 
 
 def benchmark_interval(score: BenchmarkScore, resamples: int = RESAMPLES) -> Interval:
-    """Interval of one benchmark: Wilson's where items are right or wrong and each its own group, else (and for a corpus metric) by bootstrap over groups.
+    """Interval of one benchmark: Wilson's where items are right or wrong and each its own group, else (and for a corpus
+    metric) by bootstrap over groups.
 
-    Items that are all right, or all wrong, have no spread to resample: there Wilson's interval for as many trials as there are groups is given.
+    Items that are all right, or all wrong, have no spread to resample: there Wilson's interval for as many trials as
+    there are groups is given.
     """
     from statsmodels.stats.proportion import proportion_confint
 
     groups = len(set(score.groups))
     if _binary(score) and (groups == len(score.values) or len(set(score.values)) == 1):
-        low, high = np.asarray(proportion_confint(score.score * groups, groups, alpha=1 - LEVEL, method="wilson"), dtype=np.float64)
+        low, high = np.asarray(
+            proportion_confint(score.score * groups, groups, alpha=1 - LEVEL, method="wilson"), dtype=np.float64
+        )
         return Interval(float(score.score), float(low), float(high), len(score.values))
     return mean_interval([score], resamples)
 
@@ -65,9 +71,10 @@ def mean_interval(scores: Sequence[BenchmarkScore], resamples: int = RESAMPLES) 
 def paired(first: Sequence[BenchmarkScore], second: Sequence[BenchmarkScore], resamples: int = RESAMPLES) -> Difference:
     """Difference of two models on the same items.
 
-    The interval is by paired bootstrap over groups. The p-value is of the null hypothesis that the models can be exchanged group by group: by flipping
-    the sign of whole groups' differences, and exchanging their statistics where a metric is of the whole corpus; for one benchmark of right-or-wrong,
-    ungrouped items that test has a closed form, McNemar's exact one.
+    The interval is by paired bootstrap over groups. The p-value is of the null hypothesis that the models can be
+    exchanged group by group: by flipping the sign of whole groups' differences, and exchanging their statistics where a
+    metric is of the whole corpus; for one benchmark of right-or-wrong, ungrouped items that test has a closed form,
+    McNemar's exact one.
 
     Args:
         first, second: of the same benchmarks and items, in the same order.
@@ -78,10 +85,18 @@ def paired(first: Sequence[BenchmarkScore], second: Sequence[BenchmarkScore], re
     """
     asked = [[(s.benchmark, s.items, s.groups, s.weight, s.corpus) for s in scores] for scores in (first, second)]
     if asked[0] != asked[1] or not first:
-        raise ValueError(f"expected scores of two models on the same items, found {_names(first)} and {_names(second)}; judge both on one evaluation set")
+        raise ValueError(
+            f"expected scores of two models on the same items, found {_names(first)} and {_names(second)}; judge "
+            "both on one evaluation set"
+        )
     clusters = cluster(first, second)
     low, high = bootstrap(clusters, resamples, *_names(first))
-    alone = len(first) == 1 and len(set(first[0].groups)) == len(first[0].groups) and _binary(first[0]) and _binary(second[0])
+    alone = (
+        len(first) == 1
+        and len(set(first[0].groups)) == len(first[0].groups)
+        and _binary(first[0])
+        and _binary(second[0])
+    )
     p_value = _mcnemar(first[0], second[0]) if alone else exchange(clusters, resamples, *_names(first))
     return Difference(clusters.mean, low, high, p_value, sum(len(score.values) for score in first))
 
@@ -98,5 +113,8 @@ def _mcnemar(first: BenchmarkScore, second: BenchmarkScore) -> float:
     from statsmodels.stats.contingency_tables import mcnemar
 
     right, other = np.array(first.values) == 1, np.array(second.values) == 1
-    table = [[int(np.sum(right & other)), int(np.sum(right & ~other))], [int(np.sum(~right & other)), int(np.sum(~right & ~other))]]
+    table = [
+        [int(np.sum(right & other)), int(np.sum(right & ~other))],
+        [int(np.sum(~right & other)), int(np.sum(~right & ~other))],
+    ]
     return float(mcnemar(table, exact=True).pvalue)  # pyright: ignore[reportAttributeAccessIssue]

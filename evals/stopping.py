@@ -1,9 +1,11 @@
 """Early stopping: a model whose fitness cannot exceed a given one needs no further answers.
 
-Exactly: the bound is the suite's fitness if everything that is not scored yet were right. It falls with every answer and ends at the fitness itself,
-in floats too, so a model that is stopped here would not have had more than the fitness to beat, and one that has more is never stopped.
+Exactly: the bound is the suite's fitness if everything that is not scored yet were right. It falls with every answer
+and ends at the fitness itself, in floats too, so a model that is stopped here would not have had more than the fitness
+to beat, and one that has more is never stopped.
 
-Sequentially: a test on the items that both models have answered gives up a model that would win after all with a chance of at most its error rate.
+Sequentially: a test on the items that both models have answered gives up a model that would win after all with a chance
+of at most its error rate.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +33,8 @@ class ExactStop:
         """
         self._tally, self._fitness, self._beat = tally, fitness, beat
         self.bound: float | None = None
-        """The most that the fitness can be, once that is not more than `beat`: then the judgement was stopped. Else None."""
+        """The most that the fitness can be, once that is not more than `beat`: then the judgement was stopped. Else
+        None."""
         self.answered = 0
         """Requests whose answers the bound stands on."""
         self.risk = 0.0
@@ -39,13 +42,15 @@ class ExactStop:
         self._failed = False
 
     def start(self) -> Sequence[int]:
-        """Returns where to look: first after the requests whose items, were all of them wrong, would be enough, then every `PART` of all."""
+        """Returns where to look: first after the requests whose items, were all of them wrong, would be enough, then
+        every `PART` of all."""
         self._tally.begin()
         self.bound, self.answered, self._failed = None, 0, False
         return range(self._first(), self._tally.requests, ceil(PART * self._tally.requests))
 
     def go_on(self, answers: Answers) -> bool:
-        """Returns whether the fitness may still exceed what is to be beaten. A model that cannot be scored is judged to the end, where it fails as ever."""
+        """Returns whether the fitness may still exceed what is to be beaten. A model that cannot be scored is judged to
+        the end, where it fails as ever."""
         if self._failed or self.bound is not None:
             return self._failed
         try:
@@ -68,7 +73,8 @@ class ExactStop:
 
 
 class SequentialStop(ExactStop):
-    """An `ExactStop` that also ends a judgement once a sequential test gives the model up against the best that it has to beat."""
+    """An `ExactStop` that also ends a judgement once a sequential test gives the model up against the best that it has
+    to beat."""
 
     def __init__(
         self,
@@ -95,7 +101,9 @@ class SequentialStop(ExactStop):
         self._worth = [slopes[score.benchmark] / len(score.values) for score in best]
         self._strata = [[self._draw(items) for items in stratum] for stratum in drawn]
         one_by_one = {place for stratum in drawn for items in stratum for place, _ in items}
-        self._spare = sum(slopes[score.benchmark] * (1 - score.score) for place, score in enumerate(best) if place not in one_by_one)
+        self._spare = sum(
+            slopes[score.benchmark] * (1 - score.score) for place, score in enumerate(best) if place not in one_by_one
+        )
         self._test = self._begin()
 
     def start(self) -> Sequence[int]:
@@ -111,7 +119,10 @@ class SequentialStop(ExactStop):
             return self._failed
         while (draw := self._test.next) and None not in (values := [self._tally.value(*one) for one in draw.items]):
             self._test.add(
-                sum(self._worth[place] * ((value or 0.0) - self._best[place][item]) for (place, item), value in zip(draw.items, values, strict=True))
+                sum(
+                    self._worth[place] * ((value or 0.0) - self._best[place][item])
+                    for (place, item), value in zip(draw.items, values, strict=True)
+                )
             )
         if self._test.given_up:
             self.risk = self._error_rate

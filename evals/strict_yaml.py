@@ -1,6 +1,8 @@
-"""YAML as people mean it: version 1.2's core schema, no tags, no duplicate keys; and its validation with one-line errors.
+"""YAML as people mean it: version 1.2's core schema, no tags, no duplicate keys; and its validation with one-line
+errors.
 
-In YAML 1.1, which PyYAML reads, Norwegian's code NO is False, 12:30 is 750, 010 is 8 and 1e-3 is text; a key given twice wins silently.
+In YAML 1.1, which PyYAML reads, Norwegian's code NO is False, 12:30 is 750, 010 is 8 and 1e-3 is text; a key given
+twice wins silently.
 """
 
 import re
@@ -23,9 +25,14 @@ class _Loader(yaml.SafeLoader):
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(problem=f"expected text as a key, found {key!r}; write it in quotes", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"expected text as a key, found {key!r}; write it in quotes",
+                    problem_mark=key_node.start_mark,
+                )
             if key in mapping:
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice; remove one", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} is given twice; remove one", problem_mark=key_node.start_mark
+                )
             mapping[key] = self.construct_object(value_node, deep=True)
         return mapping
 
@@ -34,10 +41,16 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_scalar(node), 10)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"), list("-+.0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
 _Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
@@ -45,14 +58,17 @@ def read(path: Path) -> dict[str, Any]:
     """Returns the mapping in a YAML file.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, holds a tag, a duplicate key or a key that is no text, or is no mapping.
+        ConfigError: the file cannot be read, is not YAML, holds a tag, a duplicate key or a key that is no text, or is
+            no mapping.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the file: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at offset {error.start}") from error
+        raise ConfigError(
+            f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at offset {error.start}"
+        ) from error
     except RecursionError as error:
         raise ConfigError(f"{path}: expected YAML of a few levels, found hundreds of nested ones") from error
     except yaml.YAMLError as error:
@@ -66,7 +82,8 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
     """Returns `content` as a pydantic record.
 
     Raises:
-        ConfigError: the first thing that does not fit, with its path inside the file; for an unknown key the nearest name that exists.
+        ConfigError: the first thing that does not fit, with its path inside the file; for an unknown key the nearest
+            name that exists.
     """
     try:
         return model.model_validate(content)
@@ -74,9 +91,13 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{where}: unknown key {place}{nearest(str(first['loc'][-1]), _fields(model, first['loc'][:-1]))}") from error
+            raise ConfigError(
+                f"{where}: unknown key {place}{nearest(str(first['loc'][-1]), _fields(model, first['loc'][:-1]))}"
+            ) from error
         found = "" if first["type"] in ("missing", "value_error") else f", found {first['input']!r}"
-        raise ConfigError(f"{where}: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{found}") from error
+        raise ConfigError(
+            f"{where}: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{found}"
+        ) from error
 
 
 def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

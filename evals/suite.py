@@ -1,6 +1,8 @@
-"""Suites as records: which benchmarks, languages, metrics and weights make up the fitness, and how their items are split.
+"""Suites as records: which benchmarks, languages, metrics and weights make up the fitness, and how their items are
+split.
 
-A suite is data, read by `evals.suite_file`. Where a benchmark's items come from and how they are scored is `evals.harness`'s.
+A suite is data, read by `evals.suite_file`. Where a benchmark's items come from and how they are scored is
+`evals.harness`'s.
 """
 
 from collections.abc import Mapping
@@ -28,7 +30,8 @@ class Benchmark:
     group: str | None = None
     """Field of a document, or Jinja template over it, that names its cluster; None: the document itself."""
     split: str | None = None
-    """Field of a document that names its split, where the data has splits of its own; None: the hash of its cluster decides."""
+    """Field of a document that names its split, where the data has splits of its own; None: the hash of its cluster
+    decides."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """Most items by split; a split that is not named has no limit."""
     template: bool = False
@@ -40,7 +43,8 @@ class Benchmark:
     prompt_language: str | None = None
     """That the instruction is written in; None: what the task says."""
     scorer: str | None = None
-    """`package.module:name` of what turns items and outputs into numbers, in place of the task's own metric; see `evals.scorers`."""
+    """`package.module:name` of what turns items and outputs into numbers, in place of the task's own metric; see
+    `evals.scorers`."""
     scorer_options: Mapping[str, Any] = field(default_factory=dict)
     floor: Floor | None = None
     prompting: "Prompting" = field(default_factory=lambda: Prompting())

@@ -66,7 +66,9 @@ class _Floor(_Strict):
     @model_validator(mode="after")
     def _says_something(self) -> "_Floor":
         if self.at_least is None and self.below_base is None:
-            raise ValueError("expected `at_least` (a score) or `below_base` (how far below the base's score), both in [0, 1]")
+            raise ValueError(
+                "expected `at_least` (a score) or `below_base` (how far below the base's score), both in [0, 1]"
+            )
         return self
 
 
@@ -92,7 +94,9 @@ class _Entry(_Strict):
     @model_validator(mode="after")
     def _one_way_to_score(self) -> "_Entry":
         if (self.metric is None) == (self.scorer is None):
-            raise ValueError("expected `metric` (one of the task's own) or `scorer` (package.module:name), one of the two")
+            raise ValueError(
+                "expected `metric` (one of the task's own) or `scorer` (package.module:name), one of the two"
+            )
         if self.scorer_options and self.scorer is None:
             raise ValueError("`scorer_options` needs a `scorer`")
         return self
@@ -127,7 +131,8 @@ class _File(_Strict):
     def _items_have_a_split(self) -> "_File":
         if self.shares is None and any(entry.split is None for entry in self.benchmarks):
             raise ValueError(
-                "expected `shares` (of optimisation, validation and test), or for each benchmark `split`, the field of its items that names theirs"
+                "expected `shares` (of optimisation, validation and test), or for each benchmark `split`, the field "
+                "of its items that names theirs"
             )
         return self
 
@@ -140,13 +145,17 @@ def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
         folder: where the shipped suites lie, NAME.yaml each.
 
     Raises:
-        ConfigError: no such file or name, or a file that is not a suite; names the key and, for a misspelt one, the nearest.
+        ConfigError: no such file or name, or a file that is not a suite; names the key and, for a misspelt one, the
+            nearest.
     """
     path = Path(name_or_path)
     if is_name := path.suffix not in (".yaml", ".yml"):
         shipped = {file.stem: file for file in sorted(folder.glob("*.yaml"))} if folder else {}
         if str(name_or_path) not in shipped:
-            raise ConfigError(f"unknown suite {str(name_or_path)!r}{nearest(str(name_or_path), list(shipped))}; give a shipped name or a path to a .yaml file")
+            raise ConfigError(
+                f"unknown suite {str(name_or_path)!r}{nearest(str(name_or_path), list(shipped))}; give a shipped "
+                "name or a path to a .yaml file"
+            )
         path = shipped[str(name_or_path)]
     parsed = validate(_File, read(path), str(path))
     benchmarks = tuple(benchmark for entry in parsed.benchmarks for benchmark in _expand(entry, parsed, str(path)))
@@ -156,22 +165,32 @@ def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
     aggregate = Aggregate(parsed.aggregate.over, parsed.aggregate.worst, parsed.aggregate.normalised)
     counted = len(names) if aggregate.over == "benchmarks" else len({benchmark.language for benchmark in benchmarks})
     if aggregate.worst is not None and aggregate.worst > counted:
-        raise ConfigError(f"{path}: aggregate.worst: expected at most {counted}, the number of {aggregate.over}, found {aggregate.worst}")
+        raise ConfigError(
+            f"{path}: aggregate.worst: expected at most {counted}, the number of {aggregate.over}, found "
+            f"{aggregate.worst}"
+        )
     shares = {split: getattr(parsed.shares, split) for split in SPLITS} if parsed.shares else {}
-    return Suite(parsed.name, parsed.salt, shares, benchmarks, parsed.include, path.resolve().parent, aggregate, shipped=is_name)
+    return Suite(
+        parsed.name, parsed.salt, shares, benchmarks, parsed.include, path.resolve().parent, aggregate, shipped=is_name
+    )
 
 
 def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
     """Benchmarks of one entry, in the order of its languages."""
     template = entry.languages is not None and "{language}" not in entry.task
-    limits = {split: limit for split in SPLITS if (limit := getattr(entry.limits, split) or getattr(suite.limits, split))}
+    limits = {
+        split: limit for split in SPLITS if (limit := getattr(entry.limits, split) or getattr(suite.limits, split))
+    }
     pattern = entry.name or (entry.task + "_{language}" if template else entry.task)
     benchmarks = []
     for language in entry.languages or (entry.language or UNDETERMINED,):
         words = {"language": language, "prompt_language": entry.prompt_language or language}
         name = _fill(pattern, words)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-            raise ConfigError(f"{where}: benchmark name {name!r}: expected letters, digits, '_', '.', '-' only; give the entry a `name`")
+            raise ConfigError(
+                f"{where}: benchmark name {name!r}: expected letters, digits, '_', '.', '-' only; give the entry a "
+                "`name`"
+            )
         benchmarks.append(
             Benchmark(
                 name=name,
@@ -197,7 +216,8 @@ def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
 
 
 def _fill(value: Any, words: Mapping[str, str]) -> Any:
-    """The value with `{word}` replaced in every text of it for each of the words; Jinja's own `{{word}}` is left alone."""
+    """The value with `{word}` replaced in every text of it for each of the words; Jinja's own `{{word}}` is left
+    alone."""
     if isinstance(value, str):
         return re.sub(r"(?<!\{)\{(\w+)\}(?!\})", lambda match: words.get(match[1], match[0]), value)
     if isinstance(value, Mapping):

@@ -1,6 +1,7 @@
 """The engine behind a supervised child process: `SupervisedEngine` implements `evals.engine.Judge`.
 
-A death or a silence past the deadline ends the child's whole group, starts a new engine, hands the batches over again and repeats the judgement.
+A death or a silence past the deadline ends the child's whole group, starts a new engine, hands the batches over again
+and repeats the judgement.
 """
 
 import logging
@@ -23,7 +24,9 @@ _LEAST_DEADLINE = 60.0
 class SupervisedEngine:
     """One engine in one child process of ours, started when it is first needed."""
 
-    def __init__(self, folders: Mapping[str, Path], engine: str, settings: EngineSettings, *, work: Path, log: Path) -> None:
+    def __init__(
+        self, folders: Mapping[str, Path], engine: str, settings: EngineSettings, *, work: Path, log: Path
+    ) -> None:
         """Removes what killed engines left in `work`; starts nothing.
 
         Args:
@@ -65,7 +68,8 @@ class SupervisedEngine:
         self._sent.discard(name)
 
     def judge(self, recipe: Recipe, name: str, watch: Watch | None = None) -> Answers:
-        """Returns the answers of the recipe's model to the named batch, or to its beginning if `watch` wants no more; it starts over with a new engine.
+        """Returns the answers of the recipe's model to the named batch, or to its beginning if `watch` wants no more;
+        it starts over with a new engine.
 
         Raises:
             ModelError: the model itself holds values that are not finite; another engine would say the same.
@@ -89,10 +93,17 @@ class SupervisedEngine:
         if name not in self._sent:
             requests.append({"put": name, "batch": asdict(self._batches[name])})
         longest = self._longest.get(name)
-        patience = self._settings.deadline_s if longest is None else min(self._settings.deadline_s, max(_LEAST_DEADLINE, self._settings.patience * longest))
+        patience = (
+            self._settings.deadline_s
+            if longest is None
+            else min(self._settings.deadline_s, max(_LEAST_DEADLINE, self._settings.patience * longest))
+        )
         start = monotonic()
         stops = list(watch.start()) if watch else None
-        answer, heard = child.ask([*requests, {"judge": recipe.to_dict(), "name": name, "watch": stops}], patience), Answers()
+        answer, heard = (
+            child.ask([*requests, {"judge": recipe.to_dict(), "name": name, "watch": stops}], patience),
+            Answers(),
+        )
         while watch and "part" in answer:
             heard = messages.part_from_dict(answer["part"], heard)
             answer = child.ask([{"go_on": watch.go_on(heard)}], patience, start)
@@ -116,9 +127,15 @@ class SupervisedEngine:
                 self.close()
                 if not isinstance(error, LostError | EngineError):
                     raise
-                reason = f"the {self._engine} engine (process {pid}) {error}" if isinstance(error, LostError) else str(error)
-                logging.getLogger(__name__).warning("%s; attempt %d of %d", reason, attempt + 1, self._settings.restarts + 1)
-        raise EngineError(f"{reason}, {self._settings.restarts + 1} times; its last words: {_last_line(self._log)!r}; see {self._log}")
+                reason = (
+                    f"the {self._engine} engine (process {pid}) {error}" if isinstance(error, LostError) else str(error)
+                )
+                logging.getLogger(__name__).warning(
+                    "%s; attempt %d of %d", reason, attempt + 1, self._settings.restarts + 1
+                )
+        raise EngineError(
+            f"{reason}, {self._settings.restarts + 1} times; its last words: {_last_line(self._log)!r}; see {self._log}"
+        )
 
     def _running(self) -> Child:
         if self._child is None:

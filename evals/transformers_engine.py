@@ -1,7 +1,9 @@
-"""The `Engine` protocol on plain transformers: the reference in tests, and where vLLM cannot run an architecture. Causal and sequence-to-sequence models.
+"""The `Engine` protocol on plain transformers: the reference in tests, and where vLLM cannot run an architecture.
+Causal and sequence-to-sequence models.
 
-Knows no scheduler and no cache across requests: every answer is one padded forward pass, or one greedy loop. A sequence-to-sequence model reads the context
-or prompt in its encoder and answers in its decoder, as in lm-evaluation-harness's own backend.
+Knows no scheduler and no cache across requests: every answer is one padded forward pass, or one greedy loop. A
+sequence-to-sequence model reads the context or prompt in its encoder and answers in its decoder, as in
+lm-evaluation-harness's own backend.
 """
 
 import tempfile
@@ -15,7 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.engine import Answers, Batch, Capabilities, Continuation, EngineSettings, Generation, Loglikelihood, ModelError, Watch, first_part
+from evals.engine import (
+    Answers,
+    Batch,
+    Capabilities,
+    Continuation,
+    EngineSettings,
+    Generation,
+    Loglikelihood,
+    ModelError,
+    Watch,
+    first_part,
+)
 from evals.host import device_name
 from evals.prefix import Prefix
 from evals.shell import write_shell
@@ -39,7 +52,13 @@ class TransformersEngine:
         self._basis = open_basis(folders, settings.tokenizer_from)
         torch.set_num_threads(settings.threads)
 
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+        from transformers import (
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForSeq2SeqLM,
+            AutoTokenizer,
+            GenerationConfig,
+        )
 
         with tempfile.TemporaryDirectory(prefix="psomerge.") as name:
             home = Path(name)
@@ -54,7 +73,8 @@ class TransformersEngine:
         self._paired = bool(config.is_encoder_decoder)
         kind = AutoModelForSeq2SeqLM if self._paired else AutoModelForCausalLM
         self._model: Any = kind.from_config(config, dtype=self._dtype, trust_remote_code=False).eval()
-        # Some models hold several tensors of their checkpoints in one, as those of mixtures of experts: the library's own loader knows how.
+        # Some models hold several tensors of their checkpoints in one, as those of mixtures of experts: the library's
+        # own loader knows how.
         self._converted = not self._basis.base.tensors.keys() <= self._model.state_dict().keys()
         self._ready = False
 
@@ -63,11 +83,17 @@ class TransformersEngine:
         from importlib.metadata import version
 
         return Capabilities(
-            "transformers", version("transformers"), device_name(cpu=True), str(self._dtype).removeprefix("torch."), self._settings.threads, True
+            "transformers",
+            version("transformers"),
+            device_name(cpu=True),
+            str(self._dtype).removeprefix("torch."),
+            self._settings.threads,
+            True,
         )
 
     def load(self, recipe: Recipe) -> dict[str, float]:
-        """Fills the model with the recipe's tensors, in float32 from what was rounded to the recipe's dtype; see `evals.engine.Engine`."""
+        """Fills the model with the recipe's tensors, in float32 from what was rounded to the recipe's dtype; see
+        `evals.engine.Engine`."""
         begin, self._ready = perf_counter(), False
         with torch.no_grad():
             (self._convert if self._converted else self._copy)(recipe)
@@ -80,7 +106,9 @@ class TransformersEngine:
         written: set[int] = set()
         for name, tensor in self._finite(recipe):
             if name not in state or state[name].shape != tensor.shape:
-                raise EngineError(f"swap refused: the model of this config has no tensor {name!r} of shape {tuple(tensor.shape)}")
+                raise EngineError(
+                    f"swap refused: the model of this config has no tensor {name!r} of shape {tuple(tensor.shape)}"
+                )
             state[name].copy_(tensor)
             written.add(state[name].data_ptr())
         missing = [name for name, tensor in state.items() if tensor.data_ptr() not in written]
@@ -89,13 +117,19 @@ class TransformersEngine:
 
     def _convert(self, recipe: Recipe) -> None:
         """Has the library make a model of all tensors together."""
-        made = {name: tensor.to(self._dtype) if tensor.is_floating_point() else tensor for name, tensor in self._finite(recipe)}
+        made = {
+            name: tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in self._finite(recipe)
+        }
         settings = {"config": self._model.config, "state_dict": made, "dtype": self._dtype, "output_loading_info": True}
         self._model, told = type(self._model).from_pretrained(None, **settings)
         self._model.eval()
         for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if told[fault]:
-                raise EngineError(f"swap refused: {fault.replace('_', ' ')} of the model of this config: {sorted(map(str, told[fault]))[0]}")
+                raise EngineError(
+                    f"swap refused: {fault.replace('_', ' ')} of the model of this config: "
+                    f"{sorted(map(str, told[fault]))[0]}"
+                )
 
     def _finite(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self._basis.merged_tensors(recipe):
@@ -115,17 +149,25 @@ class TransformersEngine:
         """Returns the answers batch by batch, in order; see `evals.engine.Engine`."""
         self._check_ready()
         prefix, tokens = Prefix(batch, watch), 0
-        for numbers in self._batches([len(request.context) + len(request.continuation) for request in batch.loglikelihood], self._settings.max_num_seqs):
+        for numbers in self._batches(
+            [len(request.context) + len(request.continuation) for request in batch.loglikelihood],
+            self._settings.max_num_seqs,
+        ):
             requests = [batch.loglikelihood[number] for number in numbers]
             for number, answer in zip(numbers, self._forward(requests), strict=True):
                 prefix.put(number, answer)
             tokens += sum(len(request.context) + len(request.continuation) for request in requests)
             if not prefix.go_on():
                 return replace(prefix.answers(), tokens=tokens)
-        # Prompts of several lengths end at one place only in a decoder of its own: a causal model writes its texts one by one.
+        # Prompts of several lengths end at one place only in a decoder of its own: a causal model writes its texts one
+        # by one.
         together = self._settings.max_num_seqs if self._paired else 1
-        for numbers in self._batches([len(request.prompt) + request.max_tokens for request in batch.generation], together):
-            for number, text in zip(numbers, self._greedy([batch.generation[number] for number in numbers]), strict=True):
+        for numbers in self._batches(
+            [len(request.prompt) + request.max_tokens for request in batch.generation], together
+        ):
+            for number, text in zip(
+                numbers, self._greedy([batch.generation[number] for number in numbers]), strict=True
+            ):
                 prefix.put(len(batch.loglikelihood) + number, text.text)
                 tokens += len(text.request.prompt) + len(text.made)
             if not prefix.go_on():
@@ -140,7 +182,8 @@ class TransformersEngine:
             raise EngineError("the engine holds no checked model: load a recipe first")
 
     def _batches(self, lengths: Sequence[int], most: int) -> Iterator[range]:
-        """Yields request numbers, in order, at most `most` together, whose padded batch holds at most the settings' tokens."""
+        """Yields request numbers, in order, at most `most` together, whose padded batch holds at most the settings'
+        tokens."""
         begin, longest = 0, 0
         for number, length in enumerate(lengths):
             longest = max(longest, length)
@@ -156,12 +199,17 @@ class TransformersEngine:
         # Padding stands on the right, where a decoder's earlier positions cannot see it; its own rows are never read.
         if self._paired:
             ids, mask = _padded([request.context for request in requests])
-            begun, _ = _padded([(self._model.config.decoder_start_token_id, *request.continuation[:-1]) for request in requests])
+            begun, _ = _padded(
+                [(self._model.config.decoder_start_token_id, *request.continuation[:-1]) for request in requests]
+            )
             logits = self._model(input_ids=ids, attention_mask=mask, decoder_input_ids=begun, use_cache=False).logits
             return [_continuation(logits[i], request.continuation) for i, request in enumerate(requests)]
         ids, mask = _padded([request.context + request.continuation for request in requests])
         logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        return [_continuation(logits[i, len(request.context) - 1 :], request.continuation) for i, request in enumerate(requests)]
+        return [
+            _continuation(logits[i, len(request.context) - 1 :], request.continuation)
+            for i, request in enumerate(requests)
+        ]
 
     @torch.inference_mode()
     def _greedy(self, requests: list[Generation]) -> "list[_Text]":
@@ -170,7 +218,10 @@ class TransformersEngine:
         ids, mask = _padded([request.prompt for request in requests])
         last, name, given, cache = ids, "input_ids", {}, None
         if self._paired:
-            given = {"encoder_outputs": self._model.get_encoder()(input_ids=ids, attention_mask=mask), "attention_mask": mask}
+            given = {
+                "encoder_outputs": self._model.get_encoder()(input_ids=ids, attention_mask=mask),
+                "attention_mask": mask,
+            }
             last, name = torch.full((len(requests), 1), self._model.config.decoder_start_token_id), "decoder_input_ids"
         while not all(text.done for text in texts):
             output = self._model(**given, **{name: last}, past_key_values=cache, use_cache=True)

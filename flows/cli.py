@@ -1,4 +1,5 @@
-"""The command line: words in, one plain call, results to stdout, progress to stderr, one line and an exit code where something is wrong.
+"""The command line: words in, one plain call, results to stdout, progress to stderr, one line and an exit code where
+something is wrong.
 
 Whatever is slow to import is imported inside the command that needs it, so that `--help` answers at once.
 """
@@ -20,43 +21,65 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the config, e.g. swarm.steps=3. May be repeated.")]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one value of the config, e.g. swarm.steps=3. May be repeated."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; must not exist, or be empty.")]
 
 _MODEL = "A checkpoint folder, hf://org/name@revision, s3://bucket/prefix, models:/name@alias, or a recipe file."
-_EVALUATION_KEYS = "Override one setting, e.g. split=validation, engine.threads=2, allow_task_code=true. May be repeated."
+_EVALUATION_KEYS = (
+    "Override one setting, e.g. split=validation, engine.threads=2, allow_task_code=true. May be repeated."
+)
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)]
-Suite = Annotated[str, typer.Option("--suite", metavar="SUITE", help="A shipped suite's name, or a path to a YAML file.")]
+Suite = Annotated[
+    str, typer.Option("--suite", metavar="SUITE", help="A shipped suite's name, or a path to a YAML file.")
+]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 
 @app.callback()
-def common(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")] = False) -> None:
-    """Exit codes: 0 done, 1 our bug, 2 config, 3 bad input, 4 service not available, 5 locked, 6 no space, 7 engine, 8 corrupt state,
-    9 verification failed, 130 interrupted.
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")] = False,
+) -> None:
+    """Exit codes: 0 done, 1 our bug, 2 config, 3 bad input, 4 service not available, 5 locked, 6 no space, 7 engine, 8
+    corrupt state, 9 verification failed, 130 interrupted.
 
     Everything is kept in PSOMERGE_HOME (default .psomerge in the current folder).
     """
 
 
 @app.command()
-def quickstart(set_: Set = [], json_: Json = False) -> None:  # noqa: B006 (typer wants a list)
-    """The embedded default: train a small base and experts here, merge them, register the champion. Offline, minutes on two cores."""
+def quickstart(set_: Set = [], json_: Json = False) -> None:
+    """The embedded default: train a small base and experts here, merge them, register the champion. Offline, minutes on
+    two cores."""
     _run("quickstart", set_, json_)
 
 
 @app.command()
-def run(config: Annotated[str, typer.Argument(help="A shipped config's name, or a path to a YAML file.")], set_: Set = [], json_: Json = False) -> None:  # noqa: B006
-    """The main flow: search, verify, register. The same command resumes an interrupted run; of a finished one it prints the result."""
+def run(
+    config: Annotated[str, typer.Argument(help="A shipped config's name, or a path to a YAML file.")],
+    set_: Set = [],
+    json_: Json = False,
+) -> None:
+    """The main flow: search, verify, register. The same command resumes an interrupted run; of a finished one it prints
+    the result."""
     _run(config, set_, json_)
 
 
 @app.command()
-def plan(config: Annotated[str, typer.Argument(help="A shipped config's name, or a path to a YAML file.")], set_: Set = [], json_: Json = False) -> None:  # noqa: B006
-    """Checks a config and its models, wherever they live, by their headers; tells what a run would fetch, do and cost; starts nothing."""
+def plan(
+    config: Annotated[str, typer.Argument(help="A shipped config's name, or a path to a YAML file.")],
+    set_: Set = [],
+    json_: Json = False,
+) -> None:
+    """Checks a config and its models, wherever they live, by their headers; tells what a run would fetch, do and cost;
+    starts nothing."""
     from flows.environment import home_folder
     from flows.plan import describe
     from flows.plan_words import lines
@@ -70,10 +93,21 @@ def plan(config: Annotated[str, typer.Argument(help="A shipped config's name, or
 def merge(
     method: Annotated[str, typer.Argument(help="linear, task_arithmetic, dare or ties")],
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="The model that all experts were made from.")],
-    expert: Annotated[list[str], typer.Option("--expert", metavar="MODEL[=WEIGHT]", help="May be repeated; the weight is 1 unless given.")],
+    expert: Annotated[
+        list[str],
+        typer.Option("--expert", metavar="MODEL[=WEIGHT]", help="May be repeated; the weight is 1 unless given."),
+    ],
     out: Out,
-    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method, e.g. density=0.5, scale=0.7, drop_rate=0.9.")] = [],  # noqa: B006
-    tokenizer_from: Annotated[str | None, typer.Option("--tokenizer-from", metavar="MODEL", help="base, or the expert whose tokenizer it gets.")] = None,
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A parameter of the method, e.g. density=0.5, scale=0.7, drop_rate=0.9."
+        ),
+    ] = [],
+    tokenizer_from: Annotated[
+        str | None,
+        typer.Option("--tokenizer-from", metavar="MODEL", help="base, or the expert whose tokenizer it gets."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """One static merge, no search: writes a checkpoint and its recipe."""
@@ -85,8 +119,16 @@ def merge(
 
 @app.command()
 def check(
-    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoint folders, hf://org/name@revision, s3://bucket/prefix, models:/name@alias.")],
-    base: Annotated[str | None, typer.Option("--base", metavar="MODEL", help="Also check that every model fits this base.")] = None,
+    model: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Checkpoint folders, hf://org/name@revision, s3://bucket/prefix, models:/name@alias.",
+        ),
+    ],
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="MODEL", help="Also check that every model fits this base.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Is a model sound (headers, shapes, finite values), does it fit the base, does its manifest hold."""
@@ -108,10 +150,11 @@ def materialize(recipe: Annotated[Path, typer.Argument(help="A recipe.json.")], 
 def evaluate(
     model: Model,
     suite: Suite,
-    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=_EVALUATION_KEYS)] = [],  # noqa: B006
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=_EVALUATION_KEYS)] = [],
     json_: Json = False,
 ) -> None:
-    """Scores a model on a suite, logged to MLflow with every item. The same command resumes; of a finished evaluation it prints the scores."""
+    """Scores a model on a suite, logged to MLflow with every item. The same command resumes; of a finished evaluation
+    it prints the scores."""
     from flows.comparing import evaluate_model
 
     evaluate_model(model, suite, set_, as_json=json_)
@@ -121,11 +164,15 @@ def evaluate(
 def compare(
     model: Annotated[list[str], typer.Argument(metavar="MODEL...", help=_MODEL)],
     suite: Suite,
-    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=_EVALUATION_KEYS)] = [],  # noqa: B006
-    items: Annotated[int, typer.Option("--items", metavar="N", help="Also print N items that the first two models answer differently.")] = 0,
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=_EVALUATION_KEYS)] = [],
+    items: Annotated[
+        int,
+        typer.Option("--items", metavar="N", help="Also print N items that the first two models answer differently."),
+    ] = 0,
     json_: Json = False,
 ) -> None:
-    """A leaderboard of models on the same items: what is significant, what is noise, and what could not have been seen."""
+    """A leaderboard of models on the same items: what is significant, what is noise, and what could not have been
+    seen."""
     from flows.comparing import compare_models
 
     compare_models(model, suite, set_, items=items, as_json=json_)
@@ -136,14 +183,17 @@ def ui(
     prefect_port: Annotated[int, typer.Option(help="0: any free one")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="0: any free one")] = 5000,
 ) -> None:
-    """Starts the Prefect and MLflow pages over this home, on loopback, until Ctrl-C; runs started meanwhile appear there live."""
+    """Starts the Prefect and MLflow pages over this home, on loopback, until Ctrl-C; runs started meanwhile appear
+    there live."""
     from flows.pages import serve
 
     serve(prefect_port, mlflow_port)
 
 
 @app.command()
-def report(run_: Annotated[str, typer.Argument(metavar="RUN", help="Run key, its beginning, or the run's folder.")]) -> None:
+def report(
+    run_: Annotated[str, typer.Argument(metavar="RUN", help="Run key, its beginning, or the run's folder.")],
+) -> None:
     """Makes the page of a finished run again and prints its path."""
     from flows.environment import home_folder
     from flows.pages import report_of
@@ -174,7 +224,9 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
     settings = load_config(config, overrides)  # before anything slow: a config that cannot be is told at once
     home = home_folder()
     check_free(home / "runs", digest_of(settings.canonical()))
-    planned = describe(settings, home)  # as `plan`: what does not fit is told before anything large is fetched and Prefect started
+    planned = describe(
+        settings, home
+    )  # as `plan`: what does not fit is told before anything large is fetched and Prefect started
     for warning in planned["memory"]["warnings"] if planned["memory"] else ():
         print(f"warning: {warning}", file=sys.stderr)
     start_services(home)
@@ -220,16 +272,26 @@ def _report(error: Exception, debug: bool) -> None:
     if hasattr(error, "format_message"):  # of the option parser
         _fail(f"{error.format_message()}", ConfigError.exit_code, debug)  # pyright: ignore[reportAttributeAccessIssue]
     # Libraries and processes that run out of space all say something else.
-    if (not isinstance(error, PsomergeError) or type(error) in (PsomergeError, ServiceError, EngineError)) and (full := full_disk()):
+    if (not isinstance(error, PsomergeError) or type(error) in (PsomergeError, ServiceError, EngineError)) and (
+        full := full_disk()
+    ):
         _fail(f"{full}; make room, then run the same command again", SpaceError.exit_code, debug)
     if isinstance(error, PsomergeError):
         _fail(f"{error}", error.exit_code, debug)
-    _fail(f"a bug of psomerge: {type(error).__name__}: {' '.join(str(error).split())[:500]}; run with --debug for the traceback", 1, debug)
+    _fail(
+        f"a bug of psomerge: {type(error).__name__}: {' '.join(str(error).split())[:500]}; run with --debug for the "
+        "traceback",
+        1,
+        debug,
+    )
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Returns whether Ctrl-C is what an error came from: Prefect, interrupted between two tasks, has no task run to mark and fails over that."""
-    return error is not None and (isinstance(error, KeyboardInterrupt) or _interrupted(error.__cause__ or error.__context__))
+    """Returns whether Ctrl-C is what an error came from: Prefect, interrupted between two tasks, has no task run to
+    mark and fails over that."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _interrupted(error.__cause__ or error.__context__)
+    )
 
 
 def _fail(text: str, code: int, debug: bool) -> None:

@@ -35,13 +35,16 @@ def evaluate_model(model: str, suite: str, overrides: list[str], *, as_json: boo
 
 
 def compare_models(models: list[str], suite: str, overrides: list[str], *, items: int, as_json: bool) -> None:
-    """Prints the leaderboard of models on a suite, and the items that the first two answer differently; the leaderboard is kept as JSON and as a picture.
+    """Prints the leaderboard of models on a suite, and the items that the first two answer differently; the leaderboard
+    is kept as JSON and as a picture.
 
     Raises:
         ConfigError: fewer than two models.
     """
     if len(set(models)) < 2:
-        raise ConfigError(f"expected two or more models to compare, found {len(set(models))}; `psomerge evaluate` scores one alone")
+        raise ConfigError(
+            f"expected two or more models to compare, found {len(set(models))}; `psomerge evaluate` scores one alone"
+        )
     _start(suite, overrides)
     from flows.evaluation import compare
 
@@ -73,25 +76,48 @@ def _keep(board: Leaderboard, folder: Path) -> None:
 
 
 def _apart(board: Leaderboard, scored: Mapping[str, Scored], most: int) -> list[dict[str, Any]]:
-    """Up to `most` items that the two models of the breakdown answer differently, with both answers, spread over the benchmarks."""
+    """Up to `most` items that the two models of the breakdown answer differently, with both answers, spread over the
+    benchmarks."""
     if board.versus is None or most < 1:
         return []
     two = (board.versus.first, board.versus.second)
     found = differing(*(scored[label].scores for label in two))
     step = max(1, len(found) // most)
-    examples = [{(one.benchmark, one.item): one for file in scored[label].files for one in traces.read(file)} for label in two]
+    examples = [
+        {(one.benchmark, one.item): one for file in scored[label].files for one in traces.read(file)} for label in two
+    ]
     rows = []
     for one in found[::step][:most]:
         first, second = (by_item[one.benchmark, one.item] for by_item in examples)
-        answers = {label: {"output": mine.output, "extracted": mine.extracted, "value": mine.value} for label, mine in zip(two, (first, second), strict=True)}
-        rows.append({"benchmark": one.benchmark, "item": one.item, "prompt": first.prompt, "reference": first.reference, "answers": answers})
+        answers = {
+            label: {"output": mine.output, "extracted": mine.extracted, "value": mine.value}
+            for label, mine in zip(two, (first, second), strict=True)
+        }
+        rows.append(
+            {
+                "benchmark": one.benchmark,
+                "item": one.item,
+                "prompt": first.prompt,
+                "reference": first.reference,
+                "answers": answers,
+            }
+        )
     return rows
 
 
 def _lines(one: Mapping[str, Any]) -> list[str]:
     def short(text: str) -> str:
         text = text if len(text) <= WIDTH else "... " + text[-WIDTH:]
-        return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text).replace("\n", "\n    ")
+        return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text).replace(
+            "\n", "\n    "
+        )
 
-    head = [f"{one['benchmark']} {one['item']}", f"    {short(one['prompt'])}", f"  expected: {short(one['reference'])}"]
-    return head + [f"  {label} ({answer['value']:.2f}): {short(answer['output'] or answer['extracted'])}" for label, answer in one["answers"].items()]
+    head = [
+        f"{one['benchmark']} {one['item']}",
+        f"    {short(one['prompt'])}",
+        f"  expected: {short(one['reference'])}",
+    ]
+    return head + [
+        f"  {label} ({answer['value']:.2f}): {short(answer['output'] or answer['extracted'])}"
+        for label, answer in one["answers"].items()
+    ]

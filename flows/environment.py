@@ -1,6 +1,7 @@
 """The environment of a run: where Prefect, MLflow, vLLM and the Hugging Face libraries keep their files, quietly.
 
-These libraries read their settings when they are imported, so `prepare` comes before the first import of any of them. What the user has set stays as it is.
+These libraries read their settings when they are imported, so `prepare` comes before the first import of any of them.
+What the user has set stays as it is.
 """
 
 import os
@@ -49,7 +50,8 @@ CACHES = {
 
 
 LEAST_FREE = 64 * 2**20
-"""Bytes. On a full disk Prefect's in-process server does not come up, and is waited for in silence for the 300 s above."""
+"""Bytes. On a full disk Prefect's in-process server does not come up, and is waited for in silence for the 300 s
+above."""
 
 FULL = 2**20
 """Bytes. With less a disk counts as full: what could not be written was larger than what is left."""
@@ -57,9 +59,11 @@ FULL = 2**20
 
 @dataclass(frozen=True)
 class Stores:
-    """Where a run of this home tracks: `prefect` is None when Prefect runs in-process, `artifacts` None when the tracking server chooses the place itself.
+    """Where a run of this home tracks: `prefect` is None when Prefect runs in-process, `artifacts` None when the
+    tracking server chooses the place itself.
 
-    With `artifacts` given, an experiment must be created with this folder as its root: without a server MLflow would write into the working folder.
+    With `artifacts` given, an experiment must be created with this folder as its root: without a server MLflow would
+    write into the working folder.
     """
 
     home: Path
@@ -80,7 +84,8 @@ def home_folder(environment: MutableMapping[str, str] | None = None) -> Path:
 
 
 def full_disk() -> str | None:
-    """Returns a line that names the folder without room among those that a run writes to: its home, and the system's for temporary files. None: both have."""
+    """Returns a line that names the folder without room among those that a run writes to: its home, and the system's
+    for temporary files. None: both have."""
     for folder in (home_folder(), Path(tempfile.gettempdir())):
         if folder.exists() and shutil.disk_usage(folder).free < FULL:
             return f"no room is left in {folder}"
@@ -90,7 +95,8 @@ def full_disk() -> str | None:
 def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> Stores:
     """Set what is not set yet in `environment`, make the folders, and return the addresses that hold now.
 
-    Servers come in this order: MLFLOW_TRACKING_URI and PREFECT_API_URL of the user, the servers that `psomerge ui` runs over this home, the files of this home.
+    Servers come in this order: MLFLOW_TRACKING_URI and PREFECT_API_URL of the user, the servers that `psomerge ui` runs
+    over this home, the files of this home.
 
     Args:
         home: absolute path of the home folder.
@@ -121,14 +127,16 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
 
 
 def quieten(environment: MutableMapping[str, str] | None = None) -> None:
-    """Sets what keeps libraries quiet and their waiting short, where nothing else is set; must come before the first import of any of them."""
+    """Sets what keeps libraries quiet and their waiting short, where nothing else is set; must come before the first
+    import of any of them."""
     environment = os.environ if environment is None else environment
     for variable, value in SETTINGS.items():
         environment.setdefault(variable, value)
 
 
 def check_servers(stores: Stores) -> None:
-    """Returns if the servers that a run is to use answer, whatever they say; what runs in-process or keeps files is not asked.
+    """Returns if the servers that a run is to use answer, whatever they say; what runs in-process or keeps files is not
+    asked.
 
     Without this Prefect ends in a RuntimeError, and MLflow's client tries for half a minute.
 
@@ -149,7 +157,10 @@ def _ask(address: str, name: str, variable: str) -> None:
     except urllib.error.HTTPError:
         return  # it answers; rights are its own matter
     except (OSError, HTTPException, ValueError) as error:
-        text = f"{name} at {redact(address)}: {error}; check that it runs and that {variable} names it, or unset that, then repeat the command"
+        text = (
+            f"{name} at {redact(address)}: {error}; check that it runs and that {variable} names it, or unset that, "
+            "then repeat the command"
+        )
         raise ServiceError(text) from error
 
 
@@ -161,8 +172,14 @@ def _make_folders(home: Path) -> None:
         (home / "cache").mkdir(exist_ok=True)
         free = shutil.disk_usage(home).free
     except OSError as error:
-        text = f"the home folder must be writable, found {error.strerror} at {error.filename}; set PSOMERGE_HOME to a folder that is"
+        text = (
+            f"the home folder must be writable, found {error.strerror} at {error.filename}; set PSOMERGE_HOME to a "
+            "folder that is"
+        )
         raise SpaceError(text) from error
     if free < LEAST_FREE:
         found = f"{free // 2**20} MiB"
-        raise SpaceError(f"the home folder needs {LEAST_FREE // 2**20} MiB free to begin with, found {found} at {home}; make room or set PSOMERGE_HOME")
+        raise SpaceError(
+            f"the home folder needs {LEAST_FREE // 2**20} MiB free to begin with, found {found} at {home}; make room "
+            "or set PSOMERGE_HOME"
+        )

@@ -74,7 +74,8 @@ def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
 
 @flow(name="psomerge compare", flow_run_name="models on {suite}", persist_result=False, validate_parameters=False)
 def compare(models: list[str], suite: str, overrides: list[str]) -> tuple[Leaderboard, dict[str, Scored]]:
-    """Returns the leaderboard of models on the same items of a suite, and their scores by label; every model is evaluated that was not before.
+    """Returns the leaderboard of models on the same items of a suite, and their scores by label; every model is
+    evaluated that was not before.
 
     Args:
         models: two or more, as of `evaluate`.
@@ -94,7 +95,9 @@ def compare(models: list[str], suite: str, overrides: list[str]) -> tuple[Leader
             if not evaluation.folder.result():
                 step(f"log {label}", _log, evaluation, scored[label])
     fitness = {label: alone(found, one.scores) for label, one in scored.items()}
-    board = step("compare", leaderboard, found.name, {label: one.scores for label, one in scored.items()}, fitness=fitness)
+    board = step(
+        "compare", leaderboard, found.name, {label: one.scores for label, one in scored.items()}, fitness=fitness
+    )
     return board, scored
 
 
@@ -110,8 +113,11 @@ def labels(models: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Progress, built: dict[str, EvaluationSet]) -> Iterator[Evaluation]:
-    """The evaluation of one model; requests that are `built` for another with the same tokenizer, by its digest, are taken from there."""
+def _opened(
+    address: str, config: EvaluationConfig, stores: Stores, progress: Progress, built: dict[str, EvaluationSet]
+) -> Iterator[Evaluation]:
+    """The evaluation of one model; requests that are `built` for another with the same tokenizer, by its digest, are
+    taken from there."""
     home = stores.home
     suite = load_suite(config.suite, configs_folder() / "suites")
     model = step("fetch", named_model, address, home, progress.fetching, lambda: stores.mlflow)
@@ -120,11 +126,26 @@ def _opened(address: str, config: EvaluationConfig, stores: Stores, progress: Pr
     choice = choose_engine(config.engine, basis.base.config, progress)
     sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
     cutter = tokenizer_folder(basis, tokenizer, home / "cache" / "tokenizers")
-    cuts = digest_of({name: digest_file(cutter / name) for name in sorted(listing(cutter)) if name in ("config.json", *TOKENIZER_FILES)})
+    cuts = digest_of(
+        {
+            name: digest_file(cutter / name)
+            for name in sorted(listing(cutter))
+            if name in ("config.json", *TOKENIZER_FILES)
+        }
+    )
     if cuts not in built:
         with progress.phase("building requests"):
             cache = home / "cache" / "datasets"
-            built[cuts] = step("build requests", build, suite, config.split, cutter, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
+            built[cuts] = step(
+                "build requests",
+                build,
+                suite,
+                config.split,
+                cutter,
+                seed=config.seed,
+                cache=cache,
+                allow_task_code=config.allow_task_code,
+            )
     whole = built[cuts]
     settings = engine_settings(config.engine, [whole], tokenizer)
     canonical = {**config.model_dump(mode="json"), "model": model.source}
@@ -139,11 +160,31 @@ def _scored(evaluation: Evaluation) -> Scored:
     """The model's scores, part by part; the engine starts with the first part that is not in the journal."""
     folder, settings, parts = evaluation.folder, evaluation.settings, evaluation.whole.parts(PART)
     bar, found = Bar("parts", "parts of the suite judged"), []
-    engine = SupervisedEngine(evaluation.model.folders, evaluation.choice.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
+    engine = SupervisedEngine(
+        evaluation.model.folders,
+        evaluation.choice.kind,
+        settings,
+        work=folder.path / "engine",
+        log=folder.path / "engine.log",
+    )
     try:
         for number, part in enumerate(parts, 1):
-            evaluation.progress.show("judging", (number - 1) / len(parts), f"(part {number} of {len(parts)}: {part.prepared[0].benchmark.name} ...)")
-            found.append(step(f"judge {part.name}", judge_part, engine, evaluation.suite, evaluation.model.recipe, part, folder.journal))
+            evaluation.progress.show(
+                "judging",
+                (number - 1) / len(parts),
+                f"(part {number} of {len(parts)}: {part.prepared[0].benchmark.name} ...)",
+            )
+            found.append(
+                step(
+                    f"judge {part.name}",
+                    judge_part,
+                    engine,
+                    evaluation.suite,
+                    evaluation.model.recipe,
+                    part,
+                    folder.journal,
+                )
+            )
             bar.show(number / len(parts))
     finally:
         engine.close()
@@ -167,7 +208,9 @@ def _log(evaluation: Evaluation, scored: Scored) -> dict[str, Any]:
         line=board.lines[0],
         config={**evaluation.config.model_dump(mode="json"), "model": model.source},
     )
-    run_id = track_evaluation.log(evaluation.store, evaluation.config.experiment, record, run_key=folder.key, items=items, rows=rows)
+    run_id = track_evaluation.log(
+        evaluation.store, evaluation.config.experiment, record, run_key=folder.key, items=items, rows=rows
+    )
     result = {
         "run": folder.key,
         "model": model.source,

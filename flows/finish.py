@@ -1,4 +1,5 @@
-"""From finished searches to a registered, verified model and a report: the last steps of the main flow. Each can be repeated after a crash."""
+"""From finished searches to a registered, verified model and a report: the last steps of the main flow. Each can be
+repeated after a crash."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -34,7 +35,8 @@ def start_engine(run: Run) -> None:
 
 
 def write(run: Run, outcome: Outcome) -> Path:
-    """Returns the folder of the chosen model's checkpoint, which appears whole or not at all; one that an earlier process made stays."""
+    """Returns the folder of the chosen model's checkpoint, which appears whole or not at all; one that an earlier
+    process made stays."""
     folder = run.folder.path / "checkpoint"
     with run.time("write"):
         if folder.exists():
@@ -45,7 +47,8 @@ def write(run: Run, outcome: Outcome) -> Path:
 
 
 def ask_again(run: Run, outcome: Outcome) -> Answers:
-    """Returns the engine's answers of the chosen model on the validation items, for comparison with the registered copy's; then ends the engine.
+    """Returns the engine's answers of the chosen model on the validation items, for comparison with the registered
+    copy's; then ends the engine.
 
     Raises:
         VerificationError: they score otherwise than when the model was selected.
@@ -54,9 +57,14 @@ def ask_again(run: Run, outcome: Outcome) -> Answers:
     run.peak_bytes = max(run.peak_bytes, answers.peak_bytes)
     key = run.judging.key(outcome.chosen, "validation")
     entry = run.folder.journal.judgement(key)
-    values = {score.benchmark: list(score.values) for score in run.sets["validation"].score(answers, run.judging.memory)}
+    values = {
+        score.benchmark: list(score.values) for score in run.sets["validation"].score(answers, run.judging.memory)
+    }
     if entry is None or entry.get("values") != values:
-        raise VerificationError(f"the chosen model scores otherwise than before on the validation items (journal key {key[:12]}); the engine is not repeatable")
+        raise VerificationError(
+            f"the chosen model scores otherwise than before on the validation items (journal key {key[:12]}); the "
+            "engine is not repeatable"
+        )
     run.engine.close()  # its memory is needed for the verifying one
     return answers
 
@@ -67,24 +75,32 @@ def register(run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Re
         name, key, recipe = run.config.register_as.model, run.folder.key, outcome.chosen
         paired = is_paired(run.basis.base.config)
         card = model_card(recipe, rows_of(table), name=name, facts=facts(run), paired=paired)
-        published = publish.lay_out(checkpoint, run.folder.path / "published", recipe=recipe, card=front_matter(paired=paired) + card)
+        published = publish.lay_out(
+            checkpoint, run.folder.path / "published", recipe=recipe, card=front_matter(paired=paired) + card
+        )
         model_id = registry.upload(tracking, published, run_key=key, name=name)
         chosen = outcome.selections[0].chosen
-        tags = {"psomerge.recipe": recipe.digest(), "psomerge.fitness": repr(chosen.judgement.fitness), "psomerge.suite": run.suite.name}
+        tags = {
+            "psomerge.recipe": recipe.digest(),
+            "psomerge.fitness": repr(chosen.judgement.fitness),
+            "psomerge.suite": run.suite.name,
+        }
         version = registry.register(tracking, name, run_key=key, model_id=model_id, tags=tags, description=card)
         tell(run, f"registered {version.uri}")
         return version
 
 
 def verify_version(run: Run, version: Version, expected: Answers) -> None:
-    """Returns if the registered copy, downloaded by a clean process, answers as the model that was judged. Raises VerificationError if not."""
+    """Returns if the registered copy, downloaded by a clean process, answers as the model that was judged. Raises
+    VerificationError if not."""
     question = Question(run.sets["validation"].batch, expected, run.choice.kind, run.settings)
     with run.time("verify"), run.progress.phase("verifying the registered copy"):
         verify(run.store, version, question=question, scratch=run.folder.path / "verify")
 
 
 def promote_version(run: Run, version: Version, table: Sequence[Result]) -> Promotion:
-    """Returns what became of the verified version: challenger, and champion if it deserves to be, by paired tests on the test items."""
+    """Returns what became of the verified version: challenger, and champion if it deserves to be, by paired tests on
+    the test items."""
     with run.time("promote"):
         champion = registry.bearer(run.store, version.name, CHAMPION)
         if champion is not None and champion.version == version.version:
@@ -110,11 +126,21 @@ def _decide(run: Run, table: Sequence[Result], champion: Version | None) -> Prom
 def _champion_scores(run: Run, champion: Version) -> tuple[BenchmarkScore, ...]:
     def evaluation_set(model: Path) -> Any:
         cache = run.home / "cache" / "datasets"
-        return build(run.suite, "test", model, seed=run.config.seed, cache=cache, allow_task_code=run.config.allow_task_code)
+        return build(
+            run.suite, "test", model, seed=run.config.seed, cache=cache, allow_task_code=run.config.allow_task_code
+        )
 
     with run.progress.phase(f"judging the champion {champion.uri}"):
         scratch = run.folder.path / "verify"
-        return judge_champion(run.store, champion, evaluation_set, engine=run.choice.kind, settings=run.settings, scratch=scratch, memory=run.judging.memory)
+        return judge_champion(
+            run.store,
+            champion,
+            evaluation_set,
+            engine=run.choice.kind,
+            settings=run.settings,
+            scratch=scratch,
+            memory=run.judging.memory,
+        )
 
 
 def _write_particles(run: Run, outcome: Outcome) -> None:
@@ -128,9 +154,16 @@ def _write_particles(run: Run, outcome: Outcome) -> None:
 
 
 def report(
-    run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Result], version: Version, promotion: Promotion, checkpoint: Path
+    run: Run,
+    tracking: track.Run,
+    outcome: Outcome,
+    table: Sequence[Result],
+    version: Version,
+    promotion: Promotion,
+    checkpoint: Path,
 ) -> dict[str, Any]:
-    """Returns the result of the run after writing report and summary and logging them, and finishes the run's folder."""
+    """Returns the result of the run after writing report and summary and logging them, and finishes the run's
+    folder."""
     alias = CHAMPION if promotion.promoted else CHALLENGER
     with run.time("bookkeeping"):
         particles = [
@@ -150,13 +183,26 @@ def report(
         track.log_table(tracking, "particles", particles)
         _write_particles(run, outcome)
         track.log_file(tracking, checkpoint / "recipe.json")
-        sound = [(one.label, traces.path_of(run.folder.path, run.judging.key(one.recipe, "test"))) for one in table if one.test.fitness is not None]
+        sound = [
+            (one.label, traces.path_of(run.folder.path, run.judging.key(one.recipe, "test")))
+            for one in table
+            if one.test.fitness is not None
+        ]
         track.log_table(tracking, "items-test", traces.together(sound, run.folder.report / "items-test.parquet"))
         track.log_file(tracking, run.folder.report / "items-test.parquet")
-    summary = summarise(run, outcome, table, summaries.Registration(version.name, version.version, alias, promotion.promoted, promotion.reason))
+    summary = summarise(
+        run,
+        outcome,
+        table,
+        summaries.Registration(version.name, version.version, alias, promotion.promoted, promotion.reason),
+    )
     summaries.write(summary, run.folder.report / "summary.json")
     page = pages.write(summary, run.folder.report)
-    for name, draw in (("fitness", figures.fitness_figure), ("coefficients", figures.coefficients_figure), ("languages", figures.languages_figure)):
+    for name, draw in (
+        ("fitness", figures.fitness_figure),
+        ("coefficients", figures.coefficients_figure),
+        ("languages", figures.languages_figure),
+    ):
         track.log_figure(tracking, name, draw(summary))
     track.log_file(tracking, page)
     row = summary.row(summary.result)

@@ -1,4 +1,5 @@
-"""How long a run may take where no earlier one tells: from the machine's speed and the numbers of parameters and items. An order of magnitude, no more."""
+"""How long a run may take where no earlier one tells: from the machine's speed and the numbers of parameters and items.
+An order of magnitude, no more."""
 
 from time import perf_counter
 from typing import Any, cast
@@ -17,7 +18,8 @@ _SIZE = 1024
 
 
 def guess(suite: Suite, judgements: int, parameters: int, threads: int) -> tuple[float, float] | None:
-    """Returns the least and the most seconds of so many judgements, most likely; None where a benchmark has no limit of items.
+    """Returns the least and the most seconds of so many judgements, most likely; None where a benchmark has no limit of
+    items.
 
     Args:
         suite: that is judged on.
@@ -34,9 +36,12 @@ def guess(suite: Suite, judgements: int, parameters: int, threads: int) -> tuple
 
 
 def speed(threads: int) -> float:
-    """Returns the floating-point operations a second of this machine's matrix products, as its engine computes: float32 on a CPU, bfloat16 on a GPU."""
+    """Returns the floating-point operations a second of this machine's matrix products, as its engine computes: float32
+    on a CPU, bfloat16 on a GPU."""
     on_gpu, before = torch.cuda.is_available(), torch.get_num_threads()
-    matrix = torch.ones(_SIZE, _SIZE, dtype=torch.bfloat16 if on_gpu else torch.float32, device="cuda" if on_gpu else "cpu")
+    matrix = torch.ones(
+        _SIZE, _SIZE, dtype=torch.bfloat16 if on_gpu else torch.float32, device="cuda" if on_gpu else "cpu"
+    )
     torch.set_num_threads(threads)
     try:
         return 2 * _SIZE**3 / min(_seconds(matrix) for _ in range(8))

@@ -1,4 +1,5 @@
-"""A leaderboard as text for the terminal: who scored what, what is significant and what is noise, then two models language by language.
+"""A leaderboard as text for the terminal: who scored what, what is significant and what is noise, then two models
+language by language.
 
 Colours and lines only where the stream is a terminal; else plain text of at most 100 columns.
 """
@@ -24,7 +25,8 @@ SIDE_BY_SIDE = 3
 
 
 def show(board: Leaderboard, stream: TextIO) -> None:
-    """Prints the leaderboard: a sentence, the table of models, and the two models of `board.versus` by benchmark and by language.
+    """Prints the leaderboard: a sentence, the table of models, and the two models of `board.versus` by benchmark and by
+    language.
 
     Args:
         stream: usually stdout.
@@ -32,7 +34,9 @@ def show(board: Leaderboard, stream: TextIO) -> None:
     from rich.console import Console
 
     terminal = stream.isatty()
-    console = Console(file=stream, width=None if terminal else COLUMNS, no_color=not terminal, highlight=False, legacy_windows=False)
+    console = Console(
+        file=stream, width=None if terminal else COLUMNS, no_color=not terminal, highlight=False, legacy_windows=False
+    )
     encoding = getattr(stream, "encoding", None) or "utf-8"
     _say(console, headline(board), encoding, "bold")
     console.print()
@@ -53,7 +57,12 @@ def show(board: Leaderboard, stream: TextIO) -> None:
             continue
         console.print()
         overall = _tested(board.versus.overall)[0]
-        _say(console, f"{plain(board.versus.first, LABEL)} − {plain(board.versus.second, LABEL)} by {noun} (all: {overall})", encoding, "bold")
+        _say(
+            console,
+            f"{plain(board.versus.first, LABEL)} − {plain(board.versus.second, LABEL)} by {noun} (all: {overall})",
+            encoding,
+            "bold",
+        )
         if len(tested) <= SHOWN:
             _put(console, breakdown_table(board, noun, encoding))
         elif any(one.verdict != QUIET for one in tested.values()):
@@ -63,12 +72,17 @@ def show(board: Leaderboard, stream: TextIO) -> None:
 
 
 def models_table(board: Leaderboard, encoding: str = "utf-8") -> "Table":
-    """Returns the rich table of models: open ranks, mean, fitness where it is another number, and the difference to the first."""
+    """Returns the rich table of models: open ranks, mean, fitness where it is another number, and the difference to the
+    first."""
     fitness = by_fitness(board)
     table = _table()
     table.add_column("rank", no_wrap=True)
     table.add_column("model", min_width=12, max_width=LABEL, overflow="fold")
-    for name in (*(["fitness"] if fitness else []), "mean", *(["vs best", "p", "verdict", "could\nshow"] if len(board.lines) > 1 else [])):
+    for name in (
+        *(["fitness"] if fitness else []),
+        "mean",
+        *(["vs best", "p", "verdict", "could\nshow"] if len(board.lines) > 1 else []),
+    ):
         table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for line in board.lines:
         cells = [_ranks(line), plain(line.label), *([points(line.fitness)] if fitness else []), _estimate(line.mean)]
@@ -79,7 +93,8 @@ def models_table(board: Leaderboard, encoding: str = "utf-8") -> "Table":
 
 
 def breakdown_table(board: Leaderboard, noun: str, encoding: str = "utf-8") -> "Table":
-    """Returns the rich table of the two models by `noun` (`benchmark` or `language`), a line each, the significant ones first.
+    """Returns the rich table of the two models by `noun` (`benchmark` or `language`), a line each, the significant ones
+    first.
 
     Raises:
         ValueError: the leaderboard has one model only.
@@ -121,7 +136,8 @@ def scores_grid(found: Mapping[str, Estimate], noun: str, encoding: str = "utf-8
 
 
 def significant_grid(tested: Mapping[str, Contrast], columns: int = SIDE_BY_SIDE, encoding: str = "utf-8") -> "Table":
-    """Returns the rich table of the significant ones alone, gains first, read down its `columns` columns: name, difference, p."""
+    """Returns the rich table of the significant ones alone, gains first, read down its `columns` columns: name,
+    difference, p."""
     names = [(name, found) for name, found in sorted(tested.items(), key=_order) if found.verdict != QUIET]
     table = _table()
     rows = -(-len(names) // columns)
@@ -154,7 +170,12 @@ def _tested(tested: Contrast) -> list[str]:
     found = tested.difference
     verdict = "noise" if tested.verdict == QUIET else "significant"
     could = "none" if tested.detectable_corrected is None else points(tested.detectable_corrected)
-    return [f"{difference(found.mean)}±{50 * (found.high - found.low):.1f}", probability(tested.corrected), verdict, could]
+    return [
+        f"{difference(found.mean)}±{50 * (found.high - found.low):.1f}",
+        probability(tested.corrected),
+        verdict,
+        could,
+    ]
 
 
 def _style(tested: Contrast) -> str:

@@ -1,4 +1,5 @@
-"""What a leaderboard says in sentences: the outcome, how to read its tables, and what so many items could not have shown."""
+"""What a leaderboard says in sentences: the outcome, how to read its tables, and what so many items could not have
+shown."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,10 @@ QUIET = "no difference shown"
 def headline(board: Leaderboard) -> str:
     """Returns the outcome in a sentence: the best model, and how many of the others are significantly worse."""
     first, others = board.lines[0], board.lines[1:]
-    said = f"{plain(first.label)} scores {points(first.mean.mean)} ± {half_width(first.mean):.1f} points on {plain(board.suite)}, {count(first.mean.n)} items"
+    said = (
+        f"{plain(first.label)} scores {points(first.mean.mean)} ± {half_width(first.mean):.1f} points on "
+        f"{plain(board.suite)}, {count(first.mean.n)} items"
+    )
     if not others:
         return f"{said}."
     behind = sum(line.against_best is not None and line.against_best.verdict == "worse" for line in others)
@@ -41,10 +45,16 @@ def remainder(tested: Mapping[str, Contrast], noun: str) -> str:
     if not quiet:
         return f"all {len(tested)} {noun}s: significant"
     able = [found.detectable_corrected for found in quiet if found.detectable_corrected is not None]
-    said = f"{len(quiet)} of {len(tested)} {noun}s: no difference shown; with n = {span([found.difference.n for found in quiet])} each, "
+    said = (
+        f"{len(quiet)} of {len(tested)} {noun}s: no difference shown; with n = "
+        f"{span([found.difference.n for found in quiet])} each, "
+    )
     if not able:
         return said + "no true difference could have been seen with 80 % chance"
-    said += f"a true difference below {span([round(100 * value) for value in able])} points had less than 80 % chance to be seen"
+    said += (
+        f"a true difference below {span([round(100 * value) for value in able])} points had less than 80 % chance to "
+        "be seen"
+    )
     return said + (f", and any at all in {len(quiet) - len(able)} of them" if len(able) < len(quiet) else "")
 
 

@@ -1,4 +1,5 @@
-"""Prefect's own temporary server, for a run without one: it outlives Ctrl-C long enough to be told of it, and a kill -9 of the run not beyond the next start.
+"""Prefect's own temporary server, for a run without one: it outlives Ctrl-C long enough to be told of it, and a kill -9
+of the run not beyond the next start.
 
 By default a terminal's Ctrl-C reaches it as well: it dies first, and the interrupted run waits minutes for it.
 """
@@ -16,7 +17,8 @@ from tasks.stores import make_private
 
 
 def start_local(home: Path) -> None:
-    """Starts the server of this process; it ends with the process. Servers of this home whose process was killed are ended before.
+    """Starts the server of this process; it ends with the process. Servers of this home whose process was killed are
+    ended before.
 
     Args:
         home: absolute path of the home folder, prepared.
@@ -39,14 +41,18 @@ def start_local(home: Path) -> None:
         record = {"run": _identity(os.getpid()), "server": _identity(server.server_process.pid)}
         (records / f"{os.getpid()}.json").write_text(json.dumps(record))
     except RuntimeError as error:
-        raise ServiceError(f"Prefect's temporary server did not start: {' '.join(str(error).split())[:300]}; see {log}, then repeat the command") from error
+        raise ServiceError(
+            f"Prefect's temporary server did not start: {' '.join(str(error).split())[:300]}; see {log}, then repeat "
+            "the command"
+        ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
 def _stderr_into(log: Path) -> Iterator[None]:
-    """Standard error of the block's child processes goes to a file: the server writes a page of traceback for each request that fails."""
+    """Standard error of the block's child processes goes to a file: the server writes a page of traceback for each
+    request that fails."""
     before = os.dup(2)
     try:
         with log.open("wb") as file:

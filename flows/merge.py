@@ -1,4 +1,5 @@
-"""The main flow: experts in, a verified and registered merged checkpoint out. It reads like the method; the work is in `tasks`."""
+"""The main flow: experts in, a verified and registered merged checkpoint out. It reads like the method; the work is in
+`tasks`."""
 
 from typing import Any
 
@@ -60,7 +61,9 @@ def _search(run: Run, name: str, tracking: track.Run) -> Search:
     update = Update(swarm.inertia, swarm.cognitive, swarm.social, swarm.factors)
     search = begin(name, run.recipe, run.groups, scale=swarm.scale, pull=swarm.pull)
     for number in range(1, swarm.steps + 1):
-        judgements = step(f"{name} step {number}: judge", judge_step, search, run.recipe, run.judging, run.config.stopping != "off")
+        judgements = step(
+            f"{name} step {number}: judge", judge_step, search, run.recipe, run.judging, run.config.stopping != "off"
+        )
         search = step(f"{name} step {number}: observe", observe_step, search, run.recipe, judgements)
         tell_step(run, tracking, search, judgements)
         if number < swarm.steps:

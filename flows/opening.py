@@ -1,4 +1,5 @@
-"""From a config to an open run: experts fetched and checked, evaluation sets built, the run's folder locked, the engine ready to start."""
+"""From a config to an open run: experts fetched and checked, evaluation sets built, the run's folder locked, the engine
+ready to start."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,7 +87,9 @@ class Run:
         self.peak_bytes = max(self.peak_bytes, judgement.peak_bytes)
         if label.step is not None and judgement.fitness is not None:
             self.best = judgement.fitness if self.best is None else max(self.best, judgement.fitness)
-        place = label.phase if label.step is None else f"{label.phase} step {label.step + 1} of {self.config.swarm.steps}"
+        place = (
+            label.phase if label.step is None else f"{label.phase} step {label.step + 1} of {self.config.swarm.steps}"
+        )
         share = min(1.0, self.done / self.expected())
         with self.time("bookkeeping"):
             best = "" if self.best is None else f", best fitness {self.best:.3f}"
@@ -105,7 +108,8 @@ class Run:
 
 
 def judgements(config: Config, experts: int) -> int:
-    """Returns the most judgements that a run asks for: searches, baselines, re-ranking and the table on the test split."""
+    """Returns the most judgements that a run asks for: searches, baselines, re-ranking and the table on the test
+    split."""
     searches = len({config.swarm.initial, *config.compare.swarms})
     recipe = Recipe(Source("base", "", ""), tuple(Source(str(i), "", "") for i in range(experts)))
     tuned = sum(len(candidates(recipe)[name]) for name in config.compare.baselines)
@@ -125,7 +129,9 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     addresses = {"base": config.base, **config.experts}
     suite = load_suite(config.suite, configs_folder() / "suites")
     store = stores.mlflow
-    models = {name: step(f"fetch {name}", _fetch, address, home, progress, store) for name, address in addresses.items()}
+    models = {
+        name: step(f"fetch {name}", _fetch, address, home, progress, store) for name, address in addresses.items()
+    }
     folders = {name: model.folder for name, model in models.items()}
     fetched = monotonic() - begin
     checked = step("check", check, folders, config.tokenizer_from)
@@ -137,16 +143,41 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     choice = choose_engine(config.engine, basis.base.config, progress)
     sources = step("pin", pin_all, models)
     with progress.phase("building requests"):
-        sets = step("build requests", _build, config, suite, tokenizer_folder(basis, tokenizer_from, home / "cache" / "tokenizers"), home)
+        sets = step(
+            "build requests",
+            _build,
+            config,
+            suite,
+            tokenizer_folder(basis, tokenizer_from, home / "cache" / "tokenizers"),
+            home,
+        )
     recipe = _recipe(config, sources, basis, tokenizer_from)
     settings = engine_settings(config.engine, sets.values(), tokenizer_from)
     described = identity(config.canonical(), sources, sets, engine=choice.kind, settings=settings)
     with RunFolder(home / "runs", described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"run {folder.key} in {folder.path}")
-        engine = SupervisedEngine(folders, choice.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log")
-        run = Run(config, home, store, folder, suite, sets, sources, basis, recipe, choice, settings, engine, progress, checked.warnings)
+        engine = SupervisedEngine(
+            folders, choice.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log"
+        )
+        run = Run(
+            config,
+            home,
+            store,
+            folder,
+            suite,
+            sets,
+            sources,
+            basis,
+            recipe,
+            choice,
+            settings,
+            engine,
+            progress,
+            checked.warnings,
+        )
         units = [
-            recipe.with_coefficients([[float(one == place) for one in range(len(recipe.experts))]] * run.groups) for place in range(-1, len(recipe.experts))
+            recipe.with_coefficients([[float(one == place) for one in range(len(recipe.experts))]] * run.groups)
+            for place in range(-1, len(recipe.experts))
         ]
         run.judging = Judging(
             engine,
@@ -194,7 +225,8 @@ def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokeniz
 
 
 def choose_engine(engine: EngineConfig, model: Mapping[str, Any], progress: Progress) -> Choice:
-    """Returns which engine judges models of this config.json, and says so where it is not what a run has by default. Raises ConfigError as `choose`."""
+    """Returns which engine judges models of this config.json, and says so where it is not what a run has by default.
+    Raises ConfigError as `choose`."""
     choice = choose(engine.kind, model)
     if choice.why:
         progress.say(choice.told)

@@ -17,12 +17,16 @@ from tasks.summary import read
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
-    """Starts the Prefect and MLflow servers over this home on loopback, prints their addresses, and ends them at Ctrl-C or SIGTERM. Port 0 is any free one."""
+    """Starts the Prefect and MLflow servers over this home on loopback, prints their addresses, and ends them at Ctrl-C
+    or SIGTERM. Port 0 is any free one."""
     from tasks.services import serving
 
     home = home_folder()
     prepare(home)
-    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored where a shell started us in the background, the second would leave the servers
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the first is ignored where a shell started us in the background, the second would leave the servers
         signal.signal(number, signal.default_int_handler)
     with serving(home, prefect_port=prefect_port, mlflow_port=mlflow_port) as servers:
         for name, server in servers.items():
@@ -44,7 +48,10 @@ def report_of(run: str, home: Path) -> Path:
     found = [Path(run)] if os.sep in run else sorted((home / "runs").glob(f"{run}*"))
     folders = [folder for folder in found if (folder / "run.json").is_file()]
     if len(folders) != 1:
-        raise ConfigError(f"{run}: expected one run under {home / 'runs'}, found {len(folders)}; give its key as `psomerge run` printed it")
+        raise ConfigError(
+            f"{run}: expected one run under {home / 'runs'}, found {len(folders)}; give its key as `psomerge run` "
+            "printed it"
+        )
     report = folders[0] / "report"
     return pages.write(read(report / "summary.json"), report)
 
@@ -60,7 +67,9 @@ def has_package(name: str) -> bool:
 
 def next_steps(result: Mapping[str, Any]) -> list[str]:
     """Returns what to do with a result, as commands."""
-    serve_with = "vllm serve" if has_package("vllm") else "python -m vllm.entrypoints.openai.api_server --model"  # the CPU build's own command does not start
+    serve_with = (
+        "vllm serve" if has_package("vllm") else "python -m vllm.entrypoints.openai.api_server --model"
+    )  # the CPU build's own command does not start
     paired = is_paired(read_json(Path(result["checkpoint"]) / "config.json", CONFIG_LIMIT))
     uri = result["model_uri"] if result["alias"] != "champion" else result["model_uri"].rpartition("/")[0] + "@champion"
     download = f"mlflow artifacts download --artifact-uri {uri} --dst-path champion"

@@ -1,4 +1,5 @@
-"""What a run would do and cost, and all that is in its way: from config, headers and sizes alone, before anything large is fetched or anything started."""
+"""What a run would do and cost, and all that is in its way: from config, headers and sizes alone, before anything large
+is fetched or anything started."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,9 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     suite = load_suite(config.suite, configs_folder() / "suites")
     quieten()
     with Progress() as progress:
-        previews, failures = preview_all({"base": config.base, **config.experts}, home, progress.fetching, lambda: prepare(home).mlflow)
+        previews, failures = preview_all(
+            {"base": config.base, **config.experts}, home, progress.fetching, lambda: prepare(home).mlflow
+        )
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     unfit, merged = _fit(config, seen)
     problems = [*_failed(config, failures), *unfit]
@@ -49,7 +52,10 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     if problems:
         raise _joined(problems)
     plan = _plan(config, home, suite, previews, room)
-    plan |= {"tokenizer": merged and merged[0].tokenizer(merged[1]), "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(previews)]}
+    plan |= {
+        "tokenizer": merged and merged[0].tokenizer(merged[1]),
+        "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(previews)],
+    }
     for one in previews.values():
         one.keep()
     return plan
@@ -70,7 +76,8 @@ def _failed(config: Config, failures: Mapping[str, PsomergeError]) -> Iterator[P
 
 
 def _fit(config: Config, seen: Mapping[str, Checkpoint]) -> tuple[list[PsomergeError], tuple[Basis, str] | None]:
-    """What keeps the experts from being merged with the base, as far as both can be seen; and the basis of those that fit, with whose tokenizer it is."""
+    """What keeps the experts from being merged with the base, as far as both can be seen; and the basis of those that
+    fit, with whose tokenizer it is."""
     problems: list[PsomergeError] = []
     if "base" not in seen:
         return problems, None
@@ -101,12 +108,18 @@ def _told(config: Config, seen: Mapping[str, Checkpoint], merged: tuple[Basis, s
 
 
 def _joined(problems: list[PsomergeError]) -> PsomergeError:
-    """All problems on one line, as an error of the class that must be seen to first: models, then the config, then services and room."""
-    first = min(problems, key=lambda error: (not isinstance(error, ArtefactError), not isinstance(error, ConfigError), error.exit_code))
+    """All problems on one line, as an error of the class that must be seen to first: models, then the config, then
+    services and room."""
+    first = min(
+        problems,
+        key=lambda error: (not isinstance(error, ArtefactError), not isinstance(error, ConfigError), error.exit_code),
+    )
     return type(first)("; ".join(str(error) for error in problems))
 
 
-def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Preview], room: costs.Disk) -> dict[str, Any]:
+def _plan(
+    config: Config, home: Path, suite: Suite, previews: Mapping[str, Preview], room: costs.Disk
+) -> dict[str, Any]:
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     n, asked = len(config.experts), judgements(config, len(config.experts))
     memory = costs.memory(config.engine, seen)
@@ -123,7 +136,9 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
         "steps": config.swarm.steps,
         "judgements": asked,
         "seconds": known,
-        "seconds_guessed": guess(suite, asked, costs.parameters(seen["base"]), config.engine.threads) if known is None and "base" in seen else None,
+        "seconds_guessed": guess(suite, asked, costs.parameters(seen["base"]), config.engine.threads)
+        if known is None and "base" in seen
+        else None,
         "model_bytes": max(map(costs.stored_bytes, seen.values()), default=0),
         "memory": memory and asdict(memory) | {"held_bytes": memory.held_bytes, "warnings": memory.warnings()},
         "disk": asdict(room) | {"needed_bytes": room.needed_bytes},
@@ -135,7 +150,11 @@ def _plan(config: Config, home: Path, suite: Suite, previews: Mapping[str, Previ
 
 
 def _model(one: Preview) -> dict[str, Any]:
-    files = {name: count for name, count in one.checkpoint.files.items() if allowed(name)} if one.checkpoint else one.to_fetch
+    files = (
+        {name: count for name, count in one.checkpoint.files.items() if allowed(name)}
+        if one.checkpoint
+        else one.to_fetch
+    )
     return {
         "address": one.address,
         "source": one.source,
@@ -147,4 +166,8 @@ def _model(one: Preview) -> dict[str, Any]:
 
 
 def _unseen(previews: Mapping[str, Preview]) -> list[str]:
-    return [f"{one.name} ({one.address}): {one.unseen} is known once it is fetched" for one in previews.values() if one.unseen]
+    return [
+        f"{one.name} ({one.address}): {one.unseen} is known once it is fetched"
+        for one in previews.values()
+        if one.unseen
+    ]

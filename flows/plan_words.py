@@ -14,7 +14,8 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         f"suite {plan['suite']['name']}: {', '.join(plan['suite']['benchmarks'])}",
         *_models(plan),
         f"tokenizer: {plan['tokenizer'] or 'known once all models are here'}",
-        f"search: {plan['particles']} particles from {plan['experts']} experts, {plan['steps']} steps, initial swarm {', then '.join(plan['swarms'])}",
+        f"search: {plan['particles']} particles from {plan['experts']} experts, {plan['steps']} steps, initial swarm "
+        f"{', then '.join(plan['swarms'])}",
         f"judgements: at most {count(plan['judgements'])}, on {plan['threads']} of {plan['cores']} cores",
         f"time: {_time(plan)}",
         _memory(plan["memory"]),
@@ -31,20 +32,39 @@ def _time(plan: Mapping[str, Any]) -> str:
     if plan["seconds_guessed"] is None:
         return "known after a first run of this suite"
     least, most = map(duration, plan["seconds_guessed"])
-    return f"between {least} and {most}, guessed from this machine's speed and {TOKENS} tokens an item, better known after a first run; {beside}"
+    return (
+        f"between {least} and {most}, guessed from this machine's speed and {TOKENS} tokens an item, better known "
+        f"after a first run; {beside}"
+    )
 
 
 def _models(plan: Mapping[str, Any]) -> Iterator[str]:
     for name, one in plan["models"].items():
-        where = one["address"] if one["address"] == one["source"] else f"{one['address']}, which is {one['source'].rpartition('@')[2]}"
-        partly = f", {size(one['bytes'] - one['download_bytes'])} of them here" if one["bytes"] > one["download_bytes"] > 0 else ""
-        what = {"here": f"here, {size(one['bytes'])}", "to train": "to be trained here, minutes", "to fetch": "to fetch"}[one["state"]]
+        where = (
+            one["address"]
+            if one["address"] == one["source"]
+            else f"{one['address']}, which is {one['source'].rpartition('@')[2]}"
+        )
+        partly = (
+            f", {size(one['bytes'] - one['download_bytes'])} of them here"
+            if one["bytes"] > one["download_bytes"] > 0
+            else ""
+        )
+        what = {
+            "here": f"here, {size(one['bytes'])}",
+            "to train": "to be trained here, minutes",
+            "to fetch": "to fetch",
+        }[one["state"]]
         if one["download_files"]:
             what = f"to fetch, {size(one['download_bytes'])} in {one['download_files']} files{partly}"
         yield f"{name}: {where}: {what}"
     waiting = plan["to_fetch"]
     total = plan["disk"]["download_bytes"]
-    yield f"train or fetch: {', '.join(waiting)}{f'; {size(total)} in all' if total else ''}" if waiting else "nothing to fetch: base and experts are here"
+    yield (
+        f"train or fetch: {', '.join(waiting)}{f'; {size(total)} in all' if total else ''}"
+        if waiting
+        else "nothing to fetch: base and experts are here"
+    )
 
 
 def _memory(memory: Mapping[str, Any] | None) -> str:
@@ -52,10 +72,18 @@ def _memory(memory: Mapping[str, Any] | None) -> str:
         return "memory: known once the base is here"
     dtype = "" if memory["dtype"] == "base" else f" in {memory['dtype']}"
     parts = (
-        f"{size(memory['model_bytes'])} the model judged{dtype}, {size(memory['kv_cache_bytes'])} KV cache, {size(memory['workspace_bytes'])} tensors in work"
+        f"{size(memory['model_bytes'])} the model judged{dtype}, {size(memory['kv_cache_bytes'])} KV cache, "
+        f"{size(memory['workspace_bytes'])} tensors in work"
     )
-    mapped = f"{size(memory['mapped_bytes'])} of base and experts are mapped files, read again at each swap if they find no room beside it"
-    where = f"{memory['device']} has {size(memory['device_bytes'])}" if memory["device"] != "cpu" else f"{size(memory['device_bytes'])} are there"
+    mapped = (
+        f"{size(memory['mapped_bytes'])} of base and experts are mapped files, read again at each swap if they find "
+        "no room beside it"
+    )
+    where = (
+        f"{memory['device']} has {size(memory['device_bytes'])}"
+        if memory["device"] != "cpu"
+        else f"{size(memory['device_bytes'])} are there"
+    )
     return f"memory: {size(memory['held_bytes'])} ({parts}), and the engine's own; {where}; {mapped}"
 
 
@@ -64,5 +92,9 @@ def _disk(plan: Mapping[str, Any]) -> str:
     if not plan["memory"]:
         return f"disk: {size(disk['free_bytes'])} free"
     fetched = f"{size(disk['download_bytes'])} to fetch, " if disk["download_bytes"] else ""
-    written = f"{size(disk['written_bytes'])} for the merged model and its copies" if disk["written_bytes"] else "nothing to write"
+    written = (
+        f"{size(disk['written_bytes'])} for the merged model and its copies"
+        if disk["written_bytes"]
+        else "nothing to write"
+    )
     return f"disk: {size(disk['needed_bytes'])} of {size(disk['free_bytes'])} free ({fetched}{written})"

@@ -1,4 +1,5 @@
-"""What is being done, how far it is and how long it will take, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""What is being done, how far it is and how long it will take, on stderr: a bar on a terminal, a line every few seconds
+elsewhere."""
 
 import sys
 import time
@@ -21,9 +22,23 @@ class Progress:
         self._phase, self._start, self._first, self._said = "", 0.0, 0.0, 0.0
         if sys.stderr.isatty() and not quiet:
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                Progress,
+                TaskProgressColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, console=Console(stderr=True))
             self._task = self._bar.add_task("", total=1.0, visible=False)
 
@@ -32,7 +47,9 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar:
             self._bar.stop()
 
@@ -56,7 +73,9 @@ class Progress:
         if now - self._said < EVERY and share < 1:
             return
         self._said, gained = now, share - self._first
-        left = f", about {duration((now - self._start) / gained * (1 - share))} left" if gained > 0 and share < 1 else ""
+        left = (
+            f", about {duration((now - self._start) / gained * (1 - share))} left" if gained > 0 and share < 1 else ""
+        )
         print(f"{phase} {share:.0%}{left} {note}".rstrip(), file=sys.stderr, flush=True)
 
     def fetching(self, what: str, share: float) -> None:

@@ -21,7 +21,8 @@ class SwarmConfig(_Strict):
     """The search. Defaults: PSO-Merging (arXiv 2508.19839), but for the initial swarm."""
 
     initial: Literal["star", "paper"] = "star"
-    """`paper`: base, experts, their DARE copies. `star`: base, experts, and sums of all task vectors that lean to one expert each."""
+    """`paper`: base, experts, their DARE copies. `star`: base, experts, and sums of all task vectors that lean to one
+    expert each."""
     steps: int = Field(default=5, ge=1)
     """S: how often every particle is judged; the paper's number for language models."""
     inertia: float = Field(default=0.2, ge=0)
@@ -54,7 +55,8 @@ class EngineConfig(_Strict):
     """What judges a model; see `evals.engine.EngineSettings`."""
 
     kind: Literal["auto", "vllm", "transformers"] = "auto"
-    """`auto`: vLLM where it runs the base's architecture, else transformers, which is slower and knows sequence-to-sequence models too."""
+    """`auto`: vLLM where it runs the base's architecture, else transformers, which is slower and knows
+    sequence-to-sequence models too."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: int = Field(default=1, ge=1)
     """OpenMP threads; a tiny model wants one, a larger one as many as there are idle cores."""
@@ -79,7 +81,8 @@ class Config(_Strict):
 
     name: Name
     base: Text
-    """Folder, `hf://ORG/NAME@REVISION`, `s3://BUCKET/PREFIX`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `embedded://base@SEED`."""
+    """Folder, `hf://ORG/NAME@REVISION`, `s3://BUCKET/PREFIX`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or
+    `embedded://base@SEED`."""
     experts: dict[Name, Text] = Field(min_length=1)
     """Source by name; the order is the order of the coefficients."""
     suite: Text
@@ -87,13 +90,17 @@ class Config(_Strict):
     seed: int = Field(default=0, ge=0)
     """Of the search; it also draws the optimisation items where the suite limits them."""
     swarm: SwarmConfig = SwarmConfig()
-    stopping: Annotated[Literal["exact", "sequential", "off"], BeforeValidator(lambda value: "off" if value is False else value)] = "exact"
-    """`exact`: a particle is judged no further once it cannot exceed its own personal best, whatever its other answers; the result is the same to the last
-    bit. `sequential`: nor once a sequential test gives it up against its personal best on the items that both have answered; items are asked in random
-    order, and where the fitness is no weighted mean it is `exact`. `off`: every particle is judged to the end. (YAML reads a bare `off` as false, which is
-    taken for it.)"""
+    stopping: Annotated[
+        Literal["exact", "sequential", "off"], BeforeValidator(lambda value: "off" if value is False else value)
+    ] = "exact"
+    """`exact`: a particle is judged no further once it cannot exceed its own personal best, whatever its other answers;
+    the result is the same to the last bit. `sequential`: nor once a sequential test gives it up against its personal
+    best on the items that both have answered; items are asked in random order, and where the fitness is no weighted
+    mean it is `exact`. `off`: every particle is judged to the end. (YAML reads a bare `off` as false, which is taken
+    for it.)"""
     stopping_error_rate: float = Field(default=0.05, gt=0, lt=1)
-    """Of `sequential`: how often at most, over random orders of the items, a particle that would have exceeded its personal best is stopped."""
+    """Of `sequential`: how often at most, over random orders of the items, a particle that would have exceeded its
+    personal best is stopped."""
     rerank: int = Field(default=3, ge=1)
     """How many of the best models judged are ranked again on validation and optimisation items together."""
     compare: CompareConfig = CompareConfig()
@@ -111,7 +118,10 @@ class Config(_Strict):
         if "base" in self.experts:
             raise ValueError("an expert cannot be called `base`; rename it")
         if self.tokenizer_from not in (None, "base", *self.experts):
-            raise ValueError(f"tokenizer_from: {self.tokenizer_from!r} is neither `base` nor an expert{nearest(str(self.tokenizer_from), [*self.experts])}")
+            raise ValueError(
+                f"tokenizer_from: {self.tokenizer_from!r} is neither `base` nor an "
+                f"expert{nearest(str(self.tokenizer_from), [*self.experts])}"
+            )
         return self
 
     def canonical(self) -> dict[str, Any]:
@@ -125,7 +135,8 @@ class EvaluationConfig(_Strict):
     suite: Text
     """A shipped suite's name, or a path to a suite's YAML."""
     split: Literal["optimisation", "validation", "test"] = "test"
-    """Which items. A model that was searched for on a suite's optimisation items can be believed on its test items only."""
+    """Which items. A model that was searched for on a suite's optimisation items can be believed on its test items
+    only."""
     seed: int = Field(default=0, ge=0)
     """Draws the items of the optimisation split where the suite limits them."""
     engine: EngineConfig = EngineConfig()
@@ -137,7 +148,9 @@ class EvaluationConfig(_Strict):
 
 def evaluation_config(suite: str, overrides: list[str]) -> EvaluationConfig:
     """Returns the settings of an evaluation. Raises ConfigError as `load_config`."""
-    content: dict[str, Any] = {"suite": str(Path(suite).resolve()) if Path(suite).suffix in (".yaml", ".yml") else suite}
+    content: dict[str, Any] = {
+        "suite": str(Path(suite).resolve()) if Path(suite).suffix in (".yaml", ".yml") else suite
+    }
     for override in overrides:
         _lay_over(content, override)
     return validate(EvaluationConfig, content, "--set")
@@ -163,7 +176,10 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     if path.suffix not in (".yaml", ".yml"):
         shipped = {file.stem: file for file in sorted(configs_folder().glob("*.yaml"))}
         if name_or_path not in shipped:
-            raise ConfigError(f"unknown config {name_or_path!r}{nearest(name_or_path, list(shipped))}; give a shipped name or a path to a .yaml file")
+            raise ConfigError(
+                f"unknown config {name_or_path!r}{nearest(name_or_path, list(shipped))}; give a shipped name or a "
+                "path to a .yaml file"
+            )
         path = shipped[name_or_path]
     content = read(path)
     for override in overrides or []:

@@ -1,4 +1,5 @@
-"""What must stand before the first flow: the environment, servers that answer, and Prefect's own one where no other is named."""
+"""What must stand before the first flow: the environment, servers that answer, and Prefect's own one where no other is
+named."""
 
 import logging
 import sys
@@ -9,7 +10,8 @@ from flows.local_prefect import start_local
 
 
 def start_services(home: Path) -> None:
-    """Prepares the home and makes sure that Prefect and MLflow can be reached; must come before the first import of either.
+    """Prepares the home and makes sure that Prefect and MLflow can be reached; must come before the first import of
+    either.
 
     Raises:
         SpaceError, ServiceError: as `flows.environment.prepare` and `check_servers`.

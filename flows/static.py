@@ -1,6 +1,8 @@
-"""Commands that need no service: static merges, checks, rebuilding from a recipe. They import neither Prefect nor MLflow.
+"""Commands that need no service: static merges, checks, rebuilding from a recipe. They import neither Prefect nor
+MLflow.
 
-Importing torch takes a third of a merge's time: it is done inside the functions, while the models' files are being hashed.
+Importing torch takes a third of a merge's time: it is done inside the functions, while the models' files are being
+hashed.
 """
 
 import inspect
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
     from psomerge.checkpoint import Checkpoint
 
 
-def merge_models(method: str, base: str, experts: Sequence[str], out: Path, settings: Sequence[str], tokenizer_from: str | None = None) -> dict[str, Any]:
+def merge_models(
+    method: str,
+    base: str,
+    experts: Sequence[str],
+    out: Path,
+    settings: Sequence[str],
+    tokenizer_from: str | None = None,
+) -> dict[str, Any]:
     """Returns where the merged checkpoint and its recipe were written, and what a user should know about the experts.
 
     Args:
@@ -47,9 +56,16 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
     options = dict(_option(method, setting) for setting in settings)
     weighed = [_weighed(expert) for expert in experts]
     names = _names([address for address, _ in weighed])
-    known = {"base": "base", base: "base"} | {address: name for name, (address, _) in zip(names, weighed, strict=True)} | {name: name for name in names}
+    known = (
+        {"base": "base", base: "base"}
+        | {address: name for name, (address, _) in zip(names, weighed, strict=True)}
+        | {name: name for name in names}
+    )
     if tokenizer_from not in (None, *known):
-        raise ConfigError(f"--tokenizer-from {tokenizer_from}: expected base or an expert's address{nearest(str(tokenizer_from), list(known))}")
+        raise ConfigError(
+            f"--tokenizer-from {tokenizer_from}: expected base or an expert's "
+            f"address{nearest(str(tokenizer_from), list(known))}"
+        )
     models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
     with _pinning(models) as pins:
         from psomerge.basis import open_models
@@ -68,7 +84,12 @@ def merge_models(method: str, base: str, experts: Sequence[str], out: Path, sett
         recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)
         write_model(recipe, basis, out, pins=lambda: {name: one.result() for name, one in pins.items()})
         told = told_by_files(base_model, own, chosen)
-    made = {"checkpoint": str(out), "recipe": str(out / "recipe.json"), "method": method, "coefficients": recipe.coefficients}
+    made = {
+        "checkpoint": str(out),
+        "recipe": str(out / "recipe.json"),
+        "method": method,
+        "coefficients": recipe.coefficients,
+    }
     return made | {"warnings": [asdict(warning) for warning in told]}
 
 
@@ -132,7 +153,10 @@ def _short(address: str) -> str:
 def _fetched(addresses: dict[str, str]) -> dict[str, Fetched]:
     """The models of these addresses; an alias means the version that it names now."""
     with Progress() as progress:
-        return {name: fetch(address, home_folder(), progress.fetching, store=_store, follow=True) for name, address in addresses.items()}
+        return {
+            name: fetch(address, home_folder(), progress.fetching, store=_store, follow=True)
+            for name, address in addresses.items()
+        }
 
 
 def _store() -> Store:
@@ -143,7 +167,8 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
     """Returns for every model, all of which are sound, its `verdict`, and its `warnings` as plain data.
 
     Raises:
-        ArtefactError: models are broken, hold values that are not finite, or do not fit the base; all that is wrong with all of them is listed.
+        ArtefactError: models are broken, hold values that are not finite, or do not fit the base; all that is wrong
+            with all of them is listed.
         VerificationError: nothing else is wrong, but files differ from the manifest beside them.
     """
     from psomerge.basis import open_expert
@@ -174,7 +199,8 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
 
 
 def _published(folder: Path) -> tuple[Path, str]:
-    """The checkpoint in a folder, which may be a published model's, and what to say of its manifest. Raises VerificationError where files differ from that."""
+    """The checkpoint in a folder, which may be a published model's, and what to say of its manifest. Raises
+    VerificationError where files differ from that."""
     from tasks.publish import MANIFEST, misfits
 
     published = next((place for place in (folder, folder.parent) if (place / MANIFEST).exists()), None)
@@ -188,12 +214,16 @@ def check_lines(found: Mapping[str, Any]) -> list[str]:
     return [
         line
         for address, one in found.items()
-        for line in (f"{address}: {one['verdict']}", *(f"  warning: {FitWarning(**warning)}" for warning in one["warnings"]))
+        for line in (
+            f"{address}: {one['verdict']}",
+            *(f"  warning: {FitWarning(**warning)}" for warning in one["warnings"]),
+        )
     ]
 
 
 def rebuild(recipe: Path, out: Path) -> dict[str, Any]:
-    """Returns where the recipe's model was written, from the sources that it pins. Raises ArtefactError where a source differs from its pin."""
+    """Returns where the recipe's model was written, from the sources that it pins. Raises ArtefactError where a source
+    differs from its pin."""
     from psomerge.materialize import materialize
 
     content = recipes.read(recipe)

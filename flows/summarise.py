@@ -15,8 +15,25 @@ from tasks.results import Outcome, Result, label_of
 from tasks.rows import compare, row
 from tasks.summary import Model, Provenance, Registration, Row, Split, Summary
 
-PHASES = ("fetch", "start engine", "merge", "load", "reset", "canary", "score", "write", "register", "verify", "promote", "bookkeeping")
-USES = {"optimisation": "the search's fitness, and tuning of the baselines", "validation": "re-ranking of the best models", "test": "this table, once"}
+PHASES = (
+    "fetch",
+    "start engine",
+    "merge",
+    "load",
+    "reset",
+    "canary",
+    "score",
+    "write",
+    "register",
+    "verify",
+    "promote",
+    "bookkeeping",
+)
+USES = {
+    "optimisation": "the search's fitness, and tuning of the baselines",
+    "validation": "re-ranking of the best models",
+    "test": "this table, once",
+}
 
 
 def rows_of(table: Sequence[Result]) -> list[Row]:
@@ -24,16 +41,25 @@ def rows_of(table: Sequence[Result]) -> list[Row]:
     rows: list[Row] = []
     for one in table:
         if one.test.fitness is None:
-            rows.append(Row(one.label, one.kind, judgements=one.judgements, fitness=one.fitness, failure=one.test.failure))
+            rows.append(
+                Row(one.label, one.kind, judgements=one.judgements, fitness=one.fitness, failure=one.test.failure)
+            )
             continue
         estimate = row(one.label, one.test.scores, kind=one.kind, judgements=one.judgements, fitness=one.fitness)
-        rows.append(replace(estimate, coefficients=one.recipe.coefficients if one.recipe.method == "coefficients" else ()))
+        rows.append(
+            replace(estimate, coefficients=one.recipe.coefficients if one.recipe.method == "coefficients" else ())
+        )
     return rows
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
     """Returns what the result depends on, for the model card."""
-    made_of = [("run key", run.folder.key), ("suite", run.suite.name), ("seed", str(run.config.seed)), ("tokenizer", run.tokenizer)]
+    made_of = [
+        ("run key", run.folder.key),
+        ("suite", run.suite.name),
+        ("seed", str(run.config.seed)),
+        ("tokenizer", run.tokenizer),
+    ]
     return [*made_of, *versions().items(), ("device", device())]
 
 
@@ -53,11 +79,15 @@ def summarise(run: Run, outcome: Outcome, table: Sequence[Result], registration:
         rows=tuple(rows_of(table)),
         provenance=_provenance(run),
         recipe=outcome.chosen.to_dict(),
-        comparisons=tuple(compare(scores[result], scores[label], labels=(result, label)) for label in others) if result in scores else (),
+        comparisons=tuple(compare(scores[result], scores[label], labels=(result, label)) for label in others)
+        if result in scores
+        else (),
         splits=tuple(Split(name, sum(map(len, one.items.values())), USES[name]) for name, one in run.sets.items()),
         candidates=outcome.selections[0].candidates,
         warnings=run.warnings,
-        groups=tuple(dict.fromkeys(map(GROUPINGS[run.recipe.grouping], run.basis.base.tensors))) if run.groups > 1 else (),
+        groups=tuple(dict.fromkeys(map(GROUPINGS[run.recipe.grouping], run.basis.base.tensors)))
+        if run.groups > 1
+        else (),
         seconds={phase: run.seconds[phase] for phase in PHASES if phase in run.seconds},
         wall_seconds=monotonic() - run.start + run.seconds["fetch"],
         judgements=search.judgements,

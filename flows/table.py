@@ -29,7 +29,9 @@ def show(summary: Summary, next_steps: Sequence[str], stream: TextIO) -> None:
     from rich.text import Text
 
     terminal = stream.isatty()
-    console = Console(file=stream, width=None if terminal else COLUMNS, no_color=not terminal, highlight=False, legacy_windows=False)
+    console = Console(
+        file=stream, width=None if terminal else COLUMNS, no_color=not terminal, highlight=False, legacy_windows=False
+    )
     encoding = getattr(stream, "encoding", None) or "utf-8"
     names = list(dict.fromkeys(name for row in summary.rows for name in row.benchmarks))
     console.print(Text(fit(plain(verdict(summary), 2000), encoding), style="bold"))
@@ -51,7 +53,8 @@ def show(summary: Summary, next_steps: Sequence[str], stream: TextIO) -> None:
 
 
 def result_table(summary: Summary, names: Sequence[str], encoding: str = "utf-8") -> "Table":
-    """Returns the rich table: a line per model, columns for the mean, the named benchmarks and the judgements spent; last, the number of items."""
+    """Returns the rich table: a line per model, columns for the mean, the named benchmarks and the judgements spent;
+    last, the number of items."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -67,14 +70,29 @@ def result_table(summary: Summary, names: Sequence[str], encoding: str = "utf-8"
     table.add_column("tries", justify="right", no_wrap=True)
     for row in summary.rows:
         style = "bold" if row.label == summary.result else ""
-        cells = [_cell(row.mean, row, best.get(""), 1), *(_cell(row.benchmarks.get(name), row, best.get(name), 0) for name in names)]
-        table.add_row(Text(fit(plain(row.label), encoding)), *(_marked(fit(text, encoding)) for text in cells), str(row.judgements), style=style)
+        cells = [
+            _cell(row.mean, row, best.get(""), 1),
+            *(_cell(row.benchmarks.get(name), row, best.get(name), 0) for name in names),
+        ]
+        table.add_row(
+            Text(fit(plain(row.label), encoding)),
+            *(_marked(fit(text, encoding)) for text in cells),
+            str(row.judgements),
+            style=style,
+        )
     items = _items(summary.rows)
     table.add_section()
-    table.add_row("test items", *(count(items[name]) if name in items else "" for name in ["", *names]), "", style="dim")
+    table.add_row(
+        "test items", *(count(items[name]) if name in items else "" for name in ["", *names]), "", style="dim"
+    )
     failures = [row for row in summary.rows if row.failure is not None]
     if failures:
-        table.caption = Text("\n".join(fit(f"{plain(row.label)}: failed: {plain(row.failure or '', 200)}", encoding) for row in failures), justify="left")
+        table.caption = Text(
+            "\n".join(
+                fit(f"{plain(row.label)}: failed: {plain(row.failure or '', 200)}", encoding) for row in failures
+            ),
+            justify="left",
+        )
     return table
 
 
@@ -92,7 +110,11 @@ def _marked(text: str) -> "Text":
 
 def _items(rows: Sequence[Row]) -> Mapping[str, int]:
     """Items by benchmark, and of the mean under the key `""`."""
-    return {name: estimate.n for row in reversed(rows) for name, estimate in [*row.benchmarks.items(), *([("", row.mean)] if row.mean else [])]}
+    return {
+        name: estimate.n
+        for row in reversed(rows)
+        for name, estimate in [*row.benchmarks.items(), *([("", row.mean)] if row.mean else [])]
+    }
 
 
 def fit(text: str, encoding: str) -> str:

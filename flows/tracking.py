@@ -1,4 +1,5 @@
-"""What a run shows while it goes on: MLflow's run, Prefect's artifacts, lines on stderr. The journal is the truth; this is its public view."""
+"""What a run shows while it goes on: MLflow's run, Prefect's artifacts, lines on stderr. The journal is the truth; this
+is its public view."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,23 @@ def tracked(run: Run) -> Iterator[track.Run]:
     """Yields the MLflow run of this pipeline run, begun or gone on with, and ends it with the status that fits."""
     with run.time("bookkeeping"):
         config = run.config
-        tags = {"psomerge.config": config.name, "psomerge.swarm": config.swarm.initial, "psomerge.seed": str(config.seed)}
-        tracking = track.start(run.store, config.register_as.experiment, run_key=run.folder.key, name=f"{config.name}-{run.folder.key[:8]}", tags=tags)
+        tags = {
+            "psomerge.config": config.name,
+            "psomerge.swarm": config.swarm.initial,
+            "psomerge.seed": str(config.seed),
+        }
+        tracking = track.start(
+            run.store,
+            config.register_as.experiment,
+            run_key=run.folder.key,
+            name=f"{config.name}-{run.folder.key[:8]}",
+            tags=tags,
+        )
         digests = {name: digest_of(dict(source.files)) for name, source in run.sources.items()}
-        sets = [track.EvaluationInput(run.suite.name, name, one.digest, sum(map(len, one.items.values()))) for name, one in run.sets.items()]
+        sets = [
+            track.EvaluationInput(run.suite.name, name, one.digest, sum(map(len, one.items.values())))
+            for name, one in run.sets.items()
+        ]
         track.log_setup(tracking, config.canonical(), digests=digests, sets=sets)
     try:
         yield tracking
@@ -44,13 +58,25 @@ def tell(run: Run, text: str) -> None:
 def tell_sparsified(run: Run, rows: Sequence[Sparsified]) -> None:
     """Shows what the DARE masks keep, beside what they should."""
     p = run.config.swarm.drop_rate
-    table = [{"expert": one.expert, "tensors": one.kind, "kept": round(one.kept, 4), "norm ratio": round(one.norm_ratio, 3)} for one in rows]
-    show_table("sparsified", table, f"DARE copies, drop rate {p}: expected share kept {1 - p:.4f}, expected norm ratio {1 / math.sqrt(1 - p):.3f}")
-    tell(run, f"DARE masks keep {min(one.kept for one in rows):.4f} to {max(one.kept for one in rows):.4f} of the entries (expected {1 - p:.4f})")
+    table = [
+        {"expert": one.expert, "tensors": one.kind, "kept": round(one.kept, 4), "norm ratio": round(one.norm_ratio, 3)}
+        for one in rows
+    ]
+    show_table(
+        "sparsified",
+        table,
+        f"DARE copies, drop rate {p}: expected share kept {1 - p:.4f}, expected norm ratio {1 / math.sqrt(1 - p):.3f}",
+    )
+    tell(
+        run,
+        f"DARE masks keep {min(one.kept for one in rows):.4f} to {max(one.kept for one in rows):.4f} of the entries "
+        f"(expected {1 - p:.4f})",
+    )
 
 
 def tell_step(run: Run, tracking: track.Run, search: Search, judgements: Sequence[Judgement]) -> None:
-    """Shows a step that was observed: metrics of the configured search in MLflow, a table in Prefect, a line on stderr."""
+    """Shows a step that was observed: metrics of the configured search in MLflow, a table in Prefect, a line on
+    stderr."""
     step = len(search.history)
     sound = [judgement.fitness for judgement in judgements if judgement.fitness is not None]
     with run.time("bookkeeping"):
@@ -66,9 +92,17 @@ def tell_step(run: Run, tracking: track.Run, search: Search, judgements: Sequenc
             }
             for number, (particle, judgement) in enumerate(zip(search.history[-1].particles, judgements, strict=True))
         ]
-        show_table(f"{search.name}-step-{step}", rows, f"Particles of step {step} of the {search.name} swarm on the optimisation items")
+        show_table(
+            f"{search.name}-step-{step}",
+            rows,
+            f"Particles of step {step} of the {search.name} swarm on the optimisation items",
+        )
     stopped = sum(judgement.bound is not None for judgement in judgements)
-    reached = f"best {max(sound):.4f}, mean {sum(sound) / len(sound):.4f}, worst {min(sound):.4f}" if sound else "no particle above its own best"
+    reached = (
+        f"best {max(sound):.4f}, mean {sum(sound) / len(sound):.4f}, worst {min(sound):.4f}"
+        if sound
+        else "no particle above its own best"
+    )
     tell(
         run,
         f"{search.name} step {step}: {reached}, failed {len(judgements) - len(sound) - stopped}, stopped {stopped}, "

@@ -1,6 +1,7 @@
 """The basis of a search: the base, its experts, and how coefficients become tensors, one at a time.
 
-Holds mapped files, no copies: peak memory of making a model is one tensor of every shape and the next few, whatever the number of particles.
+Holds mapped files, no copies: peak memory of making a model is one tensor of every shape and the next few, whatever the
+number of particles.
 """
 
 from collections import deque
@@ -40,7 +41,9 @@ def _result(started: tuple[str, Future[Tensor]]) -> tuple[str, Tensor]:
 class Basis:
     """Base and experts, opened; makes any recipe's tensors, or any range of their rows alone with the same bits."""
 
-    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint], *, compiled: bool = False, union: Union | None = None) -> None:
+    def __init__(
+        self, base: Checkpoint, experts: Sequence[Checkpoint], *, compiled: bool = False, union: Union | None = None
+    ) -> None:
         self.base = base
         self.experts = tuple(experts)
         self.union = union
@@ -79,7 +82,8 @@ class Basis:
     def merged_tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
         """Yields (name, tensor) in layer order, each in the recipe's dtype.
 
-        A tensor is the caller's for as long as it is held; its memory is used again when it is not, so a caller that lets go of each is served faster.
+        A tensor is the caller's for as long as it is held; its memory is used again when it is not, so a caller that
+        lets go of each is served faster.
 
         Raises:
             ArtefactError: the recipe's coefficients do not fit this basis.
@@ -90,7 +94,8 @@ class Basis:
         if self._compiled or torch.get_num_threads() == 1:
             yield from ((name, make()) for name, make in made)
             return
-        # The eager pass runs on one core: with a second one the next tensors are made while the caller writes or loads this one.
+        # The eager pass runs on one core: with a second one the next tensors are made while the caller writes or loads
+        # this one.
         with ThreadPoolExecutor(max_workers=1) as pool:
             started: deque[tuple[str, Future[Tensor]]] = deque()
             for name, make in made:
@@ -101,28 +106,39 @@ class Basis:
                 yield _result(started.popleft())
 
     def merged_tensor(self, recipe: Recipe, name: str, rows: slice | None = None) -> Tensor:
-        """Returns one tensor, or the given rows of it (a range of dimension 0), in the recipe's dtype. Raises as `merged_tensors`."""
+        """Returns one tensor, or the given rows of it (a range of dimension 0), in the recipe's dtype. Raises as
+        `merged_tensors`."""
         return self._tensor(recipe, name, self._weights(recipe, recipe.coefficients[self._rows(recipe)[name]]), rows)
 
     def _rows(self, recipe: Recipe) -> dict[str, int]:
         names = [expert.name for expert in recipe.experts]
         if names != [expert.name for expert in self.experts]:
-            raise ArtefactError(f"the recipe merges experts {names}, this basis holds {[expert.name for expert in self.experts]}")
+            raise ArtefactError(
+                f"the recipe merges experts {names}, this basis holds {[expert.name for expert in self.experts]}"
+            )
         if recipe.vocabulary != self.vocabulary:
-            said, found = (f"of digest {one[:12]}..." if one else "row by row" for one in (recipe.vocabulary, self.vocabulary))
-            raise ArtefactError(f"the recipe merges vocabularies {said}, these checkpoints {found}; use the files that it pins, and the psomerge that wrote it")
+            said, found = (
+                f"of digest {one[:12]}..." if one else "row by row" for one in (recipe.vocabulary, self.vocabulary)
+            )
+            raise ArtefactError(
+                f"the recipe merges vocabularies {said}, these checkpoints {found}; use the files that it pins, and "
+                "the psomerge that wrote it"
+            )
         rows = groups(list(self.base.tensors), recipe.grouping)
         wanted = max(rows.values()) + 1
         if len(recipe.coefficients) != wanted:
             raise ArtefactError(
-                f"grouping {recipe.grouping!r} of this model has {wanted} groups, the recipe has {len(recipe.coefficients)} rows of coefficients"
+                f"grouping {recipe.grouping!r} of this model has {wanted} groups, the recipe has "
+                f"{len(recipe.coefficients)} rows of coefficients"
             )
         return rows
 
     def _tensor(self, recipe: Recipe, name: str, weights: Tensor, rows: slice | None) -> Tensor:
         info = self.base.tensors[name]
         if not info.dtype.is_floating_point:
-            return self.base.tensor(name, rows)  # integer buffers are equal in base and experts: the fit check saw to that
+            return self.base.tensor(
+                name, rows
+            )  # integer buffers are equal in base and experts: the fit check saw to that
         dtype = info.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
         if recipe.method == "ties":
             return self._with_ties(recipe, name, [float(weight) for weight in weights[0]], rows).to(dtype)
@@ -132,7 +148,13 @@ class Basis:
         out = self._workspace.empty(torch.Size(shape).numel(), dtype)
         width = torch.Size(info.shape[1:]).numel()
         for piece in blocks(self.base, name, rows):
-            self._fill(recipe, name, weights, piece, out[(piece.start - begin) * width : (piece.stop - begin) * width] if piece else out)
+            self._fill(
+                recipe,
+                name,
+                weights,
+                piece,
+                out[(piece.start - begin) * width : (piece.stop - begin) * width] if piece else out,
+            )
         return out.view(shape)
 
     def _fill(self, recipe: Recipe, name: str, weights: Tensor, rows: slice | None, out: Tensor) -> None:
@@ -141,21 +163,51 @@ class Basis:
         flat, low_rank = self._flat(name, rows, stored), self._low_rank(name)
         info = self.base.tensors[name]
         begin, width = 0 if rows is None else rows.start or 0, torch.Size(info.shape[1:]).numel()
-        keys = partial(self._mask_keys, recipe, name, [*stored, *low_rank]) if max(map(len, recipe.coefficients)) > len(self.experts) else None
+        keys = (
+            partial(self._mask_keys, recipe, name, [*stored, *low_rank])
+            if max(map(len, recipe.coefficients)) > len(self.experts)
+            else None
+        )
         if low_rank:
             chosen = weights[:, [*stored, *low_rank]]
             if not chosen[1].any():  # no mask counts: one product for all of them
                 total = weighted_sum(list(low_rank.values()), [float(weight) for weight in weights[0, [*low_rank]]])
-                low_rank, chosen, keys = {-1: total}, torch.cat([weights[:, stored], torch.tensor([[1.0], [0.0]])], 1), None
+                low_rank, chosen, keys = (
+                    {-1: total},
+                    torch.cat([weights[:, stored], torch.tensor([[1.0], [0.0]])], 1),
+                    None,
+                )
             for parts in zip(*(one.blocks(rows) for one in low_rank.values()), strict=True):
                 piece = slice((parts[0][0] - begin) * width, (parts[0][0] - begin) * width + parts[0][1].numel())
                 products = [block.view(-1) for _, block in parts]
-                self._merge([*(one[piece] for one in flat), *products], chosen, keys, begin * width + piece.start, out[piece], len(products))
+                self._merge(
+                    [*(one[piece] for one in flat), *products],
+                    chosen,
+                    keys,
+                    begin * width + piece.start,
+                    out[piece],
+                    len(products),
+                )
         else:
-            self._merge(flat, weights if len(stored) == len(self.experts) else weights[:, stored], keys if stored else None, begin * width, out)
+            self._merge(
+                flat,
+                weights if len(stored) == len(self.experts) else weights[:, stored],
+                keys if stored else None,
+                begin * width,
+                out,
+            )
 
-    def _merge(self, flat: Sequence[Tensor], weights: Tensor, keys: Callable[[int], Tensor] | None, start: int, out: Tensor, products: int = 0) -> None:
-        """Runs the pass over flat pieces of a tensor from element `start` on, block by block of 2**32 elements, which have mask keys of their own."""
+    def _merge(
+        self,
+        flat: Sequence[Tensor],
+        weights: Tensor,
+        keys: Callable[[int], Tensor] | None,
+        start: int,
+        out: Tensor,
+        products: int = 0,
+    ) -> None:
+        """Runs the pass over flat pieces of a tensor from element `start` on, block by block of 2**32 elements, which
+        have mask keys of their own."""
         merge = merge_compiled if self._compiled and len(flat) > 1 else merge_eager
         first, last = start // _BLOCK, (start + max(out.numel(), 1) - 1) // _BLOCK
         for block in range(first, last + 1):
@@ -165,29 +217,42 @@ class Basis:
 
     def _low_rank(self, name: str) -> dict[int, LowRank]:
         """The products that adapters add to a tensor, by their places among the experts."""
-        return {place: one.low_rank[name] for place, one in enumerate(self.experts) if isinstance(one, Adapter) and name in one.low_rank}
+        return {
+            place: one.low_rank[name]
+            for place, one in enumerate(self.experts)
+            if isinstance(one, Adapter) and name in one.low_rank
+        }
 
     def _flat(self, name: str, rows: slice | None, stored: Sequence[int]) -> list[Tensor]:
-        """The elements of a tensor of the base and of the experts at these places, flattened views on the mapped files."""
+        """The elements of a tensor of the base and of the experts at these places, flattened views on the mapped
+        files."""
         if rows is None and name in self._views:
             return self._views[name]
         models = [self.base, *(self.experts[place] for place in stored)]
         flat = [one.tensor(name, rows).reshape(-1) for one in models]
-        infos = [one.stored.tensors[one.whole[name]] if isinstance(one, Adapter) else one.tensors[name] for one in models]
-        if rows is None and all(info.begin % info.dtype.itemsize == 0 for info in infos):  # one at an odd address is a copy: not to be kept
+        infos = [
+            one.stored.tensors[one.whole[name]] if isinstance(one, Adapter) else one.tensors[name] for one in models
+        ]
+        if rows is None and all(
+            info.begin % info.dtype.itemsize == 0 for info in infos
+        ):  # one at an odd address is a copy: not to be kept
             self._views[name] = flat
         return flat
 
     def _weights(self, recipe: Recipe, coefficients: Sequence[float]) -> Tensor:
         n = len(self.experts)
         copies = [b / (1 - recipe.drop_rate) for b in coefficients[n:]] or [0.0] * n
-        return torch.tensor([list(coefficients[:n]), copies], dtype=torch.float64).float() + 0.0  # the pass wants no -0.0
+        return (
+            torch.tensor([list(coefficients[:n]), copies], dtype=torch.float64).float() + 0.0
+        )  # the pass wants no -0.0
 
     def _mask_keys(self, recipe: Recipe, name: str, experts: Sequence[int], block: int) -> Tensor:
         place = (recipe.mask_seed, recipe.drop_rate, name, block, *experts)
         if place not in self._keys:
             pairs = [mask_keys(recipe.mask_seed, self.experts[number].name, name, block) for number in experts]
-            self._keys[place] = torch.tensor([pairs[0][0], keep_threshold(recipe.drop_rate), *(second for _, second in pairs)], dtype=torch.int32)
+            self._keys[place] = torch.tensor(
+                [pairs[0][0], keep_threshold(recipe.drop_rate), *(second for _, second in pairs)], dtype=torch.int32
+            )
         return self._keys[place]
 
     def _with_ties(self, recipe: Recipe, name: str, weights: Sequence[float], rows: slice | None) -> Tensor:
@@ -198,7 +263,8 @@ class Basis:
 
 
 def open_basis(folders: Mapping[str, Path], tokenizer_from: str = "base", *, compiled: bool | None = None) -> Basis:
-    """Returns the basis of local folders, `base` among them; the other keys are the experts' names, in the recipe's order.
+    """Returns the basis of local folders, `base` among them; the other keys are the experts' names, in the recipe's
+    order.
 
     Args:
         folders: local folder by name.
@@ -217,7 +283,9 @@ def open_models(folders: Mapping[str, Path]) -> tuple[Checkpoint, tuple[Checkpoi
     return base, tuple(open_expert(folder, name, base) for name, folder in folders.items() if name != "base")
 
 
-def basis_of(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str, *, compiled: bool | None = None) -> Basis:
+def basis_of(
+    base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str, *, compiled: bool | None = None
+) -> Basis:
     """Returns the basis of opened checkpoints, their vocabularies aligned; arguments and errors as `open_basis`."""
     common, own, union = align(base, experts, Basis(base, experts).named(tokenizer_from))
     large = Basis(common, own).parameters() >= COMPILE_FROM
@@ -225,5 +293,6 @@ def basis_of(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: st
 
 
 def open_expert(folder: Path, name: str, base: Checkpoint) -> Checkpoint:
-    """Returns the checkpoint in a folder, or what the adapter there makes of the base. Raises ArtefactError as `open_checkpoint` and `open_adapter`."""
+    """Returns the checkpoint in a folder, or what the adapter there makes of the base. Raises ArtefactError as
+    `open_checkpoint` and `open_adapter`."""
     return open_adapter(folder, base, name) if is_adapter(folder) else open_checkpoint(folder, name)

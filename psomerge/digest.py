@@ -5,5 +5,8 @@ import json
 
 
 def digest_of(content: object) -> str:
-    """Returns the SHA-256 in hex of canonical JSON (sorted keys, no blanks). Raises ValueError for NaN and infinities."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    """Returns the SHA-256 in hex of canonical JSON (sorted keys, no blanks). Raises ValueError for NaN and
+    infinities."""
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()

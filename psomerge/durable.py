@@ -1,6 +1,7 @@
 """Files that survive a crash: written whole or not at all, and sealed so that damage shows.
 
-A sealed object is plain JSON data with a `sha256` over everything else in it. This module knows no folder layout and reads no file.
+A sealed object is plain JSON data with a `sha256` over everything else in it. This module knows no folder layout and
+reads no file.
 """
 
 import contextlib
@@ -22,7 +23,8 @@ def writing(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise SpaceError(
-            f"{path}: expected to write here, found: {error.strerror or error}; make room or give the right to write, then run the same command again"
+            f"{path}: expected to write here, found: {error.strerror or error}; make room or give the right to "
+            "write, then run the same command again"
         ) from error
 
 
@@ -58,21 +60,28 @@ def sync_folder(folder: Path) -> None:
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns plain JSON data of `content` with its `sha256` added. Raises ValueError for NaN, infinity or a `sha256` of its own."""
+    """Returns plain JSON data of `content` with its `sha256` added. Raises ValueError for NaN, infinity or a `sha256`
+    of its own."""
     if "sha256" in content:
         raise ValueError("sealed content has its own key sha256")
-    # Through JSON once: keys that are numbers sort otherwise before than after, which would change the digest on reading.
+    # Through JSON once: keys that are numbers sort otherwise before than after, which would change the digest on
+    # reading.
     plain = json.loads(json.dumps(dict(content), allow_nan=False))
     return plain | {"sha256": digest_of(plain)}
 
 
 def to_bytes(sealed: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Returns the one way to write a sealed object: ASCII, sorted keys, ended by a newline; one line unless `indent` is given."""
-    return (json.dumps(sealed, sort_keys=True, indent=indent, separators=(",", ": " if indent else ":"), allow_nan=False) + "\n").encode("ascii")
+    """Returns the one way to write a sealed object: ASCII, sorted keys, ended by a newline; one line unless `indent` is
+    given."""
+    return (
+        json.dumps(sealed, sort_keys=True, indent=indent, separators=(",", ": " if indent else ":"), allow_nan=False)
+        + "\n"
+    ).encode("ascii")
 
 
 def from_bytes(data: bytes, indent: int | None = None) -> dict[str, Any]:
-    """Returns the sealed object that `to_bytes` wrote. Raises ValueError, saying what is wrong, for every other sequence of bytes."""
+    """Returns the sealed object that `to_bytes` wrote. Raises ValueError, saying what is wrong, for every other
+    sequence of bytes."""
     try:
         content = json.loads(data.decode("ascii"))
     except (ValueError, RecursionError) as error:
@@ -82,7 +91,8 @@ def from_bytes(data: bytes, indent: int | None = None) -> dict[str, Any]:
     sealed = cast(dict[str, Any], content)
     plain = {name: value for name, value in sealed.items() if name != "sha256"}
     try:
-        # The bytes are compared too: 1e5 and 1E5 are one number, but a flipped bit is damage even where it changes nothing.
+        # The bytes are compared too: 1e5 and 1E5 are one number, but a flipped bit is damage even where it changes
+        # nothing.
         sound = seal(plain) == sealed and to_bytes(sealed, indent) == data
     except ValueError:
         sound = False

@@ -1,7 +1,7 @@
 """Opening the files of a checkpoint folder without trusting them.
 
-Only regular files that lie in the folder itself are opened, never what a link, a FIFO or a device leads to; JSON is bounded in size and holds no key twice.
-Nothing here knows tensors.
+Only regular files that lie in the folder itself are opened, never what a link, a FIFO or a device leads to; JSON is
+bounded in size and holds no key twice. Nothing here knows tensors.
 """
 
 import errno
@@ -16,7 +16,8 @@ from psomerge.errors import ArtefactError
 
 MAX_ENTRIES = 20_000
 MAX_TOKENIZER = 48 * 2**20
-"""Bytes of a tokenizer file: the largest in use have 35 MB, and the memory that reading JSON takes is up to 25 times as much."""
+"""Bytes of a tokenizer file: the largest in use have 35 MB, and the memory that reading JSON takes is up to 25 times as
+much."""
 MAX_DEPTH = 100
 """Objects and lists within each other in a JSON file: libraries that open it again recurse at each."""
 
@@ -38,7 +39,8 @@ ALLOWED = ("config.json", "generation_config.json", ADAPTER, INDEX, *TOKENIZER_F
 """Files of a checkpoint that are read, digested and copied, besides `*.safetensors`; all others are left alone."""
 
 MAX_PARTS = 2_000_000
-"""Objects and lists in a JSON file: the largest tokenizers have half a million, and millions of empty ones take minutes to read."""
+"""Objects and lists in a JSON file: the largest tokenizers have half a million, and millions of empty ones take minutes
+to read."""
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -57,7 +59,8 @@ def allowed(name: str) -> bool:
 
 
 def listing(folder: Path) -> dict[str, int]:
-    """Returns the sizes in bytes of the regular files in `folder`, by name; sub-folders are left out, for nothing in them is read.
+    """Returns the sizes in bytes of the regular files in `folder`, by name; sub-folders are left out, for nothing in
+    them is read.
 
     Raises:
         ArtefactError: the folder is missing, is none, cannot be read, or holds a link, FIFO, socket or device.
@@ -68,11 +71,17 @@ def listing(folder: Path) -> dict[str, int]:
             for entry in entries:
                 found[entry.name] = entry.stat(follow_symlinks=False)
                 if len(found) > MAX_ENTRIES:
-                    raise ArtefactError(f"{folder}: more than {MAX_ENTRIES} files; expected the folder of one checkpoint")
+                    raise ArtefactError(
+                        f"{folder}: more than {MAX_ENTRIES} files; expected the folder of one checkpoint"
+                    )
     except FileNotFoundError as error:
-        raise ArtefactError(f"{folder}: no such folder; expected a checkpoint with config.json and model.safetensors") from error
+        raise ArtefactError(
+            f"{folder}: no such folder; expected a checkpoint with config.json and model.safetensors"
+        ) from error
     except NotADirectoryError as error:
-        raise ArtefactError(f"{folder}: not a folder; expected a checkpoint with config.json and model.safetensors") from error
+        raise ArtefactError(
+            f"{folder}: not a folder; expected a checkpoint with config.json and model.safetensors"
+        ) from error
     except OSError as error:
         raise ArtefactError(f"{folder}: cannot be read: {error.strerror}") from error
     for name, status in sorted(found.items()):
@@ -87,7 +96,9 @@ def _must_be_regular(status: os.stat_result, path: Path) -> None:
     if kind == stat.S_IFREG:
         return
     hint = _COPY if kind == stat.S_IFLNK else "remove it"
-    raise ArtefactError(f"{str(path)!r} is {_KINDS.get(kind, 'of an unknown kind')}; a checkpoint holds regular files only: {hint}")
+    raise ArtefactError(
+        f"{str(path)!r} is {_KINDS.get(kind, 'of an unknown kind')}; a checkpoint holds regular files only: {hint}"
+    )
 
 
 def open_regular(path: Path) -> int:
@@ -98,7 +109,8 @@ def open_regular(path: Path) -> int:
     """
     try:
         _must_be_regular(path.lstat(), path)
-        # Between lstat and open the file may be exchanged: O_NOFOLLOW refuses a link then, O_NONBLOCK keeps a FIFO from hanging us, fstat looks again.
+        # Between lstat and open the file may be exchanged: O_NOFOLLOW refuses a link then, O_NONBLOCK keeps a FIFO from
+        # hanging us, fstat looks again.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise ArtefactError(f"{path}: no such file; the checkpoint is incomplete") from error
@@ -114,11 +126,14 @@ def open_regular(path: Path) -> int:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Returns the content of a regular file of at most `limit` bytes. Raises ArtefactError as `open_regular`, or where the file is larger."""
+    """Returns the content of a regular file of at most `limit` bytes. Raises ArtefactError as `open_regular`, or where
+    the file is larger."""
     with open(open_regular(path), "rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise ArtefactError(f"{path}: expected at most {limit} bytes, found more; this is not the {path.name} of a language model")
+        raise ArtefactError(
+            f"{path}: expected at most {limit} bytes, found more; this is not the {path.name} of a language model"
+        )
     return content
 
 
@@ -129,7 +144,8 @@ def read_start(path: Path, size: int) -> bytes:
 
 
 def read_json(path: Path, limit: int) -> dict[str, Any]:
-    """Returns the JSON object in a regular file of at most `limit` bytes. Raises ArtefactError as `parse_object` and `read_bytes`."""
+    """Returns the JSON object in a regular file of at most `limit` bytes. Raises ArtefactError as `parse_object` and
+    `read_bytes`."""
     return parse_object(read_bytes(path, limit), str(path))
 
 
@@ -137,7 +153,8 @@ def parse_object(content: bytes, where: str) -> dict[str, Any]:
     """Returns the JSON object in UTF-8 bytes.
 
     Raises:
-        ArtefactError: the bytes are no JSON, hold a key twice (readers disagree about which one counts), nest too deeply, hold too much, or are no object.
+        ArtefactError: the bytes are no JSON, hold a key twice (readers disagree about which one counts), nest too
+            deeply, hold too much, or are no object.
     """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -154,7 +171,9 @@ def parse_object(content: bytes, where: str) -> dict[str, Any]:
         data = json.loads(content.decode("utf-8"), object_pairs_hook=pairs)
         _check_depth(data)
     except UnicodeDecodeError as error:
-        raise ArtefactError(f"{where}: not valid JSON: not UTF-8 at byte {error.start}; fetch the file again") from error
+        raise ArtefactError(
+            f"{where}: not valid JSON: not UTF-8 at byte {error.start}; fetch the file again"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{where}: not valid JSON: {error}; fetch the file again") from error
     if not isinstance(data, dict):

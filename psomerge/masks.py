@@ -1,4 +1,5 @@
-"""DARE and magnitude masks as pure functions with addressed randomness: an element is kept or dropped by what it is, not by when it was drawn.
+"""DARE and magnitude masks as pure functions with addressed randomness: an element is kept or dropped by what it is,
+not by when it was drawn.
 
 Every mask is the same on every device, in every order, shard, chunk and thread count, and is never stored.
 """
@@ -15,7 +16,8 @@ _CHUNK = 2**15
 
 
 def mask_keys(seed: int, expert: str, tensor: str, block: int) -> tuple[int, int]:
-    """Returns the two int32 keys of DARE's mask for one tensor of one expert: the tensor's, which all experts share, and the expert's, an odd multiplier.
+    """Returns the two int32 keys of DARE's mask for one tensor of one expert: the tensor's, which all experts share,
+    and the expert's, an odd multiplier.
 
     Args:
         seed: of all masks of a recipe.
@@ -55,7 +57,8 @@ def keep(index: Tensor, first: Tensor, second: Tensor, threshold: Tensor) -> Ten
 
 
 def scatter(index: Tensor, key: Tensor) -> Tensor:
-    """Returns the hash (n,) int32 of `index` (n,) int32 under a tensor's key () int32: MurmurHash3's finaliser, a bijection.
+    """Returns the hash (n,) int32 of `index` (n,) int32 under a tensor's key () int32: MurmurHash3's finaliser, a
+    bijection.
 
     It is made once for all experts.
     """
@@ -67,10 +70,12 @@ def scatter(index: Tensor, key: Tensor) -> Tensor:
 
 
 def kept(scattered: Tensor, multiplier: Tensor, threshold: Tensor) -> Tensor:
-    """Returns an expert's mask (n,) bool from `scatter`'s hash (n,) int32, the expert's odd multiplier () int32 and the threshold () int32.
+    """Returns an expert's mask (n,) bool from `scatter`'s hash (n,) int32, the expert's odd multiplier () int32 and the
+    threshold () int32.
 
-    Several experts' products of one hash are the points of a lattice: with random multipliers it fills the cube of their values evenly, so that
-    their masks are independent; one multiplication an expert instead of a hash of its own makes the pass nearly twice as fast.
+    Several experts' products of one hash are the points of a lattice: with random multipliers it fills the cube of
+    their values evenly, so that their masks are independent; one multiplication an expert instead of a hash of its own
+    makes the pass nearly twice as fast.
     """
     return scattered * multiplier < threshold
 
@@ -78,7 +83,8 @@ def kept(scattered: Tensor, multiplier: Tensor, threshold: Tensor) -> Tensor:
 def magnitude_threshold(delta: Callable[[slice], Tensor], count: int, density: float) -> float:
     """Returns the smallest magnitude among the `density` largest of |delta|: keep what is at least that (TIES, 'trim').
 
-    Selects by a histogram of the upper 16 bits of the float32 magnitude, then exactly within one bin; never holds more than a piece of the task vector.
+    Selects by a histogram of the upper 16 bits of the float32 magnitude, then exactly within one bin; never holds more
+    than a piece of the task vector.
 
     Args:
         delta: gives any piece of the flattened task vector, (n,) float32, finite; asked for all of it twice.
@@ -93,7 +99,9 @@ def magnitude_threshold(delta: Callable[[slice], Tensor], count: int, density: f
 
     def magnitudes() -> Iterator[tuple[Tensor, Tensor]]:
         for begin in range(0, count, _CHUNK):
-            bits = delta(slice(begin, begin + _CHUNK)).abs().view(torch.int32)  # for floats >= 0 the order of the bits is the order of the values
+            bits = (
+                delta(slice(begin, begin + _CHUNK)).abs().view(torch.int32)
+            )  # for floats >= 0 the order of the bits is the order of the values
             yield bits, bits >> 16
 
     wanted = max(1, round(density * count))
@@ -101,7 +109,9 @@ def magnitude_threshold(delta: Callable[[slice], Tensor], count: int, density: f
     for _, upper in magnitudes():
         counts += torch.bincount(upper, minlength=2**15)
     covered = counts.flip(0).cumsum(0)
-    position = int(torch.searchsorted(covered, wanted))  # how many bins from the top until `wanted` elements are covered
+    position = int(
+        torch.searchsorted(covered, wanted)
+    )  # how many bins from the top until `wanted` elements are covered
     above = int(covered[position - 1]) if position else 0
     candidates = torch.cat([bits[upper == 2**15 - 1 - position] for bits, upper in magnitudes()])
     smallest = candidates.kthvalue(candidates.numel() - (wanted - above) + 1).values

@@ -24,13 +24,17 @@ def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[
         SpaceError: no room for the checkpoint.
     """
     check_pins(recipe, folders)
-    base, experts = open_models({"base": folders["base"]} | {expert.name: folders[expert.name] for expert in recipe.experts})
+    base, experts = open_models(
+        {"base": folders["base"]} | {expert.name: folders[expert.name] for expert in recipe.experts}
+    )
     check_fit(base, experts)
     check_buffers(base, experts)
     return write_model(recipe, basis_of(base, experts, recipe.tokenizer_from), out)
 
 
-def write_model(recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapping[str, Source]] | None = None) -> dict[str, str]:
+def write_model(
+    recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapping[str, Source]] | None = None
+) -> dict[str, str]:
     """Writes the recipe's model from an opened basis, its `recipe.json` beside it; see `materialize`.
 
     Args:
@@ -45,9 +49,20 @@ def write_model(recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapp
         if pins is None:
             return {"recipe.json": to_bytes(recipe)}
         found = pins()
-        return {"recipe.json": to_bytes(replace(recipe, base=found["base"], experts=tuple(found[expert.name] for expert in recipe.experts)))}
+        return {
+            "recipe.json": to_bytes(
+                replace(recipe, base=found["base"], experts=tuple(found[expert.name] for expert in recipe.experts))
+            )
+        }
 
-    return write_checkpoint(out, basis.merged_tensors(recipe), basis.base, basis.named(recipe.tokenizer_from), recipe.dtype, beside=recipe_file)
+    return write_checkpoint(
+        out,
+        basis.merged_tensors(recipe),
+        basis.base,
+        basis.named(recipe.tokenizer_from),
+        recipe.dtype,
+        beside=recipe_file,
+    )
 
 
 def check_pins(recipe: Recipe, folders: Mapping[str, Path]) -> None:
@@ -57,6 +72,7 @@ def check_pins(recipe: Recipe, folders: Mapping[str, Path]) -> None:
         for file, digest in source.files.items():
             if found.get(file) != digest:
                 raise ArtefactError(
-                    f"{folders[name] / file}: expected SHA-256 {digest[:12]}... as pinned by the recipe, found {(found.get(file) or 'no such file')[:12]}; "
+                    f"{folders[name] / file}: expected SHA-256 {digest[:12]}... as pinned by the recipe, found "
+                    f"{(found.get(file) or 'no such file')[:12]}; "
                     f"fetch {source.source} at revision {source.revision[:12]} again"
                 )

@@ -10,12 +10,13 @@ from psomerge.files import allowed, listing, open_regular
 from psomerge.recipe import Source
 
 BLOCK = 2**24
-"""Bytes read and hashed at a time. After each the interpreter must be got hold of again, which beside a busy thread takes up to 5 ms: the small blocks of
-`hashlib.file_digest` wait longer than they work."""
+"""Bytes read and hashed at a time. After each the interpreter must be got hold of again, which beside a busy thread
+takes up to 5 ms: the small blocks of `hashlib.file_digest` wait longer than they work."""
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 in hex of each file of the allow-list, by name, sorted; files are streamed, several at a time.
+    """Returns the SHA-256 in hex of each file of the allow-list, by name, sorted; files are streamed, several at a
+    time.
 
     Raises:
         ArtefactError: as `listing` and `open_regular`.

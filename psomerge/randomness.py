@@ -8,7 +8,8 @@ import json
 
 
 def uniform(*address: int | str) -> float:
-    """Returns a float64 in [0, 1), a multiple of 2**-53, drawn uniformly at `address`, e.g. `("swarm", seed, step, particle)`."""
+    """Returns a float64 in [0, 1), a multiple of 2**-53, drawn uniformly at `address`, e.g. `("swarm", seed, step,
+    particle)`."""
     return (_word(address) >> 11) * 2.0**-53
 
 

@@ -26,22 +26,26 @@ class Source:
 
     name: str
     source: str
-    """Folder, `hf://ORG/NAME@COMMIT`, `s3://BUCKET/PREFIX@REVISION`, `models:/NAME/VERSION` or `embedded://NAME@SEED`; never a branch, tag or alias."""
+    """Folder, `hf://ORG/NAME@COMMIT`, `s3://BUCKET/PREFIX@REVISION`, `models:/NAME/VERSION` or `embedded://NAME@SEED`;
+    never a branch, tag or alias."""
     revision: str
-    """The commit, 40 hex digits; of S3 the REVISION; of the registry NAME/VERSION; of a folder the first 40 digits of the digest over `files`."""
+    """The commit, 40 hex digits; of S3 the REVISION; of the registry NAME/VERSION; of a folder the first 40 digits of
+    the digest over `files`."""
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     """SHA-256 in hex by path relative to the checkpoint's folder."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A merged model: theta_0 + sum_i (a_i + b_i m_i / (1 - p)) tau_i for `coefficients`; `psomerge.methods` has the others."""
+    """A merged model: theta_0 + sum_i (a_i + b_i m_i / (1 - p)) tau_i for `coefficients`; `psomerge.methods` has the
+    others."""
 
     base: Source
     experts: tuple[Source, ...]
     method: str = "coefficients"
     coefficients: tuple[tuple[float, ...], ...] = ((),)
-    """(groups, directions) float64. Directions: the n experts' task vectors, then, if there are 2n, their DARE copies."""
+    """(groups, directions) float64. Directions: the n experts' task vectors, then, if there are 2n, their DARE
+    copies."""
     grouping: str = "model"
     """How tensors fall into groups (rows of `coefficients`): `psomerge.grouping.GROUPINGS`."""
     drop_rate: float = 0.8
@@ -53,13 +57,16 @@ class Recipe:
     """Of the tensors written: `base` keeps each tensor's dtype in the base."""
     tokenizer_from: str = "base"
     vocabulary: str = ""
-    """Digest of the merged vocabulary (`psomerge.checkpoint.union`); empty where row i means one token in all checkpoints."""
+    """Digest of the merged vocabulary (`psomerge.checkpoint.union`); empty where row i means one token in all
+    checkpoints."""
     psomerge: str = ""
     """Version that wrote the recipe."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON data; `from_dict` of it equals this recipe, floats to the last bit."""
-        return {"format": FORMAT} | json.loads(json.dumps(asdict(replace(self, psomerge=self.psomerge or version("psomerge")))))
+        return {"format": FORMAT} | json.loads(
+            json.dumps(asdict(replace(self, psomerge=self.psomerge or version("psomerge"))))
+        )
 
     def digest(self) -> str:
         """Returns 64 hex digits that change with everything that changes a tensor, and with nothing else."""
@@ -68,18 +75,28 @@ class Recipe:
             del content[key]
         for source in (content["base"], *content["experts"]):
             del source["source"], source["revision"]
-            source["files"] = {name: digest for name, digest in source["files"].items() if name.endswith(".safetensors") or name == ADAPTER}
+            source["files"] = {
+                name: digest
+                for name, digest in source["files"].items()
+                if name.endswith(".safetensors") or name == ADAPTER
+            }
         if not self.vocabulary:
             del content["vocabulary"]
         n = len(self.experts)
         if self.method == "coefficients" and not any(b for row in self.coefficients for b in row[n:]):
             # No DARE copy weighs anything: the same model as without them, whatever the masks.
-            content |= {"coefficients": [row[:n] for row in content["coefficients"]], "drop_rate": None, "mask_seed": None}
+            content |= {
+                "coefficients": [row[:n] for row in content["coefficients"]],
+                "drop_rate": None,
+                "mask_seed": None,
+            }
         return digest_of(content)
 
     def with_coefficients(self, coefficients: Sequence[Sequence[float]]) -> "Recipe":
         """Returns this recipe with method `coefficients` and the given (groups, directions) numbers."""
-        return replace(self, method="coefficients", coefficients=tuple(tuple(float(c) for c in row) for row in coefficients))
+        return replace(
+            self, method="coefficients", coefficients=tuple(tuple(float(c) for c in row) for row in coefficients)
+        )
 
 
 def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -90,7 +107,10 @@ def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """
     data = dict(content)
     if data.pop("format", None) != FORMAT:
-        raise ArtefactError(f"{where}: expected recipe format {FORMAT}, found {content.get('format')!r}; update psomerge or rebuild the recipe")
+        raise ArtefactError(
+            f"{where}: expected recipe format {FORMAT}, found {content.get('format')!r}; update psomerge or rebuild "
+            "the recipe"
+        )
     try:
         base = Source(**data.pop("base"))
         experts = tuple(Source(**expert) for expert in data.pop("experts"))
@@ -98,7 +118,9 @@ def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
         recipe = Recipe(base=base, experts=experts, coefficients=coefficients, **data)
         digest_of(recipe.to_dict())
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise ArtefactError(f"{where}: not a recipe: {error}; expected what `psomerge` writes as recipe.json") from error
+        raise ArtefactError(
+            f"{where}: not a recipe: {error}; expected what `psomerge` writes as recipe.json"
+        ) from error
     _check(recipe, where)
     return recipe
 
@@ -112,7 +134,9 @@ def _check(recipe: Recipe, where: str) -> None:
         raise ArtefactError(f"{where}: drop_rate must lie in [0, 1), found {recipe.drop_rate}")
     known = ["base", *(expert.name for expert in recipe.experts)]
     if recipe.tokenizer_from not in known:
-        raise ArtefactError(f"{where}: unknown tokenizer_from {recipe.tokenizer_from!r}; expected one of {', '.join(known)}")
+        raise ArtefactError(
+            f"{where}: unknown tokenizer_from {recipe.tokenizer_from!r}; expected one of {', '.join(known)}"
+        )
     n = len(recipe.experts)
     for row in recipe.coefficients:
         if len(row) not in (n, 2 * n):

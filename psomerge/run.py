@@ -1,4 +1,5 @@
-"""A run's folder: named by what the run is, held by one process at a time, with a journal that a killed run goes on from.
+"""A run's folder: named by what the run is, held by one process at a time, with a journal that a killed run goes on
+from.
 
     ROOT/<run key>/run.json        what the run is
                    LOCK            held by the kernel for the process that works here; the text inside only names it
@@ -36,7 +37,8 @@ def run_key(identity: Mapping[str, Any]) -> str:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each value in which two identities differ, e.g. `engine.threads: 1 -> 2`, in the order of the names."""
+    """Returns a line for each value in which two identities differ, e.g. `engine.threads: 1 -> 2`, in the order of the
+    names."""
     before, after = _flat(_plain(one)), _flat(_plain(other))
     return [
         f"{name}: {_short(before, name)} -> {_short(after, name)}"
@@ -62,13 +64,18 @@ def unfinished_relatives(root: Path, identity: Mapping[str, Any]) -> list[Relati
         except StateError as error:
             logger.warning("skipped a neighbour: %s", error)
             continue
-        if other.get("config") == identity.get("config") and run_key(other) != run_key(identity) and not (path.parent / "result.json").exists():
+        if (
+            other.get("config") == identity.get("config")
+            and run_key(other) != run_key(identity)
+            and not (path.parent / "result.json").exists()
+        ):
             relatives.append(Relative(path.parent, tuple(differences(other, identity))))
     return relatives
 
 
 def check_free(root: Path, config: str) -> None:
-    """Returns if no process works under `root` on a run of the config with this digest: a quick look before anything slow; the lock itself is `RunFolder`'s.
+    """Returns if no process works under `root` on a run of the config with this digest: a quick look before anything
+    slow; the lock itself is `RunFolder`'s.
 
     Raises:
         LockedError: a process does; names it.
@@ -86,7 +93,8 @@ def entries(path: Path) -> list[dict[str, Any]]:
 
 
 class RunFolder:
-    """A run's folder, open and locked. Use as a context manager; the lock ends with it, or with the process however that ends.
+    """A run's folder, open and locked. Use as a context manager; the lock ends with it, or with the process however
+    that ends.
 
     A process forked without exec shares the lock: start children by spawn or exec.
     """
@@ -123,7 +131,9 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -134,17 +144,24 @@ class RunFolder:
         os.close(self._lock)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Writes `result.json`: JSON data, bound to the journal as it is now. Raises ValueError for NaN, SpaceError for no room."""
-        write_atomic(self.path / "result.json", to_bytes(seal({"journal": self.journal.head, "result": dict(result)}), indent=2))
+        """Writes `result.json`: JSON data, bound to the journal as it is now. Raises ValueError for NaN, SpaceError for
+        no room."""
+        write_atomic(
+            self.path / "result.json", to_bytes(seal({"journal": self.journal.head, "result": dict(result)}), indent=2)
+        )
 
     def result(self) -> dict[str, Any] | None:
-        """Returns what `finish` was given, or None for an unfinished run. Raises StateError if it, or the journal under it, is damaged."""
+        """Returns what `finish` was given, or None for an unfinished run. Raises StateError if it, or the journal under
+        it, is damaged."""
         path = self.path / "result.json"
         if not path.exists():
             return None
         content = _read_sealed(path)
         if content["journal"] not in {self.key, *(entry["sha256"] for entry in self.journal.entries)}:
-            raise StateError(f"{self.journal.path}: expected the line {content['journal'][:16]} that {path} was made from, found it missing; {_advice(path)}")
+            raise StateError(
+                f"{self.journal.path}: expected the line {content['journal'][:16]} that {path} was made from, found "
+                f"it missing; {_advice(path)}"
+            )
         return content["result"]
 
     def _introduce(self, root: Path, identity: Mapping[str, Any], now: str) -> None:
@@ -152,10 +169,14 @@ class RunFolder:
         if path.exists():
             found = _read_sealed(path).get("identity", {})
             if run_key(found) != self.key:
-                raise StateError(f"{path}: expected the identity with run key {self.key}, found {run_key(found)}; {_advice(path)}")
+                raise StateError(
+                    f"{path}: expected the identity with run key {self.key}, found {run_key(found)}; {_advice(path)}"
+                )
             return
         for relative in unfinished_relatives(root, identity):
-            logger.warning("started anew beside the unfinished run %s: %s", relative.path, "; ".join(relative.differences))
+            logger.warning(
+                "started anew beside the unfinished run %s: %s", relative.path, "; ".join(relative.differences)
+            )
         write_atomic(path, to_bytes(seal({"key": self.key, "created": now, "identity": dict(identity)}), indent=2))
 
 
@@ -167,11 +188,17 @@ def _hold(path: Path, now: str | None) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(lock, 0)
             if now is not None:
-                os.pwrite(lock, json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "since": now}).encode() + b"\n", 0)
+                os.pwrite(
+                    lock,
+                    json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "since": now}).encode() + b"\n",
+                    0,
+                )
         except BlockingIOError:
             holder = _holder(path)
             os.close(lock)
-            raise LockedError(f"{path.parent}: expected a free run folder, found it held by {holder}; wait for it, or end it") from None
+            raise LockedError(
+                f"{path.parent}: expected a free run folder, found it held by {holder}; wait for it, or end it"
+            ) from None
         except BaseException:
             os.close(lock)
             raise
@@ -179,7 +206,8 @@ def _hold(path: Path, now: str | None) -> int:
 
 
 def _holder(path: Path) -> str:
-    # The holder writes its name just after it takes the lock; until then the text is empty or names a process that was killed.
+    # The holder writes its name just after it takes the lock; until then the text is empty or names a process that was
+    # killed.
     for _ in range(20):
         try:
             holder = json.loads(path.read_text())
@@ -195,11 +223,15 @@ def _read_sealed(path: Path) -> dict[str, Any]:
     try:
         return from_bytes(path.read_bytes(), indent=2)
     except (OSError, ValueError) as error:
-        raise StateError(f"{path}: expected the file as psomerge wrote it, found that {error}; {_advice(path)}") from error
+        raise StateError(
+            f"{path}: expected the file as psomerge wrote it, found that {error}; {_advice(path)}"
+        ) from error
 
 
 def _advice(path: Path) -> str:
-    return f"restore it from a backup, or move the folder {path.parent} away and run the same command again to start anew"
+    return (
+        f"restore it from a backup, or move the folder {path.parent} away and run the same command again to start anew"
+    )
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:

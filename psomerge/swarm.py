@@ -1,9 +1,9 @@
 """The swarm of PSO-Merging as a frozen record, and the three functions that found it, observe fitness and move it.
 
-A position is an array of coefficients, not a model: every position, velocity and best of the search is a linear combination of the
-initial directions as long as the random factors are scalars per particle (or per group of tensors). This module judges nothing and
-keeps no loop. Order in a step: judge the positions, `observe`, `move`. Arrays are float64 and read-only; every operation is
-elementwise in a fixed order, so results have the same bits on every platform.
+A position is an array of coefficients, not a model: every position, velocity and best of the search is a linear
+combination of the initial directions as long as the random factors are scalars per particle (or per group of tensors).
+This module judges nothing and keeps no loop. Order in a step: judge the positions, `observe`, `move`. Arrays are
+float64 and read-only; every operation is elementwise in a fixed order, so results have the same bits on every platform.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Update:
-    """What the user sets of the velocity update. Source: PSO-Merging, arXiv 2508.19839, w = 0.2 and c1 = c2 = 2 in all its settings."""
+    """What the user sets of the velocity update. Source: PSO-Merging, arXiv 2508.19839, w = 0.2 and c1 = c2 = 2 in all
+    its settings."""
 
     inertia: float = 0.2  # w
     cognitive: float = 2.0  # c1
@@ -76,7 +77,8 @@ def paper(experts: int, groups: int) -> Array:
 
 
 def star(experts: int, groups: int, *, scale: float | None = None, pull: float = 0.5) -> Array:
-    """Returns initial positions around sums of task vectors: the base, the experts, and for each expert a sum that leans to it.
+    """Returns initial positions around sums of task vectors: the base, the experts, and for each expert a sum that
+    leans to it.
 
     Sums of useful merges lie near 2, where the paper's swarm, whose sums are 0 or 1, hardly gets.
 
@@ -95,9 +97,12 @@ def star(experts: int, groups: int, *, scale: float | None = None, pull: float =
 
 
 def found(positions: Array) -> Swarm:
-    """Returns a swarm at rest at `positions` (P, G, D), with nothing observed. Source: v0 = 0 is our choice, the paper names none."""
+    """Returns a swarm at rest at `positions` (P, G, D), with nothing observed. Source: v0 = 0 is our choice, the paper
+    names none."""
     if positions.ndim != 3 or not positions.size or not np.isfinite(positions).all():
-        raise ValueError(f"expected finite initial positions (particles, groups, directions), found shape {positions.shape}")
+        raise ValueError(
+            f"expected finite initial positions (particles, groups, directions), found shape {positions.shape}"
+        )
     start = _frozen(np.array(positions, dtype=np.float64))
     nothing = _frozen(np.full(len(start), -np.inf))
     return Swarm(0, start, _frozen(np.zeros_like(start)), None, start, nothing, None, -np.inf, None)
@@ -106,13 +111,13 @@ def found(positions: Array) -> Swarm:
 def observe(swarm: Swarm, fitness: Sequence[float | None] | Array) -> Swarm:
     """Returns the swarm with personal and global bests brought up to date.
 
-    Only a strict improvement replaces a best; of equals within a step the lowest particle wins. A failed judgement is worse than every
-    other and never becomes a best.
+    Only a strict improvement replaces a best; of equals within a step the lowest particle wins. A failed judgement is
+    worse than every other and never becomes a best.
 
     Args:
         swarm: not yet observed in this step.
-        fitness: (P,), higher is better; None or a number that is not finite where the judgement failed. Where it was ended because the personal best
-            cannot be exceeded any more, any number up to that best: it changes nothing.
+        fitness: (P,), higher is better; None or a number that is not finite where the judgement failed. Where it was
+            ended because the personal best cannot be exceeded any more, any number up to that best: it changes nothing.
 
     Raises:
         ValueError: another number of particles, or the step was observed before.
@@ -134,7 +139,9 @@ def observe(swarm: Swarm, fitness: Sequence[float | None] | Array) -> Swarm:
     best = int(np.argmax(ranked))
     if ranked[best] > swarm.global_fitness:
         address = Address(swarm.step, best)
-        swarm = replace(swarm, global_best=swarm.positions[best], global_fitness=float(ranked[best]), global_address=address)
+        swarm = replace(
+            swarm, global_best=swarm.positions[best], global_fitness=float(ranked[best]), global_address=address
+        )
     return swarm
 
 
@@ -157,7 +164,10 @@ def move(swarm: Swarm, update: Update, seed: int) -> Swarm:
     if swarm.fitness is None:
         raise ValueError(f"step {swarm.step} was not observed; judge its positions first")
     if swarm.global_best is None or np.isnan(swarm.fitness).all():
-        raise EngineError(f"all {len(swarm.positions)} judgements of step {swarm.step} failed; the journal has their reasons, mend them and run again")
+        raise EngineError(
+            f"all {len(swarm.positions)} judgements of step {swarm.step} failed; the journal has their reasons, mend "
+            "them and run again"
+        )
     x = swarm.positions
     has_best = np.isfinite(swarm.personal_fitness)[:, None, None]
     to_personal = np.where(has_best, swarm.personal_best - x, 0.0)
@@ -169,14 +179,17 @@ def move(swarm: Swarm, update: Update, seed: int) -> Swarm:
 
 
 def factors(swarm: Swarm, update: Update, seed: int, term: Literal["cognitive", "social"]) -> Array:
-    """Returns r1 (`cognitive`) or r2 (`social`) of the swarm's next move in [0, 1): (P, 1, 1), or (P, G, 1) if drawn per group.
+    """Returns r1 (`cognitive`) or r2 (`social`) of the swarm's next move in [0, 1): (P, 1, 1), or (P, G, 1) if drawn
+    per group.
 
     A factor depends on its own address (seed, step, particle, term and group) and on nothing else.
     """
     particles, groups, _ = swarm.positions.shape
     if update.factors == "particle":
         return np.array([[[uniform("swarm", seed, swarm.step, p, term)]] for p in range(particles)])
-    return np.array([[[uniform("swarm", seed, swarm.step, p, term, g)] for g in range(groups)] for p in range(particles)])
+    return np.array(
+        [[[uniform("swarm", seed, swarm.step, p, term, g)] for g in range(groups)] for p in range(particles)]
+    )
 
 
 def _in_groups(rows: Array, groups: int) -> Array:

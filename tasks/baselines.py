@@ -27,20 +27,30 @@ class Tuned:
 
 def candidates(recipe: Recipe) -> Mapping[str, Mapping[str, Recipe]]:
     """Returns for each baseline its settings to try, labelled; at most 9, all experts weighing the same."""
-    recipe, weights = replace(recipe, grouping="model"), [1.0] * len(recipe.experts)  # they have one number for all tensors
+    recipe, weights = (
+        replace(recipe, grouping="model"),
+        [1.0] * len(recipe.experts),
+    )  # they have one number for all tensors
     return {
         "average": {"plain average": linear(recipe, weights)},
-        "task_arithmetic": {f"task arithmetic (scale {scale:g})": task_arithmetic(recipe, weights, scale=scale) for scale in SCALES},
+        "task_arithmetic": {
+            f"task arithmetic (scale {scale:g})": task_arithmetic(recipe, weights, scale=scale) for scale in SCALES
+        },
         "ties": {f"TIES (density {d:g}, scale {s:g})": ties(recipe, weights, scale=s, density=d) for d, s in TIES_GRID},
     }
 
 
 def tune(name: str, recipe: Recipe, judging: Judging) -> Tuned | None:
-    """Returns the best settings of a baseline by fitness on the optimisation items, the first of equals; None if every judgement failed."""
+    """Returns the best settings of a baseline by fitness on the optimisation items, the first of equals; None if every
+    judgement failed."""
     tried = candidates(recipe)[name]
-    judgements: Sequence[Judgement] = judging.judge_all(list(tried.values()), "optimisation", [Label(name) for _ in tried])
+    judgements: Sequence[Judgement] = judging.judge_all(
+        list(tried.values()), "optimisation", [Label(name) for _ in tried]
+    )
     sound = [
-        (judgement.fitness, label, one, judgement) for (label, one), judgement in zip(tried.items(), judgements, strict=True) if judgement.fitness is not None
+        (judgement.fitness, label, one, judgement)
+        for (label, one), judgement in zip(tried.items(), judgements, strict=True)
+        if judgement.fitness is not None
     ]
     if not sound:
         return None

@@ -34,7 +34,9 @@ def front_matter(*, paired: bool = False) -> str:
     return f"---\nlibrary_name: transformers\npipeline_tag: {kind}\ntags: [merge, psomerge]\n---\n\n"
 
 
-def model_card(recipe: Recipe, rows: Sequence[Row], *, name: str, facts: Sequence[tuple[str, str]] = (), paired: bool = False) -> str:
+def model_card(
+    recipe: Recipe, rows: Sequence[Row], *, name: str, facts: Sequence[tuple[str, str]] = (), paired: bool = False
+) -> str:
     """Returns the model card in Markdown.
 
     Args:
@@ -43,11 +45,19 @@ def model_card(recipe: Recipe, rows: Sequence[Row], *, name: str, facts: Sequenc
         facts: What else the result depends on, as (label, text): suite, run key, versions.
         paired: Whether it is a sequence-to-sequence model.
     """
-    sources = [("base", recipe.base), *((f"expert {number}", expert) for number, expert in enumerate(recipe.experts, 1))]
+    sources = [
+        ("base", recipe.base),
+        *((f"expert {number}", expert) for number, expert in enumerate(recipe.experts, 1)),
+    ]
     parts = [f"| {role} | {one.name} | `{one.source}` | `{one.revision}` |" for role, one in sources]
     coefficients = "\n".join(f"- {', '.join(repr(value) for value in row)}" for row in recipe.coefficients)
     benchmarks = list(dict.fromkeys(benchmark for row in rows for benchmark in row.benchmarks))
-    cells = [f"| {row.label} | {_cell(row.mean)} | " + " | ".join(_cell(row.benchmarks.get(one)) for one in benchmarks) + " |" for row in rows]
+    cells = [
+        f"| {row.label} | {_cell(row.mean)} | "
+        + " | ".join(_cell(row.benchmarks.get(one)) for one in benchmarks)
+        + " |"
+        for row in rows
+    ]
     head = f"| model | mean | {' | '.join(benchmarks)} |\n|---|---{'|---' * len(benchmarks)}|"
     return f"""# {name}
 

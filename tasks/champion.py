@@ -49,10 +49,15 @@ def judge_champion(
         place = Path(name)
         published = registry.download(store, version.uri, place)
         if problems := publish.misfits(published):
-            raise VerificationError(f"the champion {version.uri} is not what was published: {problems[0]}; move the alias to a sound version")
+            raise VerificationError(
+                f"the champion {version.uri} is not what was published: {problems[0]}; move the alias to a sound "
+                "version"
+            )
         model = published / "model"
         evaluation_set = build(model)
-        needed = replace(settings, max_model_len=max(settings.max_model_len, evaluation_set.longest + 1), tokenizer_from="base")
+        needed = replace(
+            settings, max_model_len=max(settings.max_model_len, evaluation_set.longest + 1), tokenizer_from="base"
+        )
         judge = SupervisedEngine({"base": model}, engine, needed, work=place / "engine", log=place / "engine.log")
         try:
             judge.put(SPLIT, evaluation_set.batch)

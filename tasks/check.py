@@ -6,7 +6,16 @@ from itertools import combinations
 from pathlib import Path
 
 from psomerge.basis import Basis, basis_of, open_expert
-from psomerge.checkpoint import Checkpoint, all_misfits, differences, has_chat_template, has_tokenizer, misfit, open_checkpoint, tokenizers_differ
+from psomerge.checkpoint import (
+    Checkpoint,
+    all_misfits,
+    differences,
+    has_chat_template,
+    has_tokenizer,
+    misfit,
+    open_checkpoint,
+    tokenizers_differ,
+)
 from psomerge.checkpoint.aligned import align
 from psomerge.checkpoint.distance import distance_warnings, measure
 from psomerge.checkpoint.tokenizer import differing_flags
@@ -37,7 +46,8 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
         tokenizer_from: what the config says, None if nothing.
 
     Raises:
-        ArtefactError: checkpoints are broken, hold values that are not finite, or do not fit; all misfits of all of them are listed.
+        ArtefactError: checkpoints are broken, hold values that are not finite, or do not fit; all misfits of all of
+            them are listed.
         ConfigError: several tokenizers differ and none is chosen.
     """
     opened, broken = open_all(folders)
@@ -55,7 +65,9 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
     return Checked(basis, name, (*told_by_files(base, experts, name), *distance_warnings(distances)))
 
 
-def merging_basis(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str | None, *, compiled: bool | None = None) -> tuple[Basis, str]:
+def merging_basis(
+    base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str | None, *, compiled: bool | None = None
+) -> tuple[Basis, str]:
     """Returns the basis of models that fit, and the name of the one whose tokenizer is used.
 
     Args:
@@ -74,22 +86,38 @@ def merging_basis(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_fro
 
 
 def told_by_files(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str) -> list[FitWarning]:
-    """Returns what the files beside the weights of experts that fit say that a user should know. Raises ArtefactError where one is damaged."""
+    """Returns what the files beside the weights of experts that fit say that a user should know. Raises ArtefactError
+    where one is damaged."""
     chosen = {one.name: one for one in experts}.get(tokenizer_from, base)
-    found = [warning for expert in experts for warning in (*differences(base, expert, chosen), *token_warnings(expert, chosen))]
+    found = [
+        warning
+        for expert in experts
+        for warning in (*differences(base, expert, chosen), *token_warnings(expert, chosen))
+    ]
     merged: dict[str, AddedToken] = {}
     apart = list(dict.fromkeys((chosen, base, *(expert for expert in experts if not same_files(base, expert)))))
     for one in apart if len(apart) > 1 else ():
         own = vocabulary.added if (vocabulary := read_pieces(one)) else {}
         if tokens := differing_flags(own, merged):
-            advice = f'"{chosen.name}", else the first of the others, decides whether they are special and take blanks along'
-            found.append(FitWarning(one.name, "added tokens", "found in a text as the others find them", few([shown(token) for token in tokens]), advice))
+            advice = (
+                f'"{chosen.name}", else the first of the others, decides whether they are special and take blanks along'
+            )
+            found.append(
+                FitWarning(
+                    one.name,
+                    "added tokens",
+                    "found in a text as the others find them",
+                    few([shown(token) for token in tokens]),
+                    advice,
+                )
+            )
         merged |= {token: entry for token, entry in own.items() if token not in merged}
     return found
 
 
 def open_all(folders: Mapping[str, Path]) -> tuple[dict[str, Checkpoint], list[str]]:
-    """Returns the checkpoints that can be opened, by name, and a line for each that cannot; an adapter of a base that cannot be opened is left out.
+    """Returns the checkpoints that can be opened, by name, and a line for each that cannot; an adapter of a base that
+    cannot be opened is left out.
 
     Args:
         folders: local folder of `base` and of every expert by name, the base first.
@@ -98,7 +126,9 @@ def open_all(folders: Mapping[str, Path]) -> tuple[dict[str, Checkpoint], list[s
     broken: list[str] = []
     for name, folder in folders.items():
         try:
-            opened[name] = open_expert(folder, name, opened["base"]) if "base" in opened else open_checkpoint(folder, name)
+            opened[name] = (
+                open_expert(folder, name, opened["base"]) if "base" in opened else open_checkpoint(folder, name)
+            )
         except ArtefactError as error:
             broken.append(f'"{name}": {error}')
     return opened, broken
@@ -115,15 +145,28 @@ def choose_tokenizer(base: Checkpoint, experts: Sequence[Checkpoint], given: str
         return given
     differing = [f"{expert.name}{_own(base, expert)}" for expert in experts if tokenizers_differ(base, expert)]
     if differing:
-        raise ConfigError(f"the tokenizers of {', '.join(differing)} differ from the base's; say which one to use with tokenizer_from")
-    extended = {expert.name: vocabulary for expert in experts if not same_files(base, expert) and (vocabulary := read_pieces(expert))}
+        raise ConfigError(
+            f"the tokenizers of {', '.join(differing)} differ from the base's; say which one to use with tokenizer_from"
+        )
+    extended = {
+        expert.name: vocabulary
+        for expert in experts
+        if not same_files(base, expert) and (vocabulary := read_pieces(expert))
+    }
     for (one, ours), (other, theirs) in combinations(extended.items(), 2):
         if tokens := differing_flags(ours.added, theirs.added):
             told = f"{one} and {other} added {few([shown(token) for token in tokens])} in different ways"
             raise ConfigError(f"{told} (special, or stripped of blanks); say whose to use with tokenizer_from")
-    talking = [] if has_chat_template(base) else [expert.name for expert in experts if has_chat_template(expert) and has_tokenizer(expert)]
+    talking = (
+        []
+        if has_chat_template(base)
+        else [expert.name for expert in experts if has_chat_template(expert) and has_tokenizer(expert)]
+    )
     if len(talking) > 1:
-        raise ConfigError(f"{', '.join(talking)} each bring a chat template and the base has none; say which one to use with tokenizer_from")
+        raise ConfigError(
+            f"{', '.join(talking)} each bring a chat template and the base has none; say which one to use with "
+            "tokenizer_from"
+        )
     return talking[0] if talking else "base"
 
 
@@ -139,25 +182,42 @@ def _missing(base: Checkpoint, expert: Checkpoint) -> list[str]:
 
 
 def token_warnings(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
-    """Yields what the merged model's tokenizer, that of `chosen` with what others added, does not do as an expert's. Raises ArtefactError as `compared`.
+    """Yields what the merged model's tokenizer, that of `chosen` with what others added, does not do as an expert's.
+    Raises ArtefactError as `compared`.
 
-    Tokens are lost that stand among an expert's pieces, as no tokenizer can be given them, and all of its own where `chosen` has no tokenizer.json.
+    Tokens are lost that stand among an expert's pieces, as no tokenizer can be given them, and all of its own where
+    `chosen` has no tokenizer.json.
     """
     own = compared(chosen, expert, read_pieces)
     if own is None or (theirs := read_pieces(expert)) is None:
         return
-    taken = {token: theirs.added[token] for token in own.only_expert if token in theirs.added and "tokenizer.json" in chosen.files}
-    lost = [f"{shown(token)} (id {number})" for token, number in own.only_expert.items() if token not in taken and not placeholder(token)]
+    taken = {
+        token: theirs.added[token]
+        for token in own.only_expert
+        if token in theirs.added and "tokenizer.json" in chosen.files
+    }
+    lost = [
+        f"{shown(token)} (id {number})"
+        for token, number in own.only_expert.items()
+        if token not in taken and not placeholder(token)
+    ]
     words = [shown(token) for token, one in taken.items() if token.strip().isalnum() and not one.special]
     if lost:
         advice = "where its texts need them, choose a tokenizer that has them with tokenizer_from"
         yield FitWarning(expert.name, "tokens of its own", f"those of {chosen.name} only", few(lost), advice)
     if words:
-        yield FitWarning(expert.name, "added words", "special tokens", few(words), "texts of the others with these words are cut as it cuts them")
+        yield FitWarning(
+            expert.name,
+            "added words",
+            "special tokens",
+            few(words),
+            "texts of the others with these words are cut as it cuts them",
+        )
 
 
 def examine(base: Checkpoint | None, models: Sequence[Checkpoint]) -> tuple[list[str], list[FitWarning]]:
-    """Returns everything that is wrong with opened models, and what a user should know about them; each on its own, as the only expert of the base.
+    """Returns everything that is wrong with opened models, and what a user should know about them; each on its own, as
+    the only expert of the base.
 
     Args:
         base: that they should fit, None if only the models themselves count.
@@ -168,7 +228,9 @@ def examine(base: Checkpoint | None, models: Sequence[Checkpoint]) -> tuple[list
     unfit = all_misfits(base, models, read_pieces, spelt_out)
     distances, faults = measure(base, models) if unfit else measure(*align(base, models, base)[:2])
     lines = unfit + faults
-    return lines, [] if lines else [warning for model in models for warning in _alone(base, model)] + distance_warnings(distances)
+    return lines, [] if lines else [warning for model in models for warning in _alone(base, model)] + distance_warnings(
+        distances
+    )
 
 
 def _alone(base: Checkpoint, model: Checkpoint) -> list[FitWarning]:

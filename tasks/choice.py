@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 
 def wanted(address: str, files: Mapping[str, T]) -> dict[str, T]:
-    """Returns the files of a checkpoint among those of a repository, or of an adapter where it holds no checkpoint; names that lead into or out of folders
-    are left alone.
+    """Returns the files of a checkpoint among those of a repository, or of an adapter where it holds no checkpoint;
+    names that lead into or out of folders are left alone.
 
     Args:
         address: to name in messages.
@@ -31,13 +31,15 @@ def wanted(address: str, files: Mapping[str, T]) -> dict[str, T]:
     if "config.json" not in found or not any(name.endswith(WEIGHTS) for name in found):
         others = ", ".join(sorted(name for name in files if name.isprintable())[:6]) or "nothing"
         raise ArtefactError(
-            f"{address}: expected config.json and safetensors, or a LoRA adapter's, found {others}; name such a model, or convert it and give its folder"
+            f"{address}: expected config.json and safetensors, or a LoRA adapter's, found {others}; name such a "
+            "model, or convert it and give its folder"
         )
     return found
 
 
 def weight_files(folder: Path, names: Collection[str]) -> list[str]:
-    """Returns the weights that loaders take: what the index names, else model.safetensors, else all; repositories often hold them a second time.
+    """Returns the weights that loaders take: what the index names, else model.safetensors, else all; repositories often
+    hold them a second time.
 
     Args:
         folder: holds the index, if there is one among `names`.
@@ -49,6 +51,8 @@ def weight_files(folder: Path, names: Collection[str]) -> list[str]:
     every = [name for name in names if name.endswith(WEIGHTS)]
     if INDEX in names:
         named: Any = read_json(folder / INDEX, MAX_INDEX).get("weight_map")
-        shards = {shard for shard in named.values() if isinstance(shard, str)} if isinstance(named, dict) else set[str]()
+        shards = (
+            {shard for shard in named.values() if isinstance(shard, str)} if isinstance(named, dict) else set[str]()
+        )
         return [name for name in every if name in shards]
     return ["model.safetensors"] if "model.safetensors" in every else every

@@ -7,7 +7,8 @@ from tasks.quiet import quiet
 
 
 def spelt_out(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Returns a config with every setting that its class has, in the library's newest spelling; None where it has no such class, or does not take it.
+    """Returns a config with every setting that its class has, in the library's newest spelling; None where it has no
+    such class, or does not take it.
 
     Args:
         config: content of a config.json that `psomerge.checkpoint` has read. Nothing that it names is run.

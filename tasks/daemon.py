@@ -1,7 +1,9 @@
-"""One server process of a home folder: started detached, known by a record, found again, ended with all that it started.
+"""One server process of a home folder: started detached, known by a record, found again, ended with all that it
+started.
 
-The record `servers/NAME.json` in the home folder holds pid, start time and port. The processes carry a mark in their environment: a pid that has become
-somebody else's is never touched, and what a server left behind is found without its record.
+The record `servers/NAME.json` in the home folder holds pid, start time and port. The processes carry a mark in their
+environment: a pid that has become somebody else's is never touched, and what a server left behind is found without its
+record.
 """
 
 import contextlib
@@ -30,7 +32,8 @@ CLOCK_SLACK_S = 2.0  # a start time is derived from the boot time, which moves w
 
 @dataclass(frozen=True)
 class Service:
-    """What to start: a Python module with arguments that will listen on `port` of loopback and answer 200 at path `health`."""
+    """What to start: a Python module with arguments that will listen on `port` of loopback and answer 200 at path
+    `health`."""
 
     name: str
     port: int
@@ -94,7 +97,8 @@ def find(home: Path, name: str) -> Server | None:
 
 
 def stop(home: Path, name: str, *, patience_s: float = 15.0) -> None:
-    """End server `name` of `home` (an absolute path) and all its processes, if it runs: asked first, killed after `patience_s` seconds."""
+    """End server `name` of `home` (an absolute path) and all its processes, if it runs: asked first, killed after
+    `patience_s` seconds."""
     with _locked(home, name):
         _end(home, name, patience_s)
 
@@ -107,13 +111,20 @@ def free_port() -> int:
 
 
 def _spawn(home: Path, service: Service) -> int:
-    """The pid of a detached process: own session, output to a log file, working folder `home` (both libraries read settings files from theirs)."""
+    """The pid of a detached process: own session, output to a log file, working folder `home` (both libraries read
+    settings files from theirs)."""
     argv = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(home), sys.executable, "-P", "-m", *service.command]
     log = os.open(_log(home, service.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+    ]
     try:
         # Not subprocess: the server may outlive this process, and the next one has nothing but the record either.
-        return os.posix_spawn(argv[0], argv, {**service.environment, MARK: _mark(home, service.name)}, file_actions=files, setsid=True)
+        return os.posix_spawn(
+            argv[0], argv, {**service.environment, MARK: _mark(home, service.name)}, file_actions=files, setsid=True
+        )
     finally:
         os.close(log)
 
@@ -121,10 +132,18 @@ def _spawn(home: Path, service: Service) -> int:
 def _await_answer(home: Path, server: Server, deadline_s: float) -> None:
     end = time.monotonic() + deadline_s
     while not _answers(server):
-        problem = "ended at once" if not _lives(server) else f"did not answer within {deadline_s:g} s" if time.monotonic() > end else None
+        problem = (
+            "ended at once"
+            if not _lives(server)
+            else f"did not answer within {deadline_s:g} s"
+            if time.monotonic() > end
+            else None
+        )
         if problem:
             log = _log(home, server.name)
-            raise ServiceError(f"the {server.name} server on {server.page} {problem}; it said: {_last_words(log)} (all of it in {log})")
+            raise ServiceError(
+                f"the {server.name} server on {server.page} {problem}; it said: {_last_words(log)} (all of it in {log})"
+            )
         time.sleep(0.2)
 
 
@@ -205,5 +224,8 @@ def _check_free(service: Service) -> None:
         try:
             probe.bind((LOOPBACK, service.port))
         except OSError as error:
-            text = f"the {service.name} server needs port {service.port} on {LOOPBACK}, found it taken ({error.strerror}); give another one"
+            text = (
+                f"the {service.name} server needs port {service.port} on {LOOPBACK}, found it taken "
+                f"({error.strerror}); give another one"
+            )
             raise ServiceError(text) from error

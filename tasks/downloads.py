@@ -51,7 +51,10 @@ def resolve(place: Place) -> Revision:
     commit = place.commit()
     revision = look_up(place.repository, commit or place.revision)
     if commit not in (None, revision.commit):
-        raise ServiceError(f"{place.repository.address}: asked for commit {commit}, the hub answers with {revision.commit}; check HF_ENDPOINT")
+        raise ServiceError(
+            f"{place.repository.address}: asked for commit {commit}, the hub answers with {revision.commit}; check "
+            "HF_ENDPOINT"
+        )
     return revision
 
 
@@ -59,7 +62,8 @@ def _fill(place: Place, commit: str, files: Mapping[str, Remote], progress: Prog
     folder = place.shelf.folder / commit
     for leftover in (folder / _NOTES).glob("*.incomplete"):
         leftover.unlink()  # of a process that was killed: the client begins such a file anew
-    # Before anything is kept that is there: a file that was changed has the size that it should have, and the client looks no further.
+    # Before anything is kept that is there: a file that was changed has the size that it should have, and the client
+    # looks no further.
     _remove(folder, [name for name, one in files.items() if (folder / name).exists() and mismatch(folder / name, one)])
     return fill(origin_of(place, commit, files), place.shelf, commit, progress)
 

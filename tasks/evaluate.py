@@ -40,7 +40,9 @@ def judge_part(judge: Judge, suite: Suite, recipe: Recipe, part: EvaluationSet, 
     Raises:
         EngineError: the model cannot be judged; the reason is in the text.
     """
-    own = replace(suite, aggregate=Aggregate(), benchmarks=tuple(replace(one.benchmark, floor=None) for one in part.prepared))
+    own = replace(
+        suite, aggregate=Aggregate(), benchmarks=tuple(replace(one.benchmark, floor=None) for one in part.prepared)
+    )
     folder = journal.path.parent
     judging = Judging(
         judge,
@@ -58,11 +60,18 @@ def judge_part(judge: Judge, suite: Suite, recipe: Recipe, part: EvaluationSet, 
 
 def join(parts: Sequence[Scored]) -> Scored:
     """Returns the parts of one evaluation set as one."""
-    return Scored(tuple(score for part in parts for score in part.scores), tuple(file for part in parts for file in part.files))
+    return Scored(
+        tuple(score for part in parts for score in part.scores), tuple(file for part in parts for file in part.files)
+    )
 
 
 def alone(suite: Suite, scores: Sequence[BenchmarkScore]) -> float:
-    """Returns the suite's fitness of one model; where that is told beside base and experts, which are not here, the plain aggregate without norm and floors."""
+    """Returns the suite's fitness of one model; where that is told beside base and experts, which are not here, the
+    plain aggregate without norm and floors."""
     if needs_references(suite):
-        suite = replace(suite, aggregate=replace(suite.aggregate, normalised=False), benchmarks=tuple(replace(one, floor=None) for one in suite.benchmarks))
+        suite = replace(
+            suite,
+            aggregate=replace(suite.aggregate, normalised=False),
+            benchmarks=tuple(replace(one, floor=None) for one in suite.benchmarks),
+        )
     return fitness(suite, scores)

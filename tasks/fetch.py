@@ -1,7 +1,8 @@
-"""From where a model lives to a local folder with pinned bytes: a folder, an embedded model, a model of the hub or of S3, a version of the registry.
+"""From where a model lives to a local folder with pinned bytes: a folder, an embedded model, a model of the hub or of
+S3, a version of the registry.
 
-Whatever can move (a branch, a tag, an alias, what lies below a prefix) is resolved once to what cannot, kept under `experts` in the home, and used from then
-on.
+Whatever can move (a branch, a tag, an alias, what lies below a prefix) is resolved once to what cannot, kept under
+`experts` in the home, and used from then on.
 """
 
 import re
@@ -20,7 +21,10 @@ from tasks.shelf import Snapshot
 
 _EMBEDDED = re.compile(r"embedded://(?P<name>[a-z]+)@(?P<seed>\d{1,9})")
 _EMBEDDED_PREFIX = "embedded://"
-_KINDS = "a local folder, hf://ORG/NAME@REVISION, s3://BUCKET/PREFIX, models:/NAME/VERSION, models:/NAME@ALIAS or embedded://NAME@SEED"
+_KINDS = (
+    "a local folder, hf://ORG/NAME@REVISION, s3://BUCKET/PREFIX, models:/NAME/VERSION, models:/NAME@ALIAS or "
+    "embedded://NAME@SEED"
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Fetched:
 
     folder: Path
     source: str
-    """Address that means these bytes on another day, too: with the commit or version instead of a branch, tag or alias."""
+    """Address that means these bytes on another day, too: with the commit or version instead of a branch, tag or
+    alias."""
     revision: str | None = None
     """Commit or revision of S3 (40 hex digits) or NAME/VERSION; None where only the files' digests tell."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -63,18 +68,22 @@ def here(address: str, home: Path) -> Fetched | None:
     return _local(address)
 
 
-def fetch(address: str, home: Path, progress: Progress, *, store: Callable[[], Store] | None = None, follow: bool = False) -> Fetched:
+def fetch(
+    address: str, home: Path, progress: Progress, *, store: Callable[[], Store] | None = None, follow: bool = False
+) -> Fetched:
     """Returns the checkpoint of an address, after downloading or training what is not there yet.
 
     Args:
-        address: a folder, `hf://ORG/NAME@REVISION`, `s3://BUCKET/PREFIX` with or without `@REVISION`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `embedded://NAME@SEED`.
+        address: a folder, `hf://ORG/NAME@REVISION`, `s3://BUCKET/PREFIX` with or without `@REVISION`,
+            `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `embedded://NAME@SEED`.
         home: PSOMERGE_HOME.
         progress: called with what is being done and the share done, in [0, 1].
         store: gives the model registry; called for the registry's addresses only.
         follow: take the version that an alias names now, not the one that it named when it was first asked for.
 
     Raises:
-        ConfigError, ArtefactError, StateError: as `here`; or a model that the hub, S3 or registry does not have, or has no usable files of.
+        ConfigError, ArtefactError, StateError: as `here`; or a model that the hub, S3 or registry does not have, or has
+            no usable files of.
         ServiceError: hub, S3 or registry cannot be reached, or refuse.
         VerificationError: the registry's files are not what was published.
         SpaceError: no room.
@@ -134,7 +143,10 @@ def pin_fetched(name: str, fetched: Fetched) -> Source:
     for file, digest in fetched.files.items():
         if found.files.get(file) != digest:
             now = found.files.get(file, "no such file")
-            raise ArtefactError(f"{fetched.folder / file}: expected SHA-256 {digest} as fetched, found {now}; remove {fetched.folder}, then run again")
+            raise ArtefactError(
+                f"{fetched.folder / file}: expected SHA-256 {digest} as fetched, found {now}; remove "
+                f"{fetched.folder}, then run again"
+            )
     return replace(found, revision=fetched.revision or found.revision)
 
 

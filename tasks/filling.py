@@ -1,4 +1,5 @@
-"""Files of one revision into its folder on a shelf: the small ones first, then the weights that they name, each proven before anything is recorded."""
+"""Files of one revision into its folder on a shelf: the small ones first, then the weights that they name, each proven
+before anything is recorded."""
 
 import os
 import shutil
@@ -27,7 +28,8 @@ class Origin:
     download: Callable[[Sequence[str], Path, Callable[[int], None]], None]
     """Puts files into a folder, those that lack; tells the bytes received so far, from any thread."""
     prove: Callable[[Sequence[str], Path], dict[str, str]]
-    """Returns the SHA-256 of each file; raises ArtefactError, and removes it, where a file is not what the source has."""
+    """Returns the SHA-256 of each file; raises ArtefactError, and removes it, where a file is not what the source
+    has."""
     notes: str
     """Folder that downloading keeps its own files in, below the revision's; it goes when all is proven."""
 
@@ -43,10 +45,19 @@ class Checked:
 
 
 Get = Callable[[Sequence[str], Path, Callable[[int], None], Callable[[str], None]], None]
-"""As `Origin.download`, and calls its last argument with the name of each file that has come, while others are still coming, from any thread."""
+"""As `Origin.download`, and calls its last argument with the name of each file that has come, while others are still
+coming, from any thread."""
 
 
-def origin(address: str, sizes: Mapping[str, int], get: Get, check: Callable[[Path], Checked], remove: Callable[[Path], None], *, notes: str) -> Origin:
+def origin(
+    address: str,
+    sizes: Mapping[str, int],
+    get: Get,
+    check: Callable[[Path], Checked],
+    remove: Callable[[Path], None],
+    *,
+    notes: str,
+) -> Origin:
     """Returns an origin of which each file is checked and brought to disk while others are still coming.
 
     Args:
@@ -79,7 +90,10 @@ def _digests(address: str, found: Mapping[Path, Checked], remove: Callable[[Path
         for path in wrong:
             remove(path)
         path, problem = next(iter(wrong.items()))
-        raise ArtefactError(f"{address}: {path.name}: {problem} ({len(wrong)} wrong in all, removed); run the same command again to fetch it anew")
+        raise ArtefactError(
+            f"{address}: {path.name}: {problem} ({len(wrong)} wrong in all, removed); run the same command again to "
+            "fetch it anew"
+        )
     return {path.name: one.digest for path, one in found.items()}
 
 
@@ -107,7 +121,10 @@ def fill(origin: Origin, shelf: Shelf, revision: str, progress: Progress) -> Sna
     large = weight_files(folder, list(origin.sizes))
     total = sum(origin.sizes[name] for name in large if not (folder / name).exists())
     if total > (free := shutil.disk_usage(folder).free):
-        raise SpaceError(f"{what}: needs {total / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free; make room, or set PSOMERGE_HOME to a larger disk")
+        raise SpaceError(
+            f"{what}: needs {total / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free; make room, or set "
+            "PSOMERGE_HOME to a larger disk"
+        )
     origin.download(large, folder, lambda done: progress(what, min(1.0, done / max(total, 1))))
     progress(f"{what}: checking", 1.0)
     digests |= origin.prove(large, folder)

@@ -1,4 +1,5 @@
-"""A checkpoint as a model of MLflow's transformers flavour: what is in MLmodel, and by which call a user gets it loaded."""
+"""A checkpoint as a model of MLflow's transformers flavour: what is in MLmodel, and by which call a user gets it
+loaded."""
 
 import logging
 import warnings
@@ -16,10 +17,12 @@ _NOISE = ("The model card could not be retrieved", "Unable to find license infor
 
 
 def save_model(checkpoint: Path, folder: Path, *, origin: str, metadata: Mapping[str, str]) -> None:
-    """Writes the MLflow model folder of a checkpoint, which MLflow copies and does not load: MLmodel, requirements, `model/`, `components/tokenizer/`.
+    """Writes the MLflow model folder of a checkpoint, which MLflow copies and does not load: MLmodel, requirements,
+    `model/`, `components/tokenizer/`.
 
-    transformers 5 has no pipeline for sequence-to-sequence models, and its `text-generation` answers with the prompt alone. So their task is
-    `text2text-generation`, which older versions know and this one refuses, and they have no pyfunc: load them with `return_type="components"`.
+    transformers 5 has no pipeline for sequence-to-sequence models, and its `text-generation` answers with the prompt
+    alone. So their task is `text2text-generation`, which older versions know and this one refuses, and they have no
+    pyfunc: load them with `return_type="components"`.
 
     Args:
         checkpoint: Config and tokenizer; weights may be added to `folder / "model"` later.
@@ -33,7 +36,9 @@ def save_model(checkpoint: Path, folder: Path, *, origin: str, metadata: Mapping
 
     text = Schema([ColSpec(DataType.string)])
     # pyfunc would sample 256 tokens a request.
-    params = ParamSchema([ParamSpec("max_new_tokens", DataType.long, 64), ParamSpec("do_sample", DataType.boolean, False)])
+    params = ParamSchema(
+        [ParamSpec("max_new_tokens", DataType.long, 64), ParamSpec("do_sample", DataType.boolean, False)]
+    )
     with _quiet():
         flavor.save_model(
             str(checkpoint.absolute()),
@@ -46,7 +51,10 @@ def save_model(checkpoint: Path, folder: Path, *, origin: str, metadata: Mapping
     model = Model.load(str(folder))
     model.flavors["transformers"]["source_model_name"] = origin
     if is_paired(read_json(checkpoint / "config.json", CONFIG_LIMIT)):
-        model.flavors["transformers"] |= {"task": "text2text-generation", "instance_type": "Text2TextGenerationPipeline"}
+        model.flavors["transformers"] |= {
+            "task": "text2text-generation",
+            "instance_type": "Text2TextGenerationPipeline",
+        }
         del model.flavors["python_function"]
     model.save(str(folder / "MLmodel"))
 
@@ -58,7 +66,8 @@ def is_paired(config: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leaves out what MLflow says about its own classes, and that it finds no card and licence of a local folder on the hub."""
+    """Leaves out what MLflow says about its own classes, and that it finds no card and licence of a local folder on the
+    hub."""
     logger = logging.getLogger("mlflow.transformers")
     logger.addFilter(_is_worth_saying)
     try:

@@ -1,11 +1,14 @@
-"""A model that is not here yet, seen without its weights: config, tokenizer and index are fetched, of each weights file the header only.
+"""A model that is not here yet, seen without its weights: config, tokenizer and index are fetched, of each weights file
+the header only.
 
-What is fetched lies where fetching the whole model looks first; the headers are kept beside it, so that the second look asks nobody:
+What is fetched lies where fetching the whole model looks first; the headers are kept beside it, so that the second look
+asks nobody:
 
     REVISION/               the small files
     REVISION.headers.json   sizes of all files, and the headers; sealed
 
-A revision is proven by its small files' digests and the headers' own checks; that the weights are the ones meant is proven when they are fetched.
+A revision is proven by its small files' digests and the headers' own checks; that the weights are the ones meant is
+proven when they are fetched.
 """
 
 import shutil
@@ -67,7 +70,9 @@ def kept(shelf: Shelf, revision: str, name: str, base: Checkpoint | None) -> Loo
     sizes: dict[str, int] = record["files"]
     if _lacking(shelf.folder / revision, [file for file in sizes if not file.endswith(WEIGHTS)], sizes):
         return None
-    headers = {file: len(text.encode()).to_bytes(8, "little") + text.encode() for file, text in record["headers"].items()}
+    headers = {
+        file: len(text.encode()).to_bytes(8, "little") + text.encode() for file, text in record["headers"].items()
+    }
     return _look(shelf.folder / revision, name, sizes, headers, base)
 
 
@@ -79,7 +84,8 @@ def look(source: Source, shelf: Shelf, revision: str, name: str, base: Checkpoin
         shelf: of the model.
         revision: of it.
         name: as of `kept`.
-        base: as of `kept`; its files are copied where they have the same content, for tokenizers are large, and mostly the base's.
+        base: as of `kept`; its files are copied where they have the same content, for tokenizers are large, and mostly
+            the base's.
 
     Raises:
         ArtefactError: the files are not those that the source has, or no sound checkpoint.
@@ -97,20 +103,30 @@ def look(source: Source, shelf: Shelf, revision: str, name: str, base: Checkpoin
         read = pool.map(lambda file: read_header(source.start, file, every[file], guesses[file], folder), guesses)
         headers = dict(zip(guesses, read, strict=True))
     found = _look(folder, name, sizes, headers, base)
-    shelf.write(f"{revision}.headers.json", {"files": sizes, "headers": {file: content[8:].decode() for file, content in headers.items()}})
+    shelf.write(
+        f"{revision}.headers.json",
+        {"files": sizes, "headers": {file: content[8:].decode() for file, content in headers.items()}},
+    )
     return found
 
 
-def _look(folder: Path, name: str, sizes: Mapping[str, int], headers: Mapping[str, bytes], base: Checkpoint | None) -> Look:
+def _look(
+    folder: Path, name: str, sizes: Mapping[str, int], headers: Mapping[str, bytes], base: Checkpoint | None
+) -> Look:
     unknown = ADAPTER in sizes and base is None
-    return Look(None if unknown else checkpoint_of_headers(folder, name, sizes, headers, base), _lacking(folder, headers, sizes))
+    return Look(
+        None if unknown else checkpoint_of_headers(folder, name, sizes, headers, base), _lacking(folder, headers, sizes)
+    )
 
 
 def _fetch_small(source: Source, folder: Path, small: Sequence[str], like: Path | None) -> None:
     origin = source.origin
     for file in small:
         if origin.sizes[file] > MAX_TOKENIZER:
-            raise ArtefactError(f"{origin.address}: {file} has {origin.sizes[file]} bytes, expected at most {MAX_TOKENIZER}; this is no language model's")
+            raise ArtefactError(
+                f"{origin.address}: {file} has {origin.sizes[file]} bytes, expected at most {MAX_TOKENIZER}; this is "
+                "no language model's"
+            )
         if like and not (folder / file).exists() and (like / file).is_file() and source.same(file, like / file):
             with writing(folder / file):
                 shutil.copyfile(like / file, folder / file)
@@ -141,5 +157,10 @@ def read_header(start: Callable[[str, int], bytes], file: str, size: int, guess:
 
 
 def _lacking(folder: Path, files: Iterable[str], sizes: Mapping[str, int]) -> dict[str, int]:
-    """Returns the sizes of the files that the folder lacks, or has in another size: the rest of an interrupted download."""
-    return {file: sizes[file] for file in files if not (folder / file).is_file() or (folder / file).stat().st_size != sizes[file]}
+    """Returns the sizes of the files that the folder lacks, or has in another size: the rest of an interrupted
+    download."""
+    return {
+        file: sizes[file]
+        for file in files
+        if not (folder / file).is_file() or (folder / file).stat().st_size != sizes[file]
+    }

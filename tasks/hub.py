@@ -1,7 +1,9 @@
-"""The Hugging Face hub, or a mirror named by HF_ENDPOINT: what a revision is and holds, and its files. Nothing else talks to it.
+"""The Hugging Face hub, or a mirror named by HF_ENDPOINT: what a revision is and holds, and its files. Nothing else
+talks to it.
 
-The token, if any, is found by the hub's own client (HF_TOKEN, or what `hf auth login` has left); it is neither read nor passed on here, and no message
-quotes the client's, which may hold signed addresses. Whether files are those that the hub has is proven in `tasks.downloads`.
+The token, if any, is found by the hub's own client (HF_TOKEN, or what `hf auth login` has left); it is neither read nor
+passed on here, and no message quotes the client's, which may hold signed addresses. Whether files are those that the
+hub has is proven in `tasks.downloads`.
 """
 
 import os
@@ -67,7 +69,9 @@ def look_up(repository: Repository, revision: str) -> Revision:
 
     def ask() -> Revision:
         return _revision(
-            _client().HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None).model_info(repository.name, revision=revision, files_metadata=True, timeout=10)
+            _client()
+            .HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
+            .model_info(repository.name, revision=revision, files_metadata=True, timeout=10)
         )
 
     return _patiently(ask, repository, WAITS)
@@ -85,8 +89,16 @@ def _revision(info: Any) -> Revision:
     return Revision(commit, files)
 
 
-def download(repository: Repository, commit: str, names: Sequence[str], folder: Path, told: Callable[[int], None], then: Callable[[str], None]) -> None:
-    """Puts files of a commit into a folder as plain files, several at a time; those that are there and finished are left as they are.
+def download(
+    repository: Repository,
+    commit: str,
+    names: Sequence[str],
+    folder: Path,
+    told: Callable[[int], None],
+    then: Callable[[str], None],
+) -> None:
+    """Puts files of a commit into a folder as plain files, several at a time; those that are there and finished are
+    left as they are.
 
     Args:
         repository: to download from.
@@ -145,7 +157,8 @@ def read_start(repository: Repository, commit: str, name: str, count: int) -> by
     def get() -> bytes:
         client = _client()
         url = client.hf_hub_url(repository.name, name, revision=commit, endpoint=os.environ.get("HF_ENDPOINT") or None)
-        # As the client reads headers itself, but that it takes no whole file for an answer, and keeps none of the bytes.
+        # As the client reads headers itself, but that it takes no whole file for an answer, and keeps none of the
+        # bytes.
         headers = client.utils.build_hf_headers() | {"Range": f"bytes=0-{count - 1}", "Accept-Encoding": "identity"}
         with client.get_session().stream("GET", url, headers=headers, timeout=10) as response:
             if response.is_error:
@@ -162,7 +175,9 @@ def read_start(repository: Repository, commit: str, name: str, count: int) -> by
 
 
 def _client() -> Any:
-    os.environ |= {name: value for name, value in QUIET.items() if name not in os.environ}  # it reads them when it is imported
+    os.environ |= {
+        name: value for name, value in QUIET.items() if name not in os.environ
+    }  # it reads them when it is imported
     import huggingface_hub
 
     return huggingface_hub
@@ -188,7 +203,9 @@ def _counter(told: Callable[[int], None]) -> type:
     class Counter:
         format_dict: Mapping[str, Any] = {}
 
-        def __init__(self, *_: object, unit: str = "", total: int | None = None, initial: int = 0, **__: object) -> None:
+        def __init__(
+            self, *_: object, unit: str = "", total: int | None = None, initial: int = 0, **__: object
+        ) -> None:
             self.unit, self.total, self.n = unit, total, initial
 
         def __enter__(self) -> "Counter":
@@ -206,6 +223,8 @@ def _counter(told: Callable[[int], None]) -> type:
         def nothing(self, *_: object, **__: object) -> None:
             pass
 
-        close = refresh = clear = reset = set_description = set_description_str = set_postfix_str = set_postfix = nothing
+        close = refresh = clear = reset = set_description = set_description_str = set_postfix_str = set_postfix = (
+            nothing
+        )
 
     return Counter

@@ -11,7 +11,9 @@ from tasks.headers import Look, Source, kept, look
 from tasks.locking import lock
 
 
-def see(address: str, name: str, home: Path, base: Checkpoint | None, progress: Progress) -> tuple[str, Look, Callable[[], None]]:
+def see(
+    address: str, name: str, home: Path, base: Checkpoint | None, progress: Progress
+) -> tuple[str, Look, Callable[[], None]]:
     """Returns the address with the commit, what is known of that, and what records that the address means it.
 
     Args:
@@ -47,6 +49,8 @@ def _look(place: snapshots.Place, name: str, base: Checkpoint | None) -> tuple[s
     source = Source(
         downloads.origin_of(place, commit, files),
         start=lambda file, count: hub.read_start(place.repository, commit, file, count),
-        same=lambda file, path: bool(files[file].sha256 or files[file].blob) and downloads.mismatch(path, files[file]) is None,
+        same=lambda file, path: (
+            bool(files[file].sha256 or files[file].blob) and downloads.mismatch(path, files[file]) is None
+        ),
     )
     return commit, look(source, place.shelf, commit, name, base)

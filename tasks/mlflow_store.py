@@ -1,4 +1,5 @@
-"""Where MLflow keeps runs and models, and what may be written there: addresses, settings, names, no secrets. Calls MLflow nowhere."""
+"""Where MLflow keeps runs and models, and what may be written there: addresses, settings, names, no secrets. Calls
+MLflow nowhere."""
 
 import os
 import re
@@ -19,7 +20,8 @@ SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-"""Used where the environment says nothing else. With MLflow's own defaults a dead server blocks every call for four minutes."""
+"""Used where the environment says nothing else. With MLflow's own defaults a dead server blocks every call for four
+minutes."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/ ]{0,199}")
 _SECRET = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS|_KEY)$", re.IGNORECASE)
@@ -42,11 +44,14 @@ class Store:
     @property
     def database(self) -> Path | None:
         """The SQLite file of a local store, else None."""
-        return Path(self.tracking_uri.removeprefix("sqlite:///")) if self.tracking_uri.startswith("sqlite:///") else None
+        return (
+            Path(self.tracking_uri.removeprefix("sqlite:///")) if self.tracking_uri.startswith("sqlite:///") else None
+        )
 
 
 def redact(text: str) -> str:
-    """Returns `text` without passwords: neither those in addresses nor the values of environment variables that are named like secrets."""
+    """Returns `text` without passwords: neither those in addresses nor the values of environment variables that are
+    named like secrets."""
     for name, value in os.environ.items():
         if len(value) >= 8 and _SECRET.search(name):
             text = text.replace(value, "***")
@@ -54,15 +59,20 @@ def redact(text: str) -> str:
 
 
 def check_name(name: str, what: str) -> str:
-    """Returns `name`. Raises ConfigError if it could not be shown or addressed: MLflow itself would take line breaks and markup."""
+    """Returns `name`. Raises ConfigError if it could not be shown or addressed: MLflow itself would take line breaks
+    and markup."""
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"{what}: expected 1 to 200 letters, digits, blanks and _ . - / (first a letter, digit or _), found {name!r}; rename it")
+        raise ConfigError(
+            f"{what}: expected 1 to 200 letters, digits, blanks and _ . - / (first a letter, digit or _), found "
+            f"{name!r}; rename it"
+        )
     return name
 
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Sets environment variables inside the block: MLflow reads its HTTP settings at every call, and has no other way to give them."""
+    """Sets environment variables inside the block: MLflow reads its HTTP settings at every call, and has no other way
+    to give them."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

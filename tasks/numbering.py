@@ -1,4 +1,5 @@
-"""Whether a merged tokenizer numbers its added tokens as its file says: the tokenizers library counts them itself, and passes over what it cannot take."""
+"""Whether a merged tokenizer numbers its added tokens as its file says: the tokenizers library counts them itself, and
+passes over what it cannot take."""
 
 from psomerge.checkpoint import Checkpoint
 from psomerge.checkpoint.union import Union
@@ -23,10 +24,22 @@ def check_numbering(chosen: Checkpoint, merged: bytes, union: Union) -> None:
     try:
         library = Tokenizer.from_str(merged.decode())
     except Exception as error:  # the library raises plain Exceptions
-        raise ArtefactError(f"{path}: the tokenizers library does not take it: {' '.join(str(error).split())[:200]}; fetch the file again") from error
+        raise ArtefactError(
+            f"{path}: the tokenizers library does not take it: {' '.join(str(error).split())[:200]}; fetch the file "
+            "again"
+        ) from error
     own = (read_vocabulary(chosen) or Vocabulary({}, {})).added
     expected = {token: one.id for token, one in {**own, **union.added}.items() if token not in union.renamed}
-    wrong = [f"{shown(token)} id {found}, the file {number}" for token, number in expected.items() if (found := library.token_to_id(token)) != number]
+    wrong = [
+        f"{shown(token)} id {found}, the file {number}"
+        for token, number in expected.items()
+        if (found := library.token_to_id(token)) != number
+    ]
     if wrong:
-        advice = "give its added tokens ids that follow each other behind its vocabulary, or choose another tokenizer with tokenizer_from"
-        raise ArtefactError(f"{path}: with the tokens of the other models the tokenizers library gives {few(wrong)}; {advice}")
+        advice = (
+            "give its added tokens ids that follow each other behind its vocabulary, or choose another tokenizer "
+            "with tokenizer_from"
+        )
+        raise ArtefactError(
+            f"{path}: with the tokens of the other models the tokenizers library gives {few(wrong)}; {advice}"
+        )

@@ -12,7 +12,8 @@ BLOCK = 2**25
 
 
 class Partial:
-    """A file in the making, opened by `partial`. NAME.blocks beside it has a line for every block that is on the disk."""
+    """A file in the making, opened by `partial`. NAME.blocks beside it has a line for every block that is on the
+    disk."""
 
     def __init__(self, path: Path, size: int, handle: int) -> None:
         self._path, self._size, self._handle = path, size, handle
@@ -20,7 +21,9 @@ class Partial:
 
     def lacking(self) -> list[range]:
         """Returns the blocks that are not on the disk yet, as ranges of bytes."""
-        kept = self._done.read_text().split("\n")[:-1] if self._done.exists() else []  # what follows the last line break was cut off
+        kept = (
+            self._done.read_text().split("\n")[:-1] if self._done.exists() else []
+        )  # what follows the last line break was cut off
         every = [range(start, min(start + BLOCK, self._size)) for start in range(0, self._size, BLOCK)]
         return [block for block in every if _line(block) not in kept]
 
@@ -51,7 +54,8 @@ def _line(block: range) -> str:
 
 @contextmanager
 def partial(path: Path, size: int) -> Iterator[Partial]:
-    """Yields the file at `path` of `size` bytes in the making, with what is there of it already. Raises SpaceError where it cannot be written."""
+    """Yields the file at `path` of `size` bytes in the making, with what is there of it already. Raises SpaceError
+    where it cannot be written."""
     with writing(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -25,5 +25,9 @@ def read_pieces(checkpoint: Checkpoint) -> Vocabulary | None:
     try:
         processor.LoadFromSerializedProto(content)
     except RuntimeError as error:
-        raise ArtefactError(f"{path}: expected a sentencepiece model, found another or a damaged file; fetch it again") from error
-    return Vocabulary({processor.IdToPiece(number): number for number in range(processor.GetPieceSize())}, added(checkpoint))
+        raise ArtefactError(
+            f"{path}: expected a sentencepiece model, found another or a damaged file; fetch it again"
+        ) from error
+    return Vocabulary(
+        {processor.IdToPiece(number): number for number in range(processor.GetPieceSize())}, added(checkpoint)
+    )

@@ -1,6 +1,8 @@
-"""The models that a run will use, as far as they are known before the first gigabyte: wherever they live, side by side, and everything that is wrong with them.
+"""The models that a run will use, as far as they are known before the first gigabyte: wherever they live, side by side,
+and everything that is wrong with them.
 
-Branches and tags are resolved here, and recorded only by `keep`, as fetching does: what is planned is then what is run; a plan that is refused binds nobody.
+Branches and tags are resolved here, and recorded only by `keep`, as fetching does: what is planned is then what is run;
+a plan that is refused binds nobody.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +34,8 @@ class Preview:
     source: str
     """With the commit or version instead of a branch, tag or alias, where that is known."""
     checkpoint: Checkpoint | None
-    """Without values where `to_fetch` names weights or it is to be trained; None where not even the headers can be seen."""
+    """Without values where `to_fetch` names weights or it is to be trained; None where not even the headers can be
+    seen."""
     to_fetch: Mapping[str, int] = field(default_factory=dict)
     """Bytes of each file that is still to be fetched, by name."""
     to_train: bool = False
@@ -61,7 +64,9 @@ def preview_all(
 
     def attempt(name: str, base: Checkpoint | None) -> Preview | PsomergeError:
         try:
-            return _preview(name, addresses[name], home, progress, base) or _registered(name, addresses[name], home, base, store)
+            return _preview(name, addresses[name], home, progress, base) or _registered(
+                name, addresses[name], home, base, store
+            )
         except PsomergeError as error:
             return error
 
@@ -78,10 +83,23 @@ def preview_all(
 def _preview(name: str, address: str, home: Path, progress: Progress, base: Checkpoint | None) -> Preview | None:
     """What is known of a model that is here, of the hub, of S3 or embedded."""
     if found := here(address, home):
-        return Preview(name, address, found.source, open_checkpoint(found.folder, name) if base is None else open_expert(found.folder, name, base))
+        return Preview(
+            name,
+            address,
+            found.source,
+            open_checkpoint(found.folder, name) if base is None else open_expert(found.folder, name, base),
+        )
     if see := _seen_from_afar(address):
         source, seen, keep = see(address, name, home, base, progress)
-        return Preview(name, address, source, seen.checkpoint, seen.to_fetch, unseen="" if seen.checkpoint else "whether it fits", keep=keep)
+        return Preview(
+            name,
+            address,
+            source,
+            seen.checkpoint,
+            seen.to_fetch,
+            unseen="" if seen.checkpoint else "whether it fits",
+            keep=keep,
+        )
     if address.startswith("embedded://"):
         from tasks.embedded.shapes import untrained
 
@@ -96,11 +114,20 @@ def _seen_from_afar(address: str) -> See | None:
 
 
 def _registered(name: str, address: str, home: Path, base: Checkpoint | None, store: Callable[[], Store]) -> Preview:
-    """What is known of a version of the registry that is not copied yet, or of a model that nothing can be asked about before it is fetched."""
+    """What is known of a version of the registry that is not copied yet, or of a model that nothing can be asked about
+    before it is fetched."""
     if not address.startswith(registered.PREFIX):
         return Preview(name, address, address, None, unseen="whether it fits")
     registry = store()
     copy = registered.resolve(address, home, registry)
     seen = registered_look.look(copy, name, base, registry)
     unseen = "" if seen.by_headers else "whether its tensors fit"
-    return Preview(name, address, copy.address, seen.checkpoint, seen.sizes, unseen=unseen, keep=lambda: registered.keep(address, copy))
+    return Preview(
+        name,
+        address,
+        copy.address,
+        seen.checkpoint,
+        seen.sizes,
+        unseen=unseen,
+        keep=lambda: registered.keep(address, copy),
+    )

@@ -1,4 +1,5 @@
-"""Which version serves: `challenger` is the newest verified one, `champion` the best so far. Alone the test split decides."""
+"""Which version serves: `challenger` is the newest verified one, `champion` the best so far. Alone the test split
+decides."""
 
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +26,30 @@ class Promotion:
     reason: str
 
 
-def decide(candidate: Scores, *, champion: Scores | None, base: Scores, experts: Mapping[str, Scores], lacks: Mapping[str, float]) -> Promotion:
+def decide(
+    candidate: Scores,
+    *,
+    champion: Scores | None,
+    base: Scores,
+    experts: Mapping[str, Scores],
+    lacks: Mapping[str, float],
+) -> Promotion:
     """Returns whether the candidate deserves to be champion, by paired tests on the items of the test split.
 
-    It must keep every floor of the suite (`lacks`: by benchmark, how far it is below one; see `evals.fitness.missing`) and beat the current champion; while
-    there is none, it must beat the base and must not be significantly worse than the best expert.
+    It must keep every floor of the suite (`lacks`: by benchmark, how far it is below one; see `evals.fitness.missing`)
+    and beat the current champion; while there is none, it must beat the base and must not be significantly worse than
+    the best expert.
     """
     if lacks:
-        return Promotion(False, f"below the suite's floor on {', '.join(f'{name} by {lack:.4f}' for name, lack in lacks.items())}")
+        return Promotion(
+            False, f"below the suite's floor on {', '.join(f'{name} by {lack:.4f}' for name, lack in lacks.items())}"
+        )
     if champion is not None:
         difference = paired(candidate, champion)
-        return Promotion(_beats(difference), f"{'beats' if _beats(difference) else 'does not beat'} the champion: {_words(difference)}")
+        return Promotion(
+            _beats(difference),
+            f"{'beats' if _beats(difference) else 'does not beat'} the champion: {_words(difference)}",
+        )
     difference = paired(candidate, base)
     if not _beats(difference):
         return Promotion(False, f"does not beat the base: {_words(difference)}")
@@ -55,14 +69,18 @@ def _beats(difference: Difference) -> bool:
 
 
 def _words(difference: Difference) -> str:
-    return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], p = {difference.p_value:.2g}, n = {difference.n}"
+    return (
+        f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], p = {difference.p_value:.2g}, n = "
+        f"{difference.n}"
+    )
 
 
 def promote(store: Store, version: Version, *, decision: Promotion, compared_with: Version | None) -> Promotion:
-    """Returns what happened: the verified version becomes challenger, then champion if `decision` says so and the champion is still the one compared with.
+    """Returns what happened: the verified version becomes challenger, then champion if `decision` says so and the
+    champion is still the one compared with.
 
-    MLflow's aliases have no compare-and-set. Where the store is a local file, a lock beside it keeps other promoters out; elsewhere the alias is
-    read again after writing, so that a lost race is at least told.
+    MLflow's aliases have no compare-and-set. Where the store is a local file, a lock beside it keeps other promoters
+    out; elsewhere the alias is read again after writing, so that a lost race is at least told.
     """
     with _alone(store):
         registry.give_alias(store, version, CHALLENGER)
@@ -74,13 +92,17 @@ def promote(store: Store, version: Version, *, decision: Promotion, compared_wit
         if (current and current.version) != (compared_with and compared_with.version):
             now, then = current.version if current else "none", compared_with.version if compared_with else "none"
             return Promotion(
-                False, f"the champion changed from version {then} to {now} during the comparison; it keeps the alias, this version stays challenger"
+                False,
+                f"the champion changed from version {then} to {now} during the comparison; it keeps the alias, this "
+                "version stays challenger",
             )
         registry.give_alias(store, version, CHAMPION)
         after = registry.bearer(store, version.name, CHAMPION)
         if after is None or after.version != version.version:
             return Promotion(
-                False, f"version {after.version if after else 'none'} was made champion at the same time; it keeps the alias, this version stays challenger"
+                False,
+                f"version {after.version if after else 'none'} was made champion at the same time; it keeps the "
+                "alias, this version stays challenger",
             )
         return decision
 

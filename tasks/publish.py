@@ -30,14 +30,17 @@ FORMAT = 1
 MANIFEST = "MANIFEST.json"
 TOP_FILES = ("README.md", "conda.yaml", "python_env.yaml", "recipe.json", "requirements.txt")
 UNLISTED = ("MLmodel", MANIFEST, "registered_model_meta")
-"""Not in the manifest: MLflow writes ids into the first when a model is logged, and the last into every copy that it downloads."""
+"""Not in the manifest: MLflow writes ids into the first when a model is logged, and the last into every copy that it
+downloads."""
 JSON_LIMIT = 64 * 2**20
 
 
 def lay_out(checkpoint: Path, folder: Path, *, recipe: Recipe, card: str) -> Path:
-    """Returns `folder`, written as a model folder of the checkpoint; if it is there and whole for this recipe, it stays as it is.
+    """Returns `folder`, written as a model folder of the checkpoint; if it is there and whole for this recipe, it stays
+    as it is.
 
-    Weights are hard links to the checkpoint's where the file system has them. All is written beside `folder` and renamed at the end.
+    Weights are hard links to the checkpoint's where the file system has them. All is written beside `folder` and
+    renamed at the end.
 
     Raises:
         ArtefactError: the checkpoint wants remote code, or `folder` holds something else.
@@ -51,7 +54,9 @@ def lay_out(checkpoint: Path, folder: Path, *, recipe: Recipe, card: str) -> Pat
     names = [name for name in listing(checkpoint) if allowed(name)]
     for name in names:
         if name.endswith("config.json") and "auto_map" in read_json(checkpoint / name, JSON_LIMIT):
-            raise ArtefactError(f"{checkpoint / name}: auto_map asks for remote code, which is never run; remove that entry")
+            raise ArtefactError(
+                f"{checkpoint / name}: auto_map asks for remote code, which is never run; remove that entry"
+            )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         building = Path(scratch) / "published"
@@ -70,7 +75,12 @@ def _model_folder(checkpoint: Path, building: Path, *, names: Sequence[str], rec
     weights = [name for name in names if name.endswith(".safetensors")]
     for name in set(names).difference(weights):
         shutil.copyfile(checkpoint / name, skeleton / name)
-    flavour.save_model(skeleton, building, origin=f"psomerge recipe {recipe.digest()}", metadata={"recipe": recipe.digest(), "method": recipe.method})
+    flavour.save_model(
+        skeleton,
+        building,
+        origin=f"psomerge recipe {recipe.digest()}",
+        metadata={"recipe": recipe.digest(), "method": recipe.method},
+    )
     (building / "LICENSE.txt").unlink()  # MLflow's advice to look for a licence under this machine's path
     for name in weights:
         _link(checkpoint / name, building / "model" / name)
@@ -118,17 +128,22 @@ def _flavors(folder: Path) -> Any:
 
 def _files(folder: Path) -> list[str]:
     """Returns every entry below the folder that is not itself a folder, as relative path with `/`. Follows no link."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    )
 
 
 def _expected(name: str) -> bool:
     parent, _, file = name.rpartition("/")
-    return {"": name in TOP_FILES, "model": allowed(file), "components/tokenizer": file in TOKENIZER_FILES}.get(parent, False)
+    return {"": name in TOP_FILES, "model": allowed(file), "components/tokenizer": file in TOKENIZER_FILES}.get(
+        parent, False
+    )
 
 
 def misfits(folder: Path) -> list[str]:
-    """Returns in what a folder, e.g. downloaded, differs from its manifest, one line each: files missing, extra, changed or of a kind that is
-    never published, and the flavour section of MLmodel. An empty list says that all bytes are those that were published."""
+    """Returns in what a folder, e.g. downloaded, differs from its manifest, one line each: files missing, extra,
+    changed or of a kind that is never published, and the flavour section of MLmodel. An empty list says that all bytes
+    are those that were published."""
     try:
         manifest = read_json(folder / MANIFEST, JSON_LIMIT)
         files, flavors = dict(manifest["files"]), _flavors(folder)

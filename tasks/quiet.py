@@ -1,4 +1,5 @@
-"""Clients of services kept from telling, with addresses and headers, what they do: progress is told by us, and failures are ours to word."""
+"""Clients of services kept from telling, with addresses and headers, what they do: progress is told by us, and failures
+are ours to word."""
 
 import logging
 import threading
@@ -13,7 +14,8 @@ _levels: dict[str, int] = {}
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Silences these loggers and those below them in the block; of blocks that overlap, in several threads, until the last one ends."""
+    """Silences these loggers and those below them in the block; of blocks that overlap, in several threads, until the
+    last one ends."""
     with _changing:
         for name in loggers:
             _inside[name] += 1

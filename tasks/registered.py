@@ -1,9 +1,11 @@
-"""Versions of the model registry as they lie in the home: `models:/NAME/VERSION` to a copy of what was published, held against its manifest at every use.
+"""Versions of the model registry as they lie in the home: `models:/NAME/VERSION` to a copy of what was published, held
+against its manifest at every use.
 
     experts/registry/STORE/NAME/VERSION/           the published folder; its `model` is the checkpoint
     experts/registry/STORE/NAME/names/ALIAS.json   the version that an alias named when it was first asked for; sealed
 
-STORE is `home` for this home's own registry, else made from the server's address. MLflow is imported only where something must be asked or fetched.
+STORE is `home` for this home's own registry, else made from the server's address. MLflow is imported only where
+something must be asked or fetched.
 """
 
 import os
@@ -23,7 +25,9 @@ from tasks.mlflow_store import Store, redact
 from tasks.stores import tracking_uri
 
 PREFIX = "models:/"
-_ADDRESS = re.compile(r"models:/(?P<name>\w[\w-]{0,99})(/(?P<version>[1-9]\d{0,9})|@(?P<alias>\w[\w-]{0,99}))", re.ASCII)
+_ADDRESS = re.compile(
+    r"models:/(?P<name>\w[\w-]{0,99})(/(?P<version>[1-9]\d{0,9})|@(?P<alias>\w[\w-]{0,99}))", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Copy:
 
 
 def here(address: str, home: Path) -> Copy | None:
-    """Returns the version of an address if a copy is here, of an alias the one on record; asks nobody, and leaves its proof to `fetch`.
+    """Returns the version of an address if a copy is here, of an alias the one on record; asks nobody, and leaves its
+    proof to `fetch`.
 
     Raises:
         ConfigError: an address that cannot be.
@@ -88,7 +93,8 @@ def fetch(address: str, home: Path, progress: Progress, *, store: Callable[[], S
 
 
 def resolve(address: str, home: Path, registry: Store, *, follow: bool = False) -> Copy:
-    """Returns the version that an address means and where its copy belongs; asks the registry only for an alias that is not on record, or is to be followed.
+    """Returns the version that an address means and where its copy belongs; asks the registry only for an alias that is
+    not on record, or is to be followed.
 
     Raises:
         ConfigError, ArtefactError, StateError, ServiceError: as `fetch`.
@@ -99,19 +105,24 @@ def resolve(address: str, home: Path, registry: Store, *, follow: bool = False) 
 
 
 def keep(address: str, copy: Copy) -> None:
-    """Records which version an address's alias names; does nothing where it names the version itself. Raises SpaceError."""
+    """Records which version an address's alias names; does nothing where it names the version itself. Raises
+    SpaceError."""
     shelf, _, alias = _placed(address, copy.folder.parents[1])
     if alias:
         with writing(shelf):
             (shelf / "names").mkdir(parents=True, exist_ok=True)
-        write_atomic(_record(shelf, alias), to_bytes(seal({"address": f"{PREFIX}{shelf.name}@{alias}", "version": copy.version})))
+        write_atomic(
+            _record(shelf, alias), to_bytes(seal({"address": f"{PREFIX}{shelf.name}@{alias}", "version": copy.version}))
+        )
 
 
 def _placed(address: str, place: Path) -> tuple[Path, str | None, str]:
     """The folder of a registered model, and the version or the alias that is meant."""
     match = _ADDRESS.fullmatch(address)
     if not match:
-        raise ConfigError(f"{address}: expected models:/NAME/VERSION, VERSION a number, or models:/NAME@ALIAS; correct the address")
+        raise ConfigError(
+            f"{address}: expected models:/NAME/VERSION, VERSION a number, or models:/NAME@ALIAS; correct the address"
+        )
     return place / match["name"], match["version"], match["alias"] or ""
 
 
@@ -131,14 +142,18 @@ def _recorded(shelf: Path, alias: str) -> str | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise StateError(f"{path}: {error}; remove it, then run the same command again: it asks the registry anew") from error
+        raise StateError(
+            f"{path}: {error}; remove it, then run the same command again: it asks the registry anew"
+        ) from error
 
 
 def _borne(address: str, name: str, alias: str, store: Store) -> str:
     from tasks.registry import bearer
 
     if (found := bearer(store, name, alias)) is None:
-        raise ArtefactError(f"{address}: the registry at {store.address} has no such model or alias; `psomerge ui` shows what it has")
+        raise ArtefactError(
+            f"{address}: the registry at {store.address} has no such model or alias; `psomerge ui` shows what it has"
+        )
     return found.version
 
 
@@ -172,7 +187,8 @@ def _download(copy: Copy, store: Store, progress: Progress) -> None:
         delivered = download(store, copy.address, place)
         if problems := _misfits(delivered):
             raise VerificationError(
-                f"{copy.address} at {store.address} is not what was published: {problems[0]} ({len(problems)} in all); name a sound version, or give a folder"
+                f"{copy.address} at {store.address} is not what was published: {problems[0]} ({len(problems)} in "
+                "all); name a sound version, or give a folder"
             )
         with writing(copy.folder):
             if copy.folder.exists():

@@ -1,8 +1,10 @@
-"""A version of the registry before it is copied: its files' sizes, and as much of it as MLflow gives without the weights.
+"""A version of the registry before it is copied: its files' sizes, and as much of it as MLflow gives without the
+weights.
 
-Where the registry's files lie on this machine, they are opened where they are. Of a server's, config, tokenizer and index are copied to `.VERSION.look` beside
-the copy's place, until that is made, and the weights' headers are read from the beginning of what it sends, which is then broken off. Of files that lie in a
-store of their own, which MLflow only names, the headers stay unseen.
+Where the registry's files lie on this machine, they are opened where they are. Of a server's, config, tokenizer and
+index are copied to `.VERSION.look` beside the copy's place, until that is made, and the weights' headers are read from
+the beginning of what it sends, which is then broken off. Of files that lie in a store of their own, which MLflow only
+names, the headers stay unseen.
 """
 
 from collections.abc import Mapping
@@ -29,7 +31,8 @@ from tasks.registered import PREFIX, Copy, must_exist
 CHUNK = 2**14
 """Bytes of an answer that are read together."""
 _LOGGED = f"{PREFIX}m-"
-"""What a version's source begins with if its files belong to a logged model, as those of all versions do that psomerge publishes."""
+"""What a version's source begins with if its files belong to a logged model, as those of all versions do that psomerge
+publishes."""
 _SERVED = "mlflow-artifacts"
 """Scheme of files that the tracking server passes on."""
 _ONE_AT_A_TIME = Lock()
@@ -62,7 +65,10 @@ def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
     """
     with _ONE_AT_A_TIME:
         if store.database and not store.database.exists():
-            raise ArtefactError(f"{copy.address}: there is no registry at {store.address} yet; name another model, or set MLFLOW_TRACKING_URI")
+            raise ArtefactError(
+                f"{copy.address}: there is no registry at {store.address} yet; name another model, or set "
+                "MLFLOW_TRACKING_URI"
+            )
         must_exist(copy, store)
         location, sizes = _files(copy, store)
         local = urlsplit(location)
@@ -72,14 +78,19 @@ def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
         folder = _copy_small(copy, sizes, store)
         if local.scheme == _SERVED:
             start = partial(_start, location, store)
-            headers = {file: read_header(start, file, sizes[file], guess, folder) for file, guess in header_guesses(folder, sizes).items()}
+            headers = {
+                file: read_header(start, file, sizes[file], guess, folder)
+                for file, guess in header_guesses(folder, sizes).items()
+            }
             return Look(checkpoint_of_headers(folder, name, sizes, headers, base), sizes, by_headers=True)
     config = read_config(folder, sizes)
     if base is None:
         return Look(None, sizes, by_headers=False)
     # Its tensors are taken to be the base's, with a row for each token of its own.
     tensors = with_rows(base.tensors, rows) if (rows := declared_rows(config)) else base.tensors
-    return Look(replace(base, folder=folder, name=name, config=config, files=sizes, tensors=tensors), sizes, by_headers=False)
+    return Look(
+        replace(base, folder=folder, name=name, config=config, files=sizes, tensors=tensors), sizes, by_headers=False
+    )
 
 
 def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:
@@ -89,10 +100,15 @@ def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:
     with connect(store) as client:
         source = str(client.get_model_version(copy.name, copy.version).source)
         if not source.startswith(_LOGGED):
-            raise ArtefactError(f"{copy.address}: is no model that was logged with its files; name a version that psomerge has published")
+            raise ArtefactError(
+                f"{copy.address}: is no model that was logged with its files; name a version that psomerge has "
+                "published"
+            )
         found = client.list_logged_model_artifacts(source.removeprefix(PREFIX), "model")
         sizes = {Path(one.path).name: one.file_size or 0 for one in found if not one.is_dir}
-        return client.get_logged_model(source.removeprefix(PREFIX)).artifact_location, {name: size for name, size in sizes.items() if allowed(name)}
+        return client.get_logged_model(source.removeprefix(PREFIX)).artifact_location, {
+            name: size for name, size in sizes.items() if allowed(name)
+        }
 
 
 def _start(location: str, store: Store, name: str, count: int) -> bytes:
@@ -106,7 +122,10 @@ def _start(location: str, store: Store, name: str, count: int) -> bytes:
 
     address = MlflowArtifactsRepository.resolve_uri(location, store.tracking_uri)
     content = bytearray()
-    with connect(store), cast(Any, http_request)(get_default_host_creds(address), f"/model/{name}", "GET", stream=True) as answer:
+    with (
+        connect(store),
+        cast(Any, http_request)(get_default_host_creds(address), f"/model/{name}", "GET", stream=True) as answer,
+    ):
         augmented_raise_for_status(answer)
         for piece in answer.iter_content(CHUNK):
             content += piece

@@ -41,19 +41,25 @@ class Version:
 def check_model_name(name: str) -> str:
     """Returns `name`. Raises ConfigError if a registered model cannot bear it."""
     if not _MODEL_NAME.fullmatch(name):
-        raise ConfigError(f"model name: expected 1 to 100 letters, digits, _ and - (first no -), found {name!r}; rename it")
+        raise ConfigError(
+            f"model name: expected 1 to 100 letters, digits, _ and - (first no -), found {name!r}; rename it"
+        )
     return name
 
 
 def check_alias(alias: str) -> str:
     """Returns `alias`. Raises ConfigError if MLflow reserves it (`latest`, `v1`, ...) or cannot address it."""
     if not _ALIAS.fullmatch(alias):
-        raise ConfigError(f"alias: expected letters, digits, _ and -, but neither `latest` nor `v` and a number, found {alias!r}; choose another one")
+        raise ConfigError(
+            f"alias: expected letters, digits, _ and -, but neither `latest` nor `v` and a number, found {alias!r}; "
+            "choose another one"
+        )
     return alias
 
 
 def upload(run: Run, folder: Path, *, run_key: str, name: str) -> str:
-    """Returns the id (`m-...`) of the run's logged model, whose artifacts are the files of `folder`; does nothing if that was done.
+    """Returns the id (`m-...`) of the run's logged model, whose artifacts are the files of `folder`; does nothing if
+    that was done.
 
     MLmodel there gets the ids of model and run; every other file is copied as it is.
     """
@@ -67,12 +73,24 @@ def upload(run: Run, folder: Path, *, run_key: str, name: str) -> str:
             return min(found, key=lambda model: model.creation_timestamp).model_id if found else None
 
         tags = {RUN_KEY: run_key}
-        model_id = once(find, lambda: client.create_logged_model(run.experiment_id, check_model_name(name), run.run_id, tags, model_type="merged").model_id)
+        model_id = once(
+            find,
+            lambda: (
+                client.create_logged_model(
+                    run.experiment_id, check_model_name(name), run.run_id, tags, model_type="merged"
+                ).model_id
+            ),
+        )
         logged = client.get_logged_model(model_id)
         if logged.status == LoggedModelStatus.READY:
             return model_id
         model = Model.load(str(folder))
-        model.model_id, model.model_uuid, model.run_id, model.artifact_path = model_id, model_id, run.run_id, logged.artifact_location
+        model.model_id, model.model_uuid, model.run_id, model.artifact_path = (
+            model_id,
+            model_id,
+            run.run_id,
+            logged.artifact_location,
+        )
         model.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         model.save(str(folder / "MLmodel"))
         client.log_model_artifacts(model_id, str(folder))
@@ -82,10 +100,12 @@ def upload(run: Run, folder: Path, *, run_key: str, name: str) -> str:
 
 
 def register(run: Run, name: str, *, run_key: str, model_id: str, tags: Mapping[str, str], description: str) -> Version:
-    """Returns the one version of `run_key`, creating registered model and version where they are missing. It gets no alias.
+    """Returns the one version of `run_key`, creating registered model and version where they are missing. It gets no
+    alias.
 
-    The run key goes into the creation call, in whose transaction MLflow writes tags too: whatever happens to the response, the next look finds
-    the version. Should a server have finished a call that had been given up, its younger versions are deleted again.
+    The run key goes into the creation call, in whose transaction MLflow writes tags too: whatever happens to the
+    response, the next look finds the version. Should a server have finished a call that had been given up, its younger
+    versions are deleted again.
     """
     check_model_name(name)
     with connect(run.store) as client:
@@ -94,7 +114,12 @@ def register(run: Run, name: str, *, run_key: str, model_id: str, tags: Mapping[
         def create() -> str:
             every = {RUN_KEY: run_key} | dict(tags)
             return client.create_model_version(
-                name, f"models:/{model_id}", run.run_id, every, description=description[:DESCRIPTION_LIMIT], model_id=model_id
+                name,
+                f"models:/{model_id}",
+                run.run_id,
+                every,
+                description=description[:DESCRIPTION_LIMIT],
+                model_id=model_id,
             ).version
 
         once(lambda: next(iter(_versions(client, name, run_key)), None), create)
@@ -157,7 +182,8 @@ def tag(store: Store, version: Version, tags: Mapping[str, str]) -> None:
 
 
 def download(store: Store, uri: str, folder: Path) -> Path:
-    """Copies the files of a model (`models:/NAME/VERSION`, `models:/NAME@ALIAS`) into the existing `folder` and returns where they are.
+    """Copies the files of a model (`models:/NAME/VERSION`, `models:/NAME@ALIAS`) into the existing `folder` and returns
+    where they are.
 
     MLflow reports neither missing nor damaged files: check the manifest afterwards.
     """

@@ -82,7 +82,10 @@ def table(summary: Summary) -> list[Line]:
     names = list(benchmarks(summary))
     lines = []
     for row in summary.rows:
-        cells = [_cell(row.mean, best.get(""), 1), *(_cell(row.benchmarks.get(name), best.get(name), 0) for name in names)]
+        cells = [
+            _cell(row.mean, best.get(""), 1),
+            *(_cell(row.benchmarks.get(name), best.get(name), 0) for name in names),
+        ]
         lines.append(Line(row, tuple(cells), _coefficients(row, summary), row.label == summary.result))
     return lines
 
@@ -94,7 +97,8 @@ def _cell(estimate: Estimate | None, best: float | None, digits: int) -> Cell | 
 
 
 def _coefficients(row: Row, summary: Summary) -> str:
-    """`so 0.61 · tk 0.55`, without those that round to 0; of several groups only how many: the figure and the recipe have them."""
+    """`so 0.61 · tk 0.55`, without those that round to 0; of several groups only how many: the figure and the recipe
+    have them."""
     if len(row.coefficients) > 1:
         return f"{len(row.coefficients)} groups"
     names = [model.name for model in summary.provenance.experts]
@@ -104,41 +108,62 @@ def _coefficients(row: Row, summary: Summary) -> str:
 
 
 def pictures(summary: Summary) -> list[dict[str, Any]]:
-    """Returns the figures that the run has data for, each with heading, SVG and a sentence that tells how to read it."""
+    """Returns the figures that the run has data for, each with heading, SVG and a sentence that tells how to read
+    it."""
     from markupsafe import Markup
 
     chosen: list[tuple[str, Figure, str]] = []
     if summary.history:
-        told = "A dot is a particle, a line a baseline. Selection looked only at these items; the table above has the test items."
+        told = (
+            "A dot is a particle, a line a baseline. Selection looked only at these items; the table above has the "
+            "test items."
+        )
         if any(particle.bound is not None for step in summary.history for particle in step.particles):
             told += " A small circle is a particle that was judged no further, at the most that it could have reached."
         chosen.append(("Fitness by step", figures.fitness_figure(summary), told))
     if summary.recipe.get("method") == "coefficients":
-        told = "How much of each expert's difference from the base is in the merged model. A plain average of n experts has 1/n each, sum 1."
+        told = (
+            "How much of each expert's difference from the base is in the merged model. A plain average of n experts "
+            "has 1/n each, sum 1."
+        )
         chosen.append(("Coefficients of the merged model", figures.coefficients_figure(summary), told))
     scored = [row for row in summary.rows if row.mean is not None]
     if any(row.languages for row in scored):
         chosen.append(
-            ("Languages, before and after", figures.languages_figure(summary), "Intervals that overlap do not settle a difference: see the paired tests.")
+            (
+                "Languages, before and after",
+                figures.languages_figure(summary),
+                "Intervals that overlap do not settle a difference: see the paired tests.",
+            )
         )
     # With one benchmark a language the two pictures would be one.
     if any(len(row.benchmarks) > len(row.languages) for row in scored):
-        chosen.append(("Benchmarks, before and after", figures.benchmarks_figure(summary), "The same models on each benchmark."))
-    return [{"heading": heading, "svg": Markup(figures.svg(figure, heading)), "told": told} for heading, figure, told in chosen]
+        chosen.append(
+            ("Benchmarks, before and after", figures.benchmarks_figure(summary), "The same models on each benchmark.")
+        )
+    return [
+        {"heading": heading, "svg": Markup(figures.svg(figure, heading)), "told": told}
+        for heading, figure, told in chosen
+    ]
 
 
 def phases(summary: Summary) -> list[dict[str, Any]]:
-    """Returns the seconds by phase and what the wall time holds beyond them, each with its length in percent of the longest."""
+    """Returns the seconds by phase and what the wall time holds beyond them, each with its length in percent of the
+    longest."""
     seconds = dict(summary.seconds)
     rest = summary.wall_seconds - sum(seconds.values())
     if rest > 0.01 * summary.wall_seconds:
         seconds["everything else"] = rest
     longest = max(seconds.values(), default=0.0)
-    return [{"name": name, "seconds": value, "length": 100 * value / longest if longest else 0.0} for name, value in seconds.items()]
+    return [
+        {"name": name, "seconds": value, "length": 100 * value / longest if longest else 0.0}
+        for name, value in seconds.items()
+    ]
 
 
 def overhead(summary: Summary) -> float | None:
-    """Returns what a judgement costs beyond scoring (merge, load, reset, canary), in percent of scoring, or None if not measured."""
+    """Returns what a judgement costs beyond scoring (merge, load, reset, canary), in percent of scoring, or None if not
+    measured."""
     score = summary.seconds.get("score", 0.0)
     return 100 * sum(summary.seconds.get(name, 0.0) for name in OVERHEAD) / score if score else None
 

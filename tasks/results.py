@@ -1,4 +1,5 @@
-"""The table on the test split: the base, every expert, the tuned baselines and what each search found, each judged once."""
+"""The table on the test split: the base, every expert, the tuned baselines and what each search found, each judged
+once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from tasks.select import Selection
 
 @dataclass(frozen=True)
 class Outcome:
-    """What searching and tuning found. The first search is the one that the config asks for; the others stand beside it."""
+    """What searching and tuning found. The first search is the one that the config asks for; the others stand beside
+    it."""
 
     searches: tuple[Search, ...]
     selections: tuple[Selection, ...]
@@ -52,14 +54,25 @@ def judge_results(outcome: Outcome, judging: Judging) -> list[Result]:
     rows: list[tuple[str, str, Recipe, int, float | None]] = []
     for place, name in enumerate(("base", *(expert.name for expert in first.judged[0][0].experts))):
         recipe, judgement = first.judged[place]  # both swarms start from the base and the experts, in this order
-        rows.append(("base" if place == 0 else f"expert {name}", "base" if place == 0 else "expert", recipe, 0, judgement.fitness))
+        rows.append(
+            (
+                "base" if place == 0 else f"expert {name}",
+                "base" if place == 0 else "expert",
+                recipe,
+                0,
+                judgement.fitness,
+            )
+        )
     rows += [(one.label, "baseline", one.recipe, one.judgements, one.judgement.fitness) for one in outcome.tuned]
     found = [
         (label_of(s.name), "search", c.chosen.recipe, s.judgements, c.chosen.judgement.fitness)
         for s, c in zip(outcome.searches, outcome.selections, strict=True)
     ]
     rows += reversed(found)
-    return [Result(label, kind, recipe, spent, fitness, judging.judge(recipe, "test", Label("test"))) for label, kind, recipe, spent, fitness in rows]
+    return [
+        Result(label, kind, recipe, spent, fitness, judging.judge(recipe, "test", Label("test")))
+        for label, kind, recipe, spent, fitness in rows
+    ]
 
 
 def by_kind(results: Sequence[Result], kind: str) -> Mapping[str, Result]:

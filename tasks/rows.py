@@ -7,8 +7,17 @@ from evals.statistics import RESAMPLES, Interval, benchmark_interval, mean_inter
 from tasks.summary import KINDS, Comparison, Estimate, Row
 
 
-def row(label: str, scores: Sequence[BenchmarkScore], *, kind: str, judgements: int = 0, fitness: float | None = None, resamples: int = RESAMPLES) -> Row:
-    """Returns a table row with estimates by benchmark, by language and over all; add coefficients by `dataclasses.replace`.
+def row(
+    label: str,
+    scores: Sequence[BenchmarkScore],
+    *,
+    kind: str,
+    judgements: int = 0,
+    fitness: float | None = None,
+    resamples: int = RESAMPLES,
+) -> Row:
+    """Returns a table row with estimates by benchmark, by language and over all; add coefficients by
+    `dataclasses.replace`.
 
     Args:
         scores: on the test split, one per benchmark, in the order to show; not empty.
@@ -22,7 +31,9 @@ def row(label: str, scores: Sequence[BenchmarkScore], *, kind: str, judgements: 
     """
     names = [score.benchmark for score in scores]
     if not scores or len(set(names)) != len(names):
-        raise ValueError(f"row {label!r} needs one score for each benchmark, found {names}; give the scores of one evaluation set")
+        raise ValueError(
+            f"row {label!r} needs one score for each benchmark, found {names}; give the scores of one evaluation set"
+        )
     if kind not in KINDS:
         raise ValueError(f"row {label!r} needs a kind out of {', '.join(KINDS)}, found {kind!r}")
     benchmarks = {score.benchmark: _estimate(benchmark_interval(score, resamples)) for score in scores}
@@ -33,15 +44,23 @@ def row(label: str, scores: Sequence[BenchmarkScore], *, kind: str, judgements: 
         mean=_estimate(mean_interval(scores, resamples)),
         benchmarks=benchmarks,
         languages={
-            language: benchmarks[group[0].benchmark] if len(group) == 1 else _estimate(mean_interval(group, resamples)) for language, group in languages.items()
+            language: benchmarks[group[0].benchmark] if len(group) == 1 else _estimate(mean_interval(group, resamples))
+            for language, group in languages.items()
         },
         judgements=judgements,
         fitness=fitness,
     )
 
 
-def compare(first: Sequence[BenchmarkScore], second: Sequence[BenchmarkScore], *, labels: tuple[str, str], resamples: int = RESAMPLES) -> Comparison:
-    """Returns the paired difference of two models' scores on the same items, first minus second, under their rows' labels.
+def compare(
+    first: Sequence[BenchmarkScore],
+    second: Sequence[BenchmarkScore],
+    *,
+    labels: tuple[str, str],
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Returns the paired difference of two models' scores on the same items, first minus second, under their rows'
+    labels.
 
     Raises:
         ValueError: the two hold different benchmarks or items.

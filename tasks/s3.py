@@ -1,4 +1,5 @@
-"""What lies below a prefix of S3, now and before, and what S3 knows of each file. `tasks.s3_transfer` fetches the files."""
+"""What lies below a prefix of S3, now and before, and what S3 knows of each file. `tasks.s3_transfer` fetches the
+files."""
 
 import asyncio
 import base64
@@ -38,15 +39,23 @@ def listing(connection: Connection) -> dict[str, Object]:
 
 def history(connection: Connection) -> list[Event]:
     """Returns what was ever written or removed directly below the prefix, oldest first. Raises as `listing`."""
-    entries = connection.run(_entries(connection, "list_object_versions", ("KeyMarker", "VersionIdMarker"), ("Versions", "DeleteMarkers")))
+    entries = connection.run(
+        _entries(connection, "list_object_versions", ("KeyMarker", "VersionIdMarker"), ("Versions", "DeleteMarkers"))
+    )
     events = [
-        Event(one["Key"], one["LastModified"], Object(int(one["Size"]), tag_of(one), one["VersionId"]) if "Size" in one else None)
+        Event(
+            one["Key"],
+            one["LastModified"],
+            Object(int(one["Size"]), tag_of(one), one["VersionId"]) if "Size" in one else None,
+        )
         for one in reversed(entries)  # S3 lists the newest version of a name first, and tells times in whole seconds
     ]
     return sorted(events, key=lambda event: event.time)
 
 
-async def _entries(connection: Connection, method: str, marks: tuple[str, ...], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
+async def _entries(
+    connection: Connection, method: str, marks: tuple[str, ...], kinds: tuple[str, ...]
+) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     more: dict[str, str] = {}
     start = connection.prefix.key
@@ -58,7 +67,9 @@ async def _entries(connection: Connection, method: str, marks: tuple[str, ...], 
         if len(found) > MAX_ENTRIES:
             break
         more = {mark: page[f"Next{mark}"] for mark in marks if page.get(f"Next{mark}")}
-    raise ArtefactError(f"{connection.prefix.address}: more than {MAX_ENTRIES} files; expected the prefix of one checkpoint")
+    raise ArtefactError(
+        f"{connection.prefix.address}: more than {MAX_ENTRIES} files; expected the prefix of one checkpoint"
+    )
 
 
 def examined(connection: Connection, objects: Mapping[str, Object]) -> dict[str, Object]:
@@ -79,10 +90,13 @@ def examined(connection: Connection, objects: Mapping[str, Object]) -> dict[str,
 async def _examined(connection: Connection, name: str, one: Object, gate: asyncio.Semaphore) -> Object:
     async with gate:
         answer = await connection.ask("head_object", name, one, ChecksumMode="ENABLED")
-    # Neither files encrypted with a key of their own nor those of directory buckets have an MD5 for ETag, though it looks like one.
+    # Neither files encrypted with a key of their own nor those of directory buckets have an MD5 for ETag, though it
+    # looks like one.
     other = answer.get("ServerSideEncryption", "AES256") != "AES256" or connection.prefix.bucket.endswith("--x-s3")
     md5 = one.etag if re.fullmatch("[0-9a-f]{32}", one.etag) and not other else None
-    return replace(one, version=one.version or answer.get("VersionId"), sha256=_sha256(answer.get("ChecksumSHA256")), md5=md5)
+    return replace(
+        one, version=one.version or answer.get("VersionId"), sha256=_sha256(answer.get("ChecksumSHA256")), md5=md5
+    )
 
 
 def _sha256(text: str | None) -> str | None:

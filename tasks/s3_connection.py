@@ -1,7 +1,8 @@
 """The connection to S3, or to what speaks its protocol at AWS_ENDPOINT_URL, through s3fs. Nothing else opens one.
 
-Credentials, profile, region and endpoint are found by the client itself, in the environment and in AWS's own files; they are neither read nor passed on here,
-and no message quotes the client's. Where there are no credentials, requests are anonymous. The client repeats requests (AWS_MAX_ATTEMPTS).
+Credentials, profile, region and endpoint are found by the client itself, in the environment and in AWS's own files;
+they are neither read nor passed on here, and no message quotes the client's. Where there are no credentials, requests
+are anonymous. The client repeats requests (AWS_MAX_ATTEMPTS).
 """
 
 import asyncio
@@ -65,7 +66,8 @@ class Connection:
         return await self._files._call_s3(method, Bucket=self.prefix.bucket, **more)
 
     async def ask(self, method: str, name: str, one: Object, **more: str) -> dict[str, Any]:
-        """Returns S3's answer about exactly this object: as it lies there if it is still the one, else its version, which not every right to read includes.
+        """Returns S3's answer about exactly this object: as it lies there if it is still the one, else its version,
+        which not every right to read includes.
 
         Raises:
             ChangedError: there is no such object any more.
@@ -82,7 +84,9 @@ class Connection:
                 return answer
             if "Body" in answer:
                 answer["Body"].close()
-        raise ChangedError(f"{self.prefix.address}: {name} is no longer as it was listed, and the bucket keeps no version of it")
+        raise ChangedError(
+            f"{self.prefix.address}: {name} is no longer as it was listed, and the bucket keeps no version of it"
+        )
 
 
 @contextmanager
@@ -101,7 +105,9 @@ def _client(address: str) -> Any:
     try:
         import s3fs
     except ImportError as error:
-        raise ConfigError(f"{address}: S3 needs the package s3fs, which is not installed; install psomerge[services]") from error
+        raise ConfigError(
+            f"{address}: S3 needs the package s3fs, which is not installed; install psomerge[services]"
+        ) from error
     return s3fs.S3FileSystem
 
 

@@ -1,4 +1,5 @@
-"""A model of S3 that is not here yet: listed once, fetched file by file, and proven by the digests that S3 has and by our own from the first fetch on."""
+"""A model of S3 that is not here yet: listed once, fetched file by file, and proven by the digests that S3 has and by
+our own from the first fetch on."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,7 +82,10 @@ def _objects_of(place: Place, connection: Connection, revision: str, there: Mapp
     now = "no checkpoint"
     with suppress(ArtefactError):
         now = f"revision {revision_of(wanted(address, there))}"
-    raise ArtefactError(f"{address}: expected these files at {place.shelf.address}, found {now}{seen}; restore them, or name the prefix without a revision")
+    raise ArtefactError(
+        f"{address}: expected these files at {place.shelf.address}, found {now}{seen}; restore them, or name the "
+        "prefix without a revision"
+    )
 
 
 def _like(address: str, revision: str, files: Mapping[str, Object]) -> dict[str, Object] | None:
@@ -116,7 +120,8 @@ def _advice(place: Place) -> str:
 
 
 def origin_of(place: Place, connection: Connection, revision: str, objects: Mapping[str, Object]) -> Origin:
-    """Returns S3 as what a revision's files are fetched from; a file that is there already and is not what it should be is fetched anew."""
+    """Returns S3 as what a revision's files are fetched from; a file that is there already and is not what it should be
+    is fetched anew."""
     known = place.shelf.recorded(revision)
 
     def check(path: Path) -> Checked:
@@ -128,7 +133,9 @@ def origin_of(place: Place, connection: Connection, revision: str, objects: Mapp
                 path.unlink()
         download(connection, {name: objects[name] for name in names}, folder, told, then)
 
-    return origin(place.prefix.address, {name: one.size for name, one in objects.items()}, get, check, Path.unlink, notes=NOTES)
+    return origin(
+        place.prefix.address, {name: one.size for name, one in objects.items()}, get, check, Path.unlink, notes=NOTES
+    )
 
 
 def proven(path: Path, one: Object) -> bool:
@@ -137,7 +144,8 @@ def proven(path: Path, one: Object) -> bool:
 
 
 def _checked(path: Path, one: Object, known: str | None) -> Checked:
-    """A file held against its size, the digests that S3 has of it, and the SHA-256 that it had when it was first fetched."""
+    """A file held against its size, the digests that S3 has of it, and the SHA-256 that it had when it was first
+    fetched."""
     if (size := path.stat().st_size) != one.size:
         return Checked("", f"expected {one.size} bytes, found {size}")
     expected, sha256, md5 = known or one.sha256, hashlib.sha256(), hashlib.md5(usedforsecurity=False)

@@ -1,4 +1,5 @@
-"""What S3's client raises, in one line that says what to do. Quotes no address, header or text of the client or the server: keys may stand in them."""
+"""What S3's client raises, in one line that says what to do. Quotes no address, header or text of the client or the
+server: keys may stand in them."""
 
 from typing import Any
 
@@ -47,7 +48,8 @@ GONE = ("404", "NoSuchKey", "NoSuchVersion", "412", "PreconditionFailed")
 
 
 def code(error: BaseException) -> str:
-    """Returns S3's own name of what went wrong, or the HTTP status where it sent no body; empty for what is no answer of S3's."""
+    """Returns S3's own name of what went wrong, or the HTTP status where it sent no body; empty for what is no answer
+    of S3's."""
     answer: Any = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
     return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
 
@@ -65,7 +67,11 @@ def may_pass(error: BaseException) -> bool:
     from botocore.exceptions import HTTPClientError, IncompleteReadError
 
     broken = BrokenError | aiohttp.ClientError | HTTPClientError | IncompleteReadError | TimeoutError | ConnectionError
-    return isinstance(error, broken) or worthless(error) or code(error) in ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "503")
+    return (
+        isinstance(error, broken)
+        or worthless(error)
+        or code(error) in ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "503")
+    )
 
 
 def translated(error: BaseException, *, address: str, bucket: str, anonymous: bool) -> PsomergeError:
@@ -87,13 +93,22 @@ def translated(error: BaseException, *, address: str, bucket: str, anonymous: bo
     if anonymous and _ANSWERS.get(answer) in (_REFUSED, _UNKNOWN):
         return ServiceError(f"{address}: S3 refuses access without credentials; {_CREDENTIALS}")
     if answer:
-        return ServiceError(f"{address}: {_ANSWERS.get(answer, f'S3 answers with {_plain(answer)}; try again later, or check the address')}")
+        return ServiceError(
+            f"{address}: "
+            f"{_ANSWERS.get(answer, f'S3 answers with {_plain(answer)}; try again later, or check the address')}"
+        )
     if isinstance(error, exceptions.ProfileNotFound):
-        return ConfigError(f"{address}: AWS_PROFILE names a profile that AWS's configuration files do not have; correct or unset it")
+        return ConfigError(
+            f"{address}: AWS_PROFILE names a profile that AWS's configuration files do not have; correct or unset it"
+        )
     if isinstance(error, exceptions.PartialCredentialsError):
         return ConfigError(f"{address}: the credentials are incomplete; {_CREDENTIALS}")
-    if isinstance(error, exceptions.CredentialRetrievalError | exceptions.NoAuthTokenError | exceptions.TokenRetrievalError):
-        return ServiceError(f"{address}: the credentials could not be had ({type(error).__name__}); sign in anew, or {_CREDENTIALS}")
+    if isinstance(
+        error, exceptions.CredentialRetrievalError | exceptions.NoAuthTokenError | exceptions.TokenRetrievalError
+    ):
+        return ServiceError(
+            f"{address}: the credentials could not be had ({type(error).__name__}); sign in anew, or {_CREDENTIALS}"
+        )
     if may_pass(error) or isinstance(error, exceptions.ConnectionError):
         return ServiceError(
             f"{address}: S3 cannot be reached or broke off ({type(error).__name__}); "

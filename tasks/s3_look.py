@@ -12,7 +12,9 @@ from tasks.s3_connection import Connection, Object, connected
 from tasks.s3_transfer import read_start
 
 
-def see(address: str, name: str, home: Path, base: Checkpoint | None, progress: Progress) -> tuple[str, Look, Callable[[], None]]:
+def see(
+    address: str, name: str, home: Path, base: Checkpoint | None, progress: Progress
+) -> tuple[str, Look, Callable[[], None]]:
     """Returns the address with the revision, what is known of that, and what records that the address means it.
 
     Args:
@@ -42,7 +44,14 @@ def see(address: str, name: str, home: Path, base: Checkpoint | None, progress: 
     return shelf.address_of(revision), seen, keep
 
 
-def _look(place: s3_snapshots.Place, connection: Connection, revision: str, objects: Mapping[str, Object], name: str, base: Checkpoint | None) -> Look:
+def _look(
+    place: s3_snapshots.Place,
+    connection: Connection,
+    revision: str,
+    objects: Mapping[str, Object],
+    name: str,
+    base: Checkpoint | None,
+) -> Look:
     source = Source(
         s3_downloads.origin_of(place, connection, revision, objects),
         start=lambda file, count: read_start(connection, file, objects[file], count),

@@ -1,10 +1,13 @@
-"""Addresses of S3: `s3://BUCKET/PREFIX` or `s3://BUCKET/PREFIX@REVISION` to the shelf in the home, `experts/s3/BUCKET/PREFIX`, that keeps its files.
+"""Addresses of S3: `s3://BUCKET/PREFIX` or `s3://BUCKET/PREFIX@REVISION` to the shelf in the home,
+`experts/s3/BUCKET/PREFIX`, that keeps its files.
 
-S3 has no commits. A prefix is listed once; REVISION is 40 hex digits made from names, sizes and ETags of the checkpoint's files directly below it. Two
-prefixes with the same files have the same revision, and a file that is written anew with the same bytes changes nothing. Beside what `tasks.shelf` keeps:
+S3 has no commits. A prefix is listed once; REVISION is 40 hex digits made from names, sizes and ETags of the
+checkpoint's files directly below it. Two prefixes with the same files have the same revision, and a file that is
+written anew with the same bytes changes nothing. Beside what `tasks.shelf` keeps:
 
     REVISION.objects.json   size, ETag, version and digests of the files, as S3 had them; sealed
-    names/STORE.json        the revision that the prefix was when it was first asked for; STORE is `aws`, else made from the endpoint's address
+    names/STORE.json        the revision that the prefix was when it was first asked for; STORE is `aws`, else made from
+    the endpoint's address
 
 Asks nobody; `tasks.s3_downloads` does.
 """
@@ -38,11 +41,13 @@ class Place:
     shelf: Shelf
 
     def revision(self) -> str | None:
-        """Returns the revision that is meant: named, or what the prefix was when it was first asked for; None if it never was."""
+        """Returns the revision that is meant: named, or what the prefix was when it was first asked for; None if it
+        never was."""
         return self.pinned or self.shelf.named(_store())
 
     def record(self, revision: str, objects: Mapping[str, Object]) -> None:
-        """Keeps what a revision consists of and, where the address names none, that it is this one. Raises SpaceError."""
+        """Keeps what a revision consists of and, where the address names none, that it is this one. Raises
+        SpaceError."""
         self.shelf.write(f"{revision}.objects.json", {"objects": {name: astuple(one) for name, one in objects.items()}})
         if not self.pinned:
             self.shelf.record_name(_store(), revision)
@@ -64,9 +69,17 @@ def place_of(address: str, home: Path) -> Place:
     pinned = end.lower() if at and _REVISION.fullmatch(end.lower()) else None
     bucket, _, key = (whole if pinned else address).removeprefix(PREFIX).partition("/")
     key = key.removesuffix("/")
-    sound = key.isprintable() and "@" not in key and len(key.encode(errors="replace")) <= 1000 and not {"", ".", ".."} & set(key.split("/") if key else ())
+    sound = (
+        key.isprintable()
+        and "@" not in key
+        and len(key.encode(errors="replace")) <= 1000
+        and not {"", ".", ".."} & set(key.split("/") if key else ())
+    )
     if not _BUCKET.fullmatch(bucket) or ".." in bucket or not sound:
-        raise ConfigError(f"{address}: expected s3://BUCKET/PREFIX or s3://BUCKET/PREFIX@REVISION, where REVISION is 40 hex digits; correct the address")
+        raise ConfigError(
+            f"{address}: expected s3://BUCKET/PREFIX or s3://BUCKET/PREFIX@REVISION, where REVISION is 40 hex "
+            "digits; correct the address"
+        )
     name = quote(f"{key}/", safe="")
     folder = home / "experts" / "s3" / bucket / (name if len(name) <= _LONGEST else digest_of({"prefix": key}))
     shelf = Shelf(f"{PREFIX}{bucket}/{key}".rstrip("/"), folder)
@@ -90,6 +103,7 @@ def revision_of(objects: Mapping[str, Object]) -> str:
 
 
 def _store() -> str:
-    """A name for what the endpoint in the environment is: buckets of one name at two endpoints are two. The endpoint itself is kept nowhere."""
+    """A name for what the endpoint in the environment is: buckets of one name at two endpoints are two. The endpoint
+    itself is kept nowhere."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return "aws" if not endpoint else digest_of({"endpoint": urlsplit(endpoint).netloc.rpartition("@")[2]})[:16]

@@ -20,7 +20,13 @@ NOTES = ".partial"
 """Folder of files in the making, below that of the finished ones."""
 
 
-def download(connection: Connection, objects: Mapping[str, Object], folder: Path, told: Callable[[int], None], then: Callable[[str], None]) -> None:
+def download(
+    connection: Connection,
+    objects: Mapping[str, Object],
+    folder: Path,
+    told: Callable[[int], None],
+    then: Callable[[str], None],
+) -> None:
     """Puts objects into a folder; those that are there stay, and finished blocks of an earlier attempt are kept.
 
     Args:
@@ -85,7 +91,14 @@ async def stream(connection: Connection, name: str, one: Object, start: int, sto
 class _Download:
     """One call of `download`: what its requests share."""
 
-    def __init__(self, connection: Connection, objects: Mapping[str, Object], folder: Path, told: Callable[[int], None], then: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        objects: Mapping[str, Object],
+        folder: Path,
+        told: Callable[[int], None],
+        then: Callable[[str], None],
+    ) -> None:
         self._connection, self._objects, self._folder, self._told, self._then = connection, objects, folder, told, then
         self._files, self._requests = asyncio.Semaphore(WORKERS), asyncio.Semaphore(WORKERS)
         self._there = 0

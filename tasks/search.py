@@ -1,4 +1,5 @@
-"""A search: the swarm's judge - observe - move, and what is picked from it. Plain functions around `psomerge.swarm`; loops are the flow's."""
+"""A search: the swarm's judge - observe - move, and what is picked from it. Plain functions around `psomerge.swarm`;
+loops are the flow's."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -52,18 +53,24 @@ def judge_step(search: Search, recipe: Recipe, judging: Judging, stopping: bool 
         search: whose particles moved.
         recipe: of the base.
         judging: of the run.
-        stopping: whether a particle that cannot exceed its own personal best is judged no further. One without a personal best is judged to the end. As
-            nothing else of a fitness is ever used, the search takes the same way to the last bit if what is stopped is stopped exactly.
+        stopping: whether a particle that cannot exceed its own personal best is judged no further. One without a
+            personal best is judged to the end. As nothing else of a fitness is ever used, the search takes the same way
+            to the last bit if what is stopped is stopped exactly.
 
     Raises:
-        EngineError: the base itself could not be judged (particle 0 of the first step), so no other number would mean anything.
+        EngineError: the base itself could not be judged (particle 0 of the first step), so no other number would mean
+            anything.
     """
     step = search.swarm.step
     labels = [Label(search.name, step, particle) for particle in range(len(search.swarm.positions))]
     bests = {one.particle: one.judgement for one in _raised(search)} if stopping else {}
-    judgements = judging.judge_all(particles(search, recipe), "optimisation", labels, [bests.get(particle) for particle in range(len(labels))])
+    judgements = judging.judge_all(
+        particles(search, recipe), "optimisation", labels, [bests.get(particle) for particle in range(len(labels))]
+    )
     if step == 0 and judgements[0].fitness is None:
-        raise EngineError(f"the base could not be judged: {judgements[0].failure}; mend that and run the same command again")
+        raise EngineError(
+            f"the base could not be judged: {judgements[0].failure}; mend that and run the same command again"
+        )
     return judgements
 
 
@@ -73,15 +80,29 @@ def observe_step(search: Search, recipe: Recipe, judgements: Sequence[Judgement]
     Raises:
         EngineError: every judgement of the step failed.
     """
-    # Of a particle that was stopped the bound is not above its personal best, so it raises nothing, and unlike None it is no failure.
-    swarm = observe(search.swarm, [judgement.fitness if judgement.bound is None else judgement.bound for judgement in judgements])
+    # Of a particle that was stopped the bound is not above its personal best, so it raises nothing, and unlike None it
+    # is no failure.
+    swarm = observe(
+        search.swarm, [judgement.fitness if judgement.bound is None else judgement.bound for judgement in judgements]
+    )
     if all(judgement.failure is not None for judgement in judgements):
-        raise EngineError(f"all {len(judgements)} judgements of step {swarm.step} failed, the first one: {judgements[0].failure}")
+        raise EngineError(
+            f"all {len(judgements)} judgements of step {swarm.step} failed, the first one: {judgements[0].failure}"
+        )
     recipes = particles(search, recipe)
     before = {old.coefficients for old, _ in search.judged}
     spent = len({one.coefficients for one in recipes} - before)
     rows = tuple(
-        Particle(one.coefficients, j.fitness, j.failure, one.coefficients not in before, j.bound, j.risk, j.tokens, j.tokens_of)
+        Particle(
+            one.coefficients,
+            j.fitness,
+            j.failure,
+            one.coefficients not in before,
+            j.bound,
+            j.risk,
+            j.tokens,
+            j.tokens_of,
+        )
         for one, j in zip(recipes, judgements, strict=True)
     )
     step = Step(rows, None if swarm.global_best is None else swarm.global_fitness)
@@ -110,10 +131,11 @@ class Contender:
 
 
 def contenders(search: Search, number: int) -> list[Contender]:
-    """Returns the `number` best different models of a search, best first; of equals the earlier, which makes the first the global best.
+    """Returns the `number` best different models of a search, best first; of equals the earlier, which makes the first
+    the global best.
 
-    Of those that raised their own particle's personal best when they were judged, as all of the first step did: the others are worse than one
-    of these, and what is known of their fitness depends on whether they were stopped.
+    Of those that raised their own particle's personal best when they were judged, as all of the first step did: the
+    others are worse than one of these, and what is known of their fitness depends on whether they were stopped.
     """
     met: dict[str, Contender] = {}
     for one in _raised(search):
@@ -122,7 +144,8 @@ def contenders(search: Search, number: int) -> list[Contender]:
 
 
 def _raised(search: Search) -> Iterator[Contender]:
-    """The models that raised their own particle's personal best, in the order in which they were judged; a particle's last one is its personal best."""
+    """The models that raised their own particle's personal best, in the order in which they were judged; a particle's
+    last one is its personal best."""
     size = len(search.swarm.positions)
     best: dict[int, float] = {}
     for place, (recipe, judgement) in enumerate(search.judged):

@@ -19,16 +19,23 @@ class Selection:
 
 
 def rerank(search: Search, judging: Judging, number: int) -> Selection:
-    """Returns the best of the `number` best models, by fitness on validation and optimisation items together; of equals the one that the search ranked higher.
+    """Returns the best of the `number` best models, by fitness on validation and optimisation items together; of equals
+    the one that the search ranked higher.
 
     Where every validation judgement failed, the search's own best stays.
     """
     best = contenders(search, number)
-    validation = judging.judge_all([one.recipe for one in best], "validation", [Label(f"re-rank {search.name}")] * len(best))
-    both = [pooled(judging, {"optimisation": one.judgement, "validation": two}) for one, two in zip(best, validation, strict=True)]
+    validation = judging.judge_all(
+        [one.recipe for one in best], "validation", [Label(f"re-rank {search.name}")] * len(best)
+    )
+    both = [
+        pooled(judging, {"optimisation": one.judgement, "validation": two})
+        for one, two in zip(best, validation, strict=True)
+    ]
     place = _first_best(both)
     rows = (
-        Candidate(one.step, one.particle, one.judgement.fitness or 0.0, two.fitness, i == place) for i, (one, two) in enumerate(zip(best, both, strict=True))
+        Candidate(one.step, one.particle, one.judgement.fitness or 0.0, two.fitness, i == place)
+        for i, (one, two) in enumerate(zip(best, both, strict=True))
     )
     return Selection(best[place], tuple(rows))
 

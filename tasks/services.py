@@ -1,6 +1,7 @@
 """Prefect and MLflow servers over the stores of one home folder, on loopback, for pages and schedules. Runs need none.
 
-Each is a detached process of this virtual environment (`tasks/daemon.py`): a second start finds it. Servers on PostgreSQL are docker-compose.yml's business.
+Each is a detached process of this virtual environment (`tasks/daemon.py`): a second start finds it. Servers on
+PostgreSQL are docker-compose.yml's business.
 """
 
 import contextlib
@@ -17,7 +18,8 @@ NAMES = ("prefect", "mlflow")
 
 
 def start_prefect(home: Path, port: int = 0, *, deadline_s: float = 180.0) -> Server:
-    """The Prefect server over `home/prefect`, once it answers; the one that runs already, if one does, whatever its port.
+    """The Prefect server over `home/prefect`, once it answers; the one that runs already, if one does, whatever its
+    port.
 
     Args:
         home: the home folder, made if missing.
@@ -34,7 +36,8 @@ def start_prefect(home: Path, port: int = 0, *, deadline_s: float = 180.0) -> Se
     environment |= {
         # The page asks for its data at this address; without it, always at port 4200.
         "PREFECT_UI_API_URL": f"http://{LOOPBACK}:{port}/api",
-        # Else the page's files are written into the installed package, which may be read-only or shared with another server.
+        # Else the page's files are written into the installed package, which may be read-only or shared with another
+        # server.
         "PREFECT_UI_STATIC_DIRECTORY": str(home / "prefect" / "page"),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
@@ -43,22 +46,34 @@ def start_prefect(home: Path, port: int = 0, *, deadline_s: float = 180.0) -> Se
 
 
 def start_mlflow(home: Path, port: int = 0, *, deadline_s: float = 180.0) -> Server:
-    """The MLflow server over `home/mlflow.db` and `home/artifacts`, once it answers; arguments and errors as for `start_prefect`.
+    """The MLflow server over `home/mlflow.db` and `home/artifacts`, once it answers; arguments and errors as for
+    `start_prefect`.
 
-    Clients write files straight into `home/artifacts`: a checkpoint of gigabytes through a server would be slow, and both are on this machine.
+    Clients write files straight into `home/artifacts`: a checkpoint of gigabytes through a server would be slow, and
+    both are on this machine.
     """
     home = home.resolve()
     artifact_folder(home).mkdir(parents=True, exist_ok=True)
     port = port or daemon.free_port()
-    stores = ["--backend-store-uri", tracking_uri(home), "--default-artifact-root", artifact_folder(home).as_uri(), "--no-serve-artifacts"]
-    environment = _inherited() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    stores = [
+        "--backend-store-uri",
+        tracking_uri(home),
+        "--default-artifact-root",
+        artifact_folder(home).as_uri(),
+        "--no-serve-artifacts",
+    ]
+    environment = _inherited() | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
     command = ["mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1", *stores]
     return daemon.start(home, Service("mlflow", port, "/health", command, environment), deadline_s=deadline_s)
 
 
 @contextlib.contextmanager
 def serving(home: Path, *, prefect_port: int = 0, mlflow_port: int = 0) -> Iterator[dict[str, Server]]:
-    """Both servers by name for the time of the block. Those that this call started are stopped at its end, those that ran before go on."""
+    """Both servers by name for the time of the block. Those that this call started are stopped at its end, those that
+    ran before go on."""
     before = running(home)
     try:
         with ThreadPoolExecutor(2) as pool:  # each needs seconds to come up
@@ -81,5 +96,6 @@ def stop(home: Path, name: str) -> None:
 
 
 def _inherited() -> dict[str, str]:
-    """This process's environment without settings that may be meant for servers elsewhere, and with nothing reported."""
+    """This process's environment without settings that may be meant for servers elsewhere, and with nothing
+    reported."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))} | QUIET

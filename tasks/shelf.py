@@ -46,7 +46,8 @@ class Shelf:
         return f"{self.address}@{revision}"
 
     def named(self, name: str) -> str | None:
-        """Returns the revision that a name was when it was first asked for; None if it never was. Raises StateError for a damaged record."""
+        """Returns the revision that a name was when it was first asked for; None if it never was. Raises StateError for
+        a damaged record."""
         return None if (known := self.read(_record_of(name))) is None else known["revision"]
 
     def record_name(self, name: str, revision: str) -> None:
@@ -58,17 +59,22 @@ class Shelf:
         return self.folder / _record_of(name)
 
     def record(self, revision: str, digests: Mapping[str, str]) -> Snapshot:
-        """Keeps that the revision's folder holds exactly these files, proven and on disk, and returns it. Raises SpaceError."""
+        """Keeps that the revision's folder holds exactly these files, proven and on disk, and returns it. Raises
+        SpaceError."""
         folder = self.folder / revision
-        self.write(f"{revision}.json", {"files": {name: [digest, *_stamp(folder / name)] for name, digest in digests.items()}})
+        self.write(
+            f"{revision}.json", {"files": {name: [digest, *_stamp(folder / name)] for name, digest in digests.items()}}
+        )
         return Snapshot(self.address_of(revision), revision, folder, digests)
 
     def recorded(self, revision: str) -> dict[str, str]:
-        """Returns the SHA-256 of every file of a revision that was once complete, else nothing. Raises StateError for a damaged record."""
+        """Returns the SHA-256 of every file of a revision that was once complete, else nothing. Raises StateError for a
+        damaged record."""
         return {name: digest for name, (digest, *_) in self._files(revision).items()}
 
     def complete(self, revision: str) -> Snapshot | None:
-        """Returns the snapshot if every file is what was fetched: by size and time of change, and where these differ by SHA-256.
+        """Returns the snapshot if every file is what was fetched: by size and time of change, and where these differ by
+        SHA-256.
 
         Raises:
             StateError: the record is damaged.
@@ -94,7 +100,9 @@ class Shelf:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise StateError(f"{path}: {error}; remove it, then run the same command again: it asks for the model anew") from error
+            raise StateError(
+                f"{path}: {error}; remove it, then run the same command again: it asks for the model anew"
+            ) from error
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Keeps a record, sealed. Raises SpaceError where that cannot be written."""

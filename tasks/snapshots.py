@@ -1,4 +1,5 @@
-"""Addresses of the hub: `hf://ORG/NAME@REVISION` to the commit and the shelf in the home, `experts/hub/ORG/NAME`, that keeps its files.
+"""Addresses of the hub: `hf://ORG/NAME@REVISION` to the commit and the shelf in the home, `experts/hub/ORG/NAME`, that
+keeps its files.
 
 Asks nobody; `tasks.downloads` does.
 """
@@ -12,7 +13,10 @@ from tasks.hub import COMMIT, Repository
 from tasks.shelf import Shelf, Snapshot
 
 PREFIX = "hf://"
-_ADDRESS = re.compile(r"hf://(?P<repository>(?P<org>\w[\w.-]{0,95})/(?P<name>\w[\w.-]{0,95}))(@(?P<revision>\w[\w.+/-]{0,199}))?", re.ASCII)
+_ADDRESS = re.compile(
+    r"hf://(?P<repository>(?P<org>\w[\w.-]{0,95})/(?P<name>\w[\w.-]{0,95}))(@(?P<revision>\w[\w.+/-]{0,199}))?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,10 @@ def place_of(address: str, home: Path) -> Place:
     """Returns where an address is kept. Raises ConfigError for one that cannot be."""
     match = _ADDRESS.fullmatch(address)
     if not match or ".." in address or "//" in match["repository"]:
-        raise ConfigError(f"{address}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION, where REVISION is a branch, a tag or a commit; correct the address")
+        raise ConfigError(
+            f"{address}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION, where REVISION is a branch, a tag or a "
+            "commit; correct the address"
+        )
     revision = match["revision"] or "main"
     revision = revision.lower() if COMMIT.fullmatch(revision.lower()) else revision
     shelf = Shelf(PREFIX + match["repository"], home / "experts" / "hub" / match["org"] / match["name"])

@@ -1,4 +1,5 @@
-"""What DARE does to the experts: the share kept and the norm of every sparsified copy, measured before the search uses it."""
+"""What DARE does to the experts: the share kept and the norm of every sparsified copy, measured before the search uses
+it."""
 
 import math
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ class Sparsified:
     kept: float
     """Share of entries that the mask keeps; expected 1 - drop_rate."""
     norm_ratio: float
-    """Norm of the copy's task vector over the expert's own; expected 1 / sqrt(1 - drop_rate). NaN where the task vector is zero."""
+    """Norm of the copy's task vector over the expert's own; expected 1 / sqrt(1 - drop_rate). NaN where the task vector
+    is zero."""
 
 
 def sparsify(basis: Basis, drop_rate: float, mask_seed: int) -> list[Sparsified]:
-    """Returns what the masks of this seed keep, by expert and kind of tensor (embedding, attention, feed-forward, norm).
+    """Returns what the masks of this seed keep, by expert and kind of tensor (embedding, attention, feed-forward,
+    norm).
 
     Args:
         basis: base and experts.

@@ -1,6 +1,7 @@
 """A step of a flow: any plain function as a Prefect task, visible by name with its time.
 
-Nothing is cached, persisted or retried by Prefect: the run's journal is the truth, and Prefect's records have no checksum.
+Nothing is cached, persisted or retried by Prefect: the run's journal is the truth, and Prefect's records have no
+checksum.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,8 @@ class Bar:
         self._shown = 0.0
 
     def show(self, share: float) -> None:
-        """Shows that `share` in [0, 1] is done; changes below two hundredths wait for the next, as each costs a call."""
+        """Shows that `share` in [0, 1] is done; changes below two hundredths wait for the next, as each costs a
+        call."""
         from prefect.artifacts import update_progress_artifact
 
         if share - self._shown >= 0.02 or share >= 1.0 > self._shown:

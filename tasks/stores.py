@@ -1,7 +1,7 @@
 """Where a home folder keeps what Prefect and MLflow store, and the settings that make them keep it there, quietly.
 
-The servers (`tasks/services.py`) and a run without servers (`flows/environment.py`) use the same files, so a run made without a server is on the pages of
-one that is started later.
+The servers (`tasks/services.py`) and a run without servers (`flows/environment.py`) use the same files, so a run made
+without a server is on the pages of one that is started later.
 """
 
 from pathlib import Path
@@ -43,7 +43,8 @@ def artifact_folder(home: Path) -> Path:
 
 
 def make_private(folder: Path) -> Path:
-    """Make `folder` if it is missing, for its owner alone; return it. What Prefect and the servers keep holds parameters and logs."""
+    """Make `folder` if it is missing, for its owner alone; return it. What Prefect and the servers keep holds
+    parameters and logs."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder

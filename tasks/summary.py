@@ -52,14 +52,19 @@ class Particle:
     def __post_init__(self) -> None:
         if [self.fitness, self.failure, self.bound].count(None) != 2:
             found = f"fitness {self.fitness!r}, failure {self.failure!r} and bound {self.bound!r}"
-            raise ValueError(f"a particle has either a fitness or a failure, or the bound at which it was stopped; found {found}")
+            raise ValueError(
+                f"a particle has either a fitness or a failure, or the bound at which it was stopped; found {found}"
+            )
         if self.fitness is not None and not math.isfinite(self.fitness):
-            raise ValueError(f"a fitness is a finite number, found {self.fitness!r}; a failed judgement has None and a reason")
+            raise ValueError(
+                f"a fitness is a finite number, found {self.fitness!r}; a failed judgement has None and a reason"
+            )
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the swarm: all particles, and the best fitness ever seen up to its end (None if nothing succeeded yet)."""
+    """One step of the swarm: all particles, and the best fitness ever seen up to its end (None if nothing succeeded
+    yet)."""
 
     particles: tuple[Particle, ...]
     best: float | None
@@ -213,7 +218,10 @@ def from_dict(content: Mapping[str, Any], where: str = "summary") -> Summary:
         StateError: another format, or a key that is missing or of another type.
     """
     if content.get("format") != FORMAT:
-        raise StateError(f"{where}: expected summary format {FORMAT}, found {content.get('format')!r}; run the same psomerge that wrote it, or the run again")
+        raise StateError(
+            f"{where}: expected summary format {FORMAT}, found {content.get('format')!r}; run the same psomerge that "
+            "wrote it, or the run again"
+        )
     return record(Summary, content, where, remedy="run the same command again to write it anew")
 
 
@@ -224,12 +232,16 @@ def read(path: Path) -> Summary:
     except (OSError, ValueError, RecursionError) as error:
         raise StateError(f"{path}: cannot read a run's summary: {error}; finish the run first") from error
     if not isinstance(content, dict):
-        raise StateError(f"{path}: expected a JSON object, found {type(content).__name__}; run the same command again to write it anew")
+        raise StateError(
+            f"{path}: expected a JSON object, found {type(content).__name__}; run the same command again to write it "
+            "anew"
+        )
     return from_dict(content, str(path))
 
 
 def write(summary: Summary, path: Path) -> None:
-    """Writes the summary as indented JSON, whole or not at all. Keys keep their order: phases and benchmarks are shown in it.
+    """Writes the summary as indented JSON, whole or not at all. Keys keep their order: phases and benchmarks are shown
+    in it.
 
     Raises:
         SpaceError: the folder is full, missing or cannot be written.

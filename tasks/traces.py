@@ -14,7 +14,21 @@ if TYPE_CHECKING:
 
 SHOWN = 1000
 """Rows of the table on MLflow's page: more makes it slow, and the Parquet file has them all."""
-COLUMNS = ("model", "benchmark", "value", "prompt", "extracted", "reference", "output", "choices", "logprobs", "language", "item", "group", "metric")
+COLUMNS = (
+    "model",
+    "benchmark",
+    "value",
+    "prompt",
+    "extracted",
+    "reference",
+    "output",
+    "choices",
+    "logprobs",
+    "language",
+    "item",
+    "group",
+    "metric",
+)
 """Of that table: what is looked for first stands first."""
 
 
@@ -29,7 +43,9 @@ def write(examples: Iterable[Example], path: Path) -> None:
     import pyarrow.parquet as pq
 
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([asdict(one) for one in examples], schema=_schema()), buffer, compression="zstd")
+    pq.write_table(
+        pa.Table.from_pylist([asdict(one) for one in examples], schema=_schema()), buffer, compression="zstd"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue().to_pybytes())
 
@@ -42,12 +58,16 @@ def read(path: Path) -> list[Example]:
     try:
         rows = pq.read_table(path, schema=_schema()).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise StateError(f"{path}: the items of a judgement cannot be read: {' '.join(str(error).split())[:200]}; delete its run and judge again") from error
+        raise StateError(
+            f"{path}: the items of a judgement cannot be read: {' '.join(str(error).split())[:200]}; delete its run "
+            "and judge again"
+        ) from error
     return [Example(**row | {"choices": tuple(row["choices"]), "logprobs": tuple(row["logprobs"])}) for row in rows]
 
 
 def together(parts: Sequence[tuple[str, Path]], target: Path) -> list[dict[str, Any]]:
-    """Writes the items of several models into one file with a first column `model`, and returns the first SHOWN rows, the models taking turns.
+    """Writes the items of several models into one file with a first column `model`, and returns the first SHOWN rows,
+    the models taking turns.
 
     Args:
         parts: label of a model and its file, in the order to show.
@@ -61,7 +81,9 @@ def together(parts: Sequence[tuple[str, Path]], target: Path) -> list[dict[str, 
     import pyarrow.parquet as pq
 
     schema = _schema().insert(0, pa.field("model", pa.string()))
-    pq.write_table(pa.Table.from_pylist([row for rows in items for row in rows], schema=schema), target, compression="zstd")
+    pq.write_table(
+        pa.Table.from_pylist([row for rows in items for row in rows], schema=schema), target, compression="zstd"
+    )
     turns = (rows[place] for place in range(max(map(len, items), default=0)) for rows in items if place < len(rows))
     return [{name: row[name] for name in COLUMNS} for _, row in zip(range(SHOWN), turns, strict=False)]
 

@@ -1,7 +1,7 @@
 """One MLflow run per pipeline run: what went in, what each step reached, what came out.
 
-A run is found again by its run key, so that resuming continues it. The journal is the truth; this is its public view. Registered models are
-in `tasks.registry`.
+A run is found again by its run key, so that resuming continues it. The journal is the truth; this is its public view.
+Registered models are in `tasks.registry`.
 """
 
 import json
@@ -69,7 +69,9 @@ def connect(store: Store) -> Iterator["MlflowClient"]:
     from requests import RequestException
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it writes a traceback of each error that it raises
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # it writes a traceback of each error that it raises
     try:
         # The SQL store resolves `models:/m-...` through the process's address, not through the client's.
         mlflow.set_tracking_uri(store.tracking_uri)
@@ -77,16 +79,23 @@ def connect(store: Store) -> Iterator["MlflowClient"]:
         yield mlflow.MlflowClient(store.tracking_uri, store.tracking_uri)
     except (MlflowException, RequestException) as error:
         reason = redact(" ".join(str(error).split())[:300])
-        raise ServiceError(f"MLflow at {store.address}: {reason}; check that it runs and that MLFLOW_TRACKING_URI names it, then repeat the command") from error
+        raise ServiceError(
+            f"MLflow at {store.address}: {reason}; check that it runs and that MLFLOW_TRACKING_URI names it, then "
+            "repeat the command"
+        ) from error
     except OSError as error:
-        raise SpaceError(f"{error.filename or store.artifacts}: cannot be written: {error.strerror or error}; free space or correct its rights") from error
+        raise SpaceError(
+            f"{error.filename or store.artifacts}: cannot be written: {error.strerror or error}; free space or "
+            "correct its rights"
+        ) from error
 
 
 def once(find: Callable[[], T | None], create: Callable[[], T]) -> T:
     """Returns what `find` finds, else what `create` makes, and has it made once although a response may get lost.
 
-    MLflow's client repeats a request whose response it did not see, and the server then does it twice. So the client must not repeat here, and
-    after each failure `find` looks whether the server had done it. Raises MlflowException after three failures.
+    MLflow's client repeats a request whose response it did not see, and the server then does it twice. So the client
+    must not repeat here, and after each failure `find` looks whether the server had done it. Raises MlflowException
+    after three failures.
     """
     from mlflow.exceptions import MlflowException
 
@@ -115,7 +124,9 @@ def start(store: Store, experiment: str, *, run_key: str, name: str, tags: Mappi
         identity = _experiment(client, store, experiment)
 
         def find() -> str | None:
-            runs = client.search_runs([identity], f"tags.`{RUN_KEY}` = '{run_key}'", order_by=["attributes.start_time ASC"], max_results=1)
+            runs = client.search_runs(
+                [identity], f"tags.`{RUN_KEY}` = '{run_key}'", order_by=["attributes.start_time ASC"], max_results=1
+            )
             return runs[0].info.run_id if runs else None
 
         run_id = once(find, lambda: client.create_run(identity, tags=every, run_name=name).info.run_id)
@@ -128,15 +139,20 @@ def _experiment(client: "MlflowClient", store: Store, name: str) -> str:
     def find() -> str | None:
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
-            raise ConfigError(f"experiment {name!r} is deleted in MLflow at {store.address}; restore it there or name another one")
+            raise ConfigError(
+                f"experiment {name!r} is deleted in MLflow at {store.address}; restore it there or name another one"
+            )
         return found and found.experiment_id
 
     location = store.artifacts.absolute().as_uri() if store.artifacts else None
     return once(find, lambda: client.create_experiment(name, artifact_location=location))
 
 
-def log_setup(run: Run, config: Mapping[str, Any], *, digests: Mapping[str, str], sets: Sequence[EvaluationInput]) -> None:
-    """Logs what goes in: the config (whole as `config.json`, flat as parameters), digests by source name, evaluation sets as dataset inputs.
+def log_setup(
+    run: Run, config: Mapping[str, Any], *, digests: Mapping[str, str], sets: Sequence[EvaluationInput]
+) -> None:
+    """Logs what goes in: the config (whole as `config.json`, flat as parameters), digests by source name, evaluation
+    sets as dataset inputs.
 
     Logging the same again changes nothing.
     """
@@ -144,7 +160,10 @@ def log_setup(run: Run, config: Mapping[str, Any], *, digests: Mapping[str, str]
 
     text = redact(json.dumps(config, indent=2, sort_keys=True))
     values = dict(_flat("", json.loads(text))) | {f"digest.{name}": digest for name, digest in digests.items()}
-    cut = {key: value if len(value) <= PARAMETER_LIMIT else f"{len(value)} characters, see config.json" for key, value in values.items()}
+    cut = {
+        key: value if len(value) <= PARAMETER_LIMIT else f"{len(value)} characters, see config.json"
+        for key, value in values.items()
+    }
     parameters = [Param(check_name(key, "parameter"), value) for key, value in cut.items()]
     inputs = [
         DatasetInput(
@@ -177,7 +196,8 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def step_metrics(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Returns one step's metrics: fitness best, mean, worst; of the best particle each score and each language's mean; mean seconds by phase.
+    """Returns one step's metrics: fitness best, mean, worst; of the best particle each score and each language's mean;
+    mean seconds by phase.
 
     A judgement that failed counts in `failures` and nowhere else, one that was stopped in `stopped`.
     """
@@ -199,7 +219,8 @@ def step_metrics(judgements: Sequence[Judgement]) -> dict[str, float]:
 
 
 def log_step(run: Run, step: int, judgements: Sequence[Judgement], *, global_best: float | None) -> None:
-    """Logs `step_metrics` and the best fitness ever seen in one call, unless an earlier process has logged this step."""
+    """Logs `step_metrics` and the best fitness ever seen in one call, unless an earlier process has logged this
+    step."""
     from mlflow.entities import Metric
 
     if step in run.steps:
@@ -213,7 +234,8 @@ def log_step(run: Run, step: int, judgements: Sequence[Judgement], *, global_bes
 
 
 def log_table(run: Run, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Logs the rows as table `name`.json, replacing what it held. `mlflow.log_table` would append, and a resumed run repeat its rows."""
+    """Logs the rows as table `name`.json, replacing what it held. `mlflow.log_table` would append, and a resumed run
+    repeat its rows."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     content = {"columns": columns, "data": [[row.get(column) for column in columns] for row in rows]}
     file = f"{check_name(name, 'table')}.json"
@@ -241,5 +263,7 @@ def finish(run: Run, status: Literal["FINISHED", "FAILED", "KILLED"], *, tags: M
     from mlflow.entities import RunTag
 
     with connect(run.store) as client:
-        client.log_batch(run.run_id, tags=[RunTag(check_name(key, "tag"), redact(value)) for key, value in (tags or {}).items()])
+        client.log_batch(
+            run.run_id, tags=[RunTag(check_name(key, "tag"), redact(value)) for key, value in (tags or {}).items()]
+        )
         client.set_terminated(run.run_id, status)

@@ -1,4 +1,5 @@
-"""One MLflow run per evaluation: settings, the score of every benchmark and language, and the items that they come from."""
+"""One MLflow run per evaluation: settings, the score of every benchmark and language, and the items that they come
+from."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -29,10 +30,13 @@ class Record:
     config: Mapping[str, Any]
 
 
-def log(store: Store, experiment: str, record: Record, *, run_key: str, items: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+def log(
+    store: Store, experiment: str, record: Record, *, run_key: str, items: Path, rows: Sequence[Mapping[str, Any]]
+) -> str:
     """Returns the id of the MLflow run of an evaluation, written whole; logging it again changes nothing.
 
-    A registered version's metrics are logged against its logged model, so that MLflow shows them on the model's page too.
+    A registered version's metrics are logged against its logged model, so that MLflow shows them on the model's page
+    too.
 
     Args:
         store: of MLflow.
@@ -43,7 +47,9 @@ def log(store: Store, experiment: str, record: Record, *, run_key: str, items: P
         rows: the first of them, for a table that MLflow's page shows.
     """
     tags = {"psomerge.model": record.model, "psomerge.suite": record.suite, "psomerge.split": record.split}
-    name, _, version = record.model.removeprefix(PREFIX).partition("/") if record.model.startswith(PREFIX) else ("", "", "")
+    name, _, version = (
+        record.model.removeprefix(PREFIX).partition("/") if record.model.startswith(PREFIX) else ("", "", "")
+    )
     if version:
         tags |= {"psomerge.model_name": name, "psomerge.model_version": version}
     run = track.start(store, experiment, run_key=run_key, name=f"{record.suite}-{run_key[:8]}", tags=tags)
@@ -58,9 +64,12 @@ def log(store: Store, experiment: str, record: Record, *, run_key: str, items: P
 
 
 def metrics(line: Line) -> dict[str, float]:
-    """Returns by MLflow metric name: fitness; mean and each benchmark's and language's score, with the bounds of their 95 % intervals and n."""
+    """Returns by MLflow metric name: fitness; mean and each benchmark's and language's score, with the bounds of their
+    95 % intervals and n."""
     estimates = {"mean": line.mean}
-    estimates |= {f"score/{name}": one for name, one in line.benchmarks.items()} | {f"language/{name}": one for name, one in line.languages.items()}
+    estimates |= {f"score/{name}": one for name, one in line.benchmarks.items()} | {
+        f"language/{name}": one for name, one in line.languages.items()
+    }
     found = {"fitness": line.fitness}
     for name, one in estimates.items():
         found |= {name: one.mean, f"{name}/low": one.low, f"{name}/high": one.high, f"{name}/n": float(one.n)}
@@ -68,7 +77,8 @@ def metrics(line: Line) -> dict[str, float]:
 
 
 def _model_id(store: Store, name: str, version: str) -> str | None:
-    """The id (`m-...`) of the logged model behind a version, None where it has none. MLflow's SQL store tells it in the version's source alone."""
+    """The id (`m-...`) of the logged model behind a version, None where it has none. MLflow's SQL store tells it in the
+    version's source alone."""
     with connect(store) as client:
         found = client.get_model_version(name, version)
     source = (found.source or "").removeprefix(PREFIX)
@@ -79,7 +89,10 @@ def _log_metrics(run: track.Run, values: Mapping[str, float], *, model_id: str |
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    entries = [Metric(check_name(name, "metric"), value, now, 0, model_id=model_id, run_id=run.run_id) for name, value in values.items()]
+    entries = [
+        Metric(check_name(name, "metric"), value, now, 0, model_id=model_id, run_id=run.run_id)
+        for name, value in values.items()
+    ]
     with connect(run.store) as client:
         if "fitness" in client.get_run(run.run_id).data.metrics:
             return  # an evaluation that was killed here: MLflow would keep both

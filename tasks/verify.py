@@ -1,7 +1,8 @@
 """Is the registered version the model that was judged? Asked by a clean process that knows only the registry.
 
-It downloads the version, compares every file with the manifest, and has a fresh engine on the downloaded weights judge the validation items in
-the search's order. Run as `python -m tasks.verify FOLDER`: `FOLDER/question.json` goes in, `FOLDER/answer.json` comes out.
+It downloads the version, compares every file with the manifest, and has a fresh engine on the downloaded weights judge
+the validation items in the search's order. Run as `python -m tasks.verify FOLDER`: `FOLDER/question.json` goes in,
+`FOLDER/answer.json` comes out.
 """
 
 import json
@@ -45,7 +46,8 @@ class Question:
     settings: EngineSettings
     """The search's. The tokenizer is the downloaded one, whatever `tokenizer_from` says."""
     tolerance: float = 0.05
-    """Natural-log margin below which an engine that is not exact may answer an item differently; exact engines get none."""
+    """Natural-log margin below which an engine that is not exact may answer an item differently; exact engines get
+    none."""
 
 
 def verify(store: Store, version: Version, *, question: Question, scratch: Path, seconds: float = 3600.0) -> None:
@@ -63,7 +65,9 @@ def verify(store: Store, version: Version, *, question: Question, scratch: Path,
     scratch.mkdir(parents=True)
     try:
         asked = {"tracking_uri": store.tracking_uri, "uri": version.uri, **asdict(question)}
-        descriptor = os.open(scratch / "question.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # the address may hold a password
+        descriptor = os.open(
+            scratch / "question.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
+        )  # the address may hold a password
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asked, file)
         answer = _ask(scratch, version, seconds)
@@ -71,12 +75,16 @@ def verify(store: Store, version: Version, *, question: Question, scratch: Path,
         shutil.rmtree(scratch, ignore_errors=True)
     if "error" in answer:
         raise getattr(errors, answer["error"], PsomergeError)(answer["text"])
-    problems = answer["problems"] or differences(question, messages.answers_from_dict(answer["answers"]), exact=answer["exact"])
+    problems = answer["problems"] or differences(
+        question, messages.answers_from_dict(answer["answers"]), exact=answer["exact"]
+    )
     registry.tag(store, version, {TAG: "failed" if problems else "passed"})
     if problems:
         registry.withdraw(store, version)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise VerificationError(f"{version.uri} is not the model that was judged: {problems[0]}{more}; it keeps no alias, publish it again")
+        raise VerificationError(
+            f"{version.uri} is not the model that was judged: {problems[0]}{more}; it keeps no alias, publish it again"
+        )
 
 
 def _ask(folder: Path, version: Version, seconds: float) -> dict[str, Any]:
@@ -84,12 +92,15 @@ def _ask(folder: Path, version: Version, seconds: float) -> dict[str, Any]:
     with (folder / "log").open("wb") as log:
         # -P and the working folder: modules come from the installation alone.
         command = [sys.executable, "-P", "-m", "tasks.verify", str(folder)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder, start_new_session=True) as child:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder, start_new_session=True
+        ) as child:
             try:
                 child.wait(seconds)
             except subprocess.TimeoutExpired as error:
                 raise ServiceError(
-                    f"{version.uri}: no verification within {seconds:.0f} s; see whether registry and engine answer, then repeat the command"
+                    f"{version.uri}: no verification within {seconds:.0f} s; see whether registry and engine answer, "
+                    "then repeat the command"
                 ) from error
             finally:
                 if child.poll() is None:
@@ -97,12 +108,16 @@ def _ask(folder: Path, version: Version, seconds: float) -> dict[str, Any]:
     result = folder / "answer.json"
     if not result.exists():
         tail = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise PsomergeError(f"{version.uri}: the verifying process ended with status {child.returncode} and no answer: {redact(''.join(tail))}")
+        raise PsomergeError(
+            f"{version.uri}: the verifying process ended with status {child.returncode} and no answer: "
+            f"{redact(''.join(tail))}"
+        )
     return json.loads(result.read_text(encoding="utf-8"))
 
 
 def answer(asked: Mapping[str, Any], folder: Path, judge: Callable[[Path], Judge]) -> dict[str, Any]:
-    """Returns the child's answer: `problems` of the files, or `answers` of a judge on the downloaded weights and whether it is `exact`."""
+    """Returns the child's answer: `problems` of the files, or `answers` of a judge on the downloaded weights and
+    whether it is `exact`."""
     target = folder / "download"
     target.mkdir()
     published = registry.download(Store(asked["tracking_uri"]), asked["uri"], target)
@@ -122,24 +137,41 @@ def answer(asked: Mapping[str, Any], folder: Path, judge: Callable[[Path], Judge
 def differences(question: Question, found: Answers, *, exact: bool) -> list[str]:
     """Returns in what answers differ from those expected, one line each.
 
-    An exact engine must give equal bits. Another one must choose the same continuation of each context, but where the expected margin is below
-    the tolerance; a continuation without rivals must lie within the tolerance; and all but a small share of the texts must be equal.
+    An exact engine must give equal bits. Another one must choose the same continuation of each context, but where the
+    expected margin is below the tolerance; a continuation without rivals must lie within the tolerance; and all but a
+    small share of the texts must be equal.
     """
     expected = question.expected
     if (len(found.loglikelihood), len(found.generation)) != (len(expected.loglikelihood), len(expected.generation)):
-        return [f"expected {len(expected.loglikelihood)} + {len(expected.generation)} answers, found {len(found.loglikelihood)} + {len(found.generation)}"]
-    texts = [f"text {n}: expected {a!r}, found {b!r}" for n, (a, b) in enumerate(zip(expected.generation, found.generation, strict=True)) if a != b]
+        return [
+            f"expected {len(expected.loglikelihood)} + {len(expected.generation)} answers, found "
+            f"{len(found.loglikelihood)} + {len(found.generation)}"
+        ]
+    texts = [
+        f"text {n}: expected {a!r}, found {b!r}"
+        for n, (a, b) in enumerate(zip(expected.generation, found.generation, strict=True))
+        if a != b
+    ]
     if exact:
         pairs = zip(expected.loglikelihood, found.loglikelihood, strict=True)
-        return [f"log-likelihood {n}: expected {a.logprob!r}, found {b.logprob!r}" for n, (a, b) in enumerate(pairs) if a != b] + texts
+        return [
+            f"log-likelihood {n}: expected {a.logprob!r}, found {b.logprob!r}"
+            for n, (a, b) in enumerate(pairs)
+            if a != b
+        ] + texts
     problems = texts if len(texts) > TEXTS * len(expected.generation) else []
-    for _, group in groupby(range(len(question.batch.loglikelihood)), key=lambda n: question.batch.loglikelihood[n].context):
+    for _, group in groupby(
+        range(len(question.batch.loglikelihood)), key=lambda n: question.batch.loglikelihood[n].context
+    ):
         indices = list(group)
         before, after = ([answers.loglikelihood[n].logprob for n in indices] for answers in (expected, found))
         apart = max(before) - before[after.index(max(after))] if len(indices) > 1 else abs(before[0] - after[0])
         # Written so that NaN, which is not below anything, is a difference.
         if not apart <= question.tolerance or any(value != value for value in after):
-            problems.append(f"log-likelihoods {indices[0]} to {indices[-1]}: expected {before}, found {after}, beyond a tolerance of {question.tolerance}")
+            problems.append(
+                f"log-likelihoods {indices[0]} to {indices[-1]}: expected {before}, found {after}, beyond a "
+                f"tolerance of {question.tolerance}"
+            )
     return problems
 
 
@@ -149,13 +181,16 @@ def _end_with_parent() -> None:
 
 
 def main(folder: Path) -> None:
-    """Reads the question in `folder`, writes the answer there, whole or not at all. Ends at once when the parent is gone."""
+    """Reads the question in `folder`, writes the answer there, whole or not at all. Ends at once when the parent is
+    gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     asked = json.loads((folder / "question.json").read_text(encoding="utf-8"))
 
     def judge(model: Path) -> Judge:
         settings = EngineSettings(**asked["settings"] | {"tokenizer_from": "base"})
-        return SupervisedEngine({"base": model}, asked["engine"], settings, work=folder / "engine", log=folder / "engine.log")
+        return SupervisedEngine(
+            {"base": model}, asked["engine"], settings, work=folder / "engine", log=folder / "engine.log"
+        )
 
     try:
         content = answer(asked, folder, judge)

@@ -1,4 +1,5 @@
-"""How numbers and verdicts are said, alike in the report, the terminal table and the figures: scores in points of 100."""
+"""How numbers and verdicts are said, alike in the report, the terminal table and the figures: scores in points of
+100."""
 
 from tasks.summary import Comparison, Estimate, Registration, Summary
 
@@ -55,7 +56,8 @@ def count(number: int) -> str:
 
 
 def directions(summary: Summary) -> list[str]:
-    """Returns the names of the coefficients' columns: the experts, then, if there are as many again, their DARE copies."""
+    """Returns the names of the coefficients' columns: the experts, then, if there are as many again, their DARE
+    copies."""
     names = [model.name for model in summary.provenance.experts]
     coefficients = summary.recipe.get("coefficients") or [[]]
     return names + [f"{name} (DARE)" for name in names] if len(coefficients[0]) > len(names) else names
@@ -71,19 +73,24 @@ def best_cells(summary: Summary) -> dict[str, float]:
 
 
 def verdict(summary: Summary) -> str:
-    """Returns the run's outcome in one sentence: score with interval, best expert, difference, what became of the model."""
+    """Returns the run's outcome in one sentence: score with interval, best expert, difference, what became of the
+    model."""
     row = summary.row(summary.result)
     if row is None or row.mean is None:
         scored = "The merged model has no score on test items" + (f": {row.failure}" if row and row.failure else "")
         return f"{scored}; {outcome(summary.registration)}."
-    parts = [f"The merged model scores {points(row.mean.mean)} (95 % {interval(row.mean)}) on {count(row.mean.n)} test items"]
+    parts = [
+        f"The merged model scores {points(row.mean.mean)} (95 % {interval(row.mean)}) on {count(row.mean.n)} test items"
+    ]
     expert = summary.best_expert()
     if expert is None or expert.mean is None:
         parts.append("no expert was scored beside it")
     else:
         parts.append(f"best expert ({expert.label.removeprefix('expert ')}) {points(expert.mean.mean)}")
         paired = next((c for c in summary.comparisons if (c.a, c.b) == (row.label, expert.label)), None)
-        parts.append(compared(paired) if paired else f"difference {difference(row.mean.mean - expert.mean.mean)}, not tested")
+        parts.append(
+            compared(paired) if paired else f"difference {difference(row.mean.mean - expert.mean.mean)}, not tested"
+        )
     return "; ".join([*parts, outcome(summary.registration)]) + "."
 
 
@@ -100,9 +107,17 @@ def saved(summary: Summary) -> str | None:
     if not stopped:
         return None
     given_up = [particle.risk for particle in judged if particle.risk]
-    test = f" or, {len(given_up)} of them, a sequential test gave them up (wrong at most {100 * given_up[0]:g} % of the time)" if given_up else ""
+    test = (
+        f" or, {len(given_up)} of them, a sequential test gave them up (wrong at most {100 * given_up[0]:g} % of the "
+        "time)"
+        if given_up
+        else ""
+    )
     share = f", which saved {100 * (1 - tokens / whole):.0f} % of the search's tokens" if whole else ""
-    return f"{stopped} of {len(judged)} judgements of the search were stopped as soon as they could not exceed their particle's own best{test}{share}."
+    return (
+        f"{stopped} of {len(judged)} judgements of the search were stopped as soon as they could not exceed their "
+        f"particle's own best{test}{share}."
+    )
 
 
 def outcome(registration: Registration | None) -> str:
@@ -111,7 +126,11 @@ def outcome(registration: Registration | None) -> str:
         return "not registered"
     if registration.promoted:
         return f"promoted to {registration.alias or 'champion'} v{registration.version}"
-    place = f"kept as {registration.alias} v{registration.version}" if registration.alias else f"registered as v{registration.version} without an alias"
+    place = (
+        f"kept as {registration.alias} v{registration.version}"
+        if registration.alias
+        else f"registered as v{registration.version} without an alias"
+    )
     return f"{place}, not promoted: {registration.reason}"
 
 

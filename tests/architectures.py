@@ -1,4 +1,5 @@
-"""Tiny random checkpoints of several architectures, as transformers writes them, with the byte-level tokenizer of `models`."""
+"""Tiny random checkpoints of several architectures, as transformers writes them, with the byte-level tokenizer of
+`models`."""
 
 import random
 from pathlib import Path
@@ -29,7 +30,8 @@ CAUSAL = {
     "phi": {"num_key_value_heads": 2},
     "phi3": {},
     "olmo2": {},
-    "qwen3_moe": HEAD | {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True},
+    "qwen3_moe": HEAD
+    | {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True},
     "mixtral": HEAD | {"num_local_experts": 4, "num_experts_per_tok": 2},
 }
 """What differs from `SIZES`, by model type in transformers."""
@@ -46,14 +48,27 @@ def tiny(folder: Path, kind: str, seed: int = 0, *, dtype: torch.dtype = torch.b
     return folder
 
 
-def tiny_t5(folder: Path, seed: int = 0, *, steps: int = 0, tied: bool = False, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """A sequence-to-sequence model as Flan-T5 is laid out, or tied as the first T5; after `steps` of training it repeats a word that it reads, and ends."""
+def tiny_t5(
+    folder: Path, seed: int = 0, *, steps: int = 0, tied: bool = False, dtype: torch.dtype = torch.bfloat16
+) -> Path:
+    """A sequence-to-sequence model as Flan-T5 is laid out, or tied as the first T5; after `steps` of training it
+    repeats a word that it reads, and ends."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(seed)
-    sizes = {"d_model": 64, "d_kv": 32, "d_ff": 128, "num_layers": 2, "num_heads": 2, "relative_attention_num_buckets": 8, "n_positions": 256}
+    sizes = {
+        "d_model": 64,
+        "d_kv": 32,
+        "d_ff": 128,
+        "num_layers": 2,
+        "num_heads": 2,
+        "relative_attention_num_buckets": 8,
+        "n_positions": 256,
+    }
     kind = {"feed_forward_proj": "relu" if tied else "gated-gelu", "tie_word_embeddings": tied, "dropout_rate": 0.0}
-    model = T5ForConditionalGeneration(T5Config(vocab_size=258, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **sizes, **kind))
+    model = T5ForConditionalGeneration(
+        T5Config(vocab_size=258, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **sizes, **kind)
+    )
     tokenizer = byte_tokenizer(258, "<pad>", closes=True)
     if steps:
         _train(model, tokenizer, steps)

@@ -17,7 +17,8 @@ os.environ |= {
 
 @pytest.fixture(scope="module", autouse=True)
 def environment_as_before() -> Iterator[None]:
-    """Takes back what a module's tests leave in the environment: MLflow writes the addresses of its stores there, where the next ones' processes find them."""
+    """Takes back what a module's tests leave in the environment: MLflow writes the addresses of its stores there, where
+    the next ones' processes find them."""
     before = dict(os.environ)
     yield
     os.environ.clear()

@@ -17,7 +17,10 @@ BLOCK = 32
 
 def family(root: Path, *, tied: bool, dtype: torch.dtype = torch.bfloat16) -> dict[str, Path]:
     """A base and two experts, random tiny Llamas, by name."""
-    return {name: tiny_llama(root / name, seed, tied=tied, dtype=dtype) for seed, name in enumerate(("base", "first", "second"))}
+    return {
+        name: tiny_llama(root / name, seed, tied=tied, dtype=dtype)
+        for seed, name in enumerate(("base", "first", "second"))
+    }
 
 
 def mixed(*coefficients: float, experts: tuple[str, ...] = ("first", "second")) -> Recipe:
@@ -36,12 +39,15 @@ def materialised(folder: Path, family: dict[str, Path], recipe: Recipe) -> Path:
     for file in family["base"].iterdir():
         if file.suffix != ".safetensors":
             (folder / file.name).write_bytes(file.read_bytes())
-    save_file(dict(open_basis(family).merged_tensors(recipe)), str(folder / "model.safetensors"), metadata={"format": "pt"})
+    save_file(
+        dict(open_basis(family).merged_tensors(recipe)), str(folder / "model.safetensors"), metadata={"format": "pt"}
+    )
     return folder
 
 
 def questions(count: int = 12, seed: int = 0, vocabulary: int = 256) -> list[list[Loglikelihood]]:
-    """Items of 4 choices: short contexts and long ones, whole numbers of cache blocks and not, one token and several, long common beginnings."""
+    """Items of 4 choices: short contexts and long ones, whole numbers of cache blocks and not, one token and several,
+    long common beginnings."""
     draw = random.Random(seed)
 
     def tokens(n: int) -> tuple[int, ...]:
@@ -85,4 +91,7 @@ def begins(whole: Answers, part: Answers) -> bool:
     """Whether `part` is a beginning of `whole`, to the last bit, texts after log-likelihoods."""
     scored, written = len(part.loglikelihood), len(part.generation)
     in_order = not written or scored == len(whole.loglikelihood)
-    return in_order and (part.loglikelihood, part.generation) == (whole.loglikelihood[:scored], whole.generation[:written])
+    return in_order and (part.loglikelihood, part.generation) == (
+        whole.loglikelihood[:scored],
+        whole.generation[:written],
+    )

@@ -1,4 +1,5 @@
-"""Checkpoints whose vocabulary was extended as users do it: tokens added to the tokenizer, embedding resized, all of it trained a little."""
+"""Checkpoints whose vocabulary was extended as users do it: tokens added to the tokenizer, embedding resized, all of it
+trained a little."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,17 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
-def extended(base: Path, folder: Path, tokens: list[Any], seed: int, *, multiple: int | None = None, size: float = 0.03) -> Path:
-    """A copy of a checkpoint with tokens added (texts, or `AddedToken`; special where they say so), noise in every tensor, and new rows drawn."""
+def extended(
+    base: Path, folder: Path, tokens: list[Any], seed: int, *, multiple: int | None = None, size: float = 0.03
+) -> Path:
+    """A copy of a checkpoint with tokens added (texts, or `AddedToken`; special where they say so), noise in every
+    tensor, and new rows drawn."""
     torch.manual_seed(seed)
     tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     tokenizer.add_tokens(tokens)
-    model.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size), pad_to_multiple_of=multiple, mean_resizing=False)
+    model.resize_token_embeddings(
+        max(len(tokenizer), model.config.vocab_size), pad_to_multiple_of=multiple, mean_resizing=False
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += size * torch.randn_like(parameter)

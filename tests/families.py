@@ -1,4 +1,5 @@
-"""Small checkpoints whose configs and tokenizers are written as well-known families write theirs, base and instruction-tuned: shapes small, spellings real."""
+"""Small checkpoints whose configs and tokenizers are written as well-known families write theirs, base and
+instruction-tuned: shapes small, spellings real."""
 
 import json
 from pathlib import Path
@@ -14,26 +15,75 @@ WORDS = ["<unk>", "a", "b", "ab", "c"]
 
 # Family: common config, then special tokens after WORDS in order, then what base and instruct say apart.
 LLAMA3: dict[str, Any] = {
-    "config": {"rms_norm_eps": 1e-05, "hidden_act": "silu", "max_position_embeddings": 8192, "rope_theta": 500000.0, "rope_scaling": None, "bos_token_id": 5},
+    "config": {
+        "rms_norm_eps": 1e-05,
+        "hidden_act": "silu",
+        "max_position_embeddings": 8192,
+        "rope_theta": 500000.0,
+        "rope_scaling": None,
+        "bos_token_id": 5,
+    },
     "tokens": ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|eot_id|>"],
-    "base": {"config": {"eos_token_id": 6}, "tokenizer": {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}},
+    "base": {
+        "config": {"eos_token_id": 6},
+        "tokenizer": {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+    },
     "instruct": {
         "config": {"eos_token_id": 6},
-        "tokenizer": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "chat_template": "{{ bos_token }}<|eot_id|>"},
+        "tokenizer": {
+            "bos_token": "<|begin_of_text|>",
+            "eos_token": "<|eot_id|>",
+            "chat_template": "{{ bos_token }}<|eot_id|>",
+        },
         "generation": {"bos_token_id": 5, "eos_token_id": [6, 8], "do_sample": True, "temperature": 0.6, "top_p": 0.9},
     },
 }
 QWEN25: dict[str, Any] = {
-    "config": {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu", "rms_norm_eps": 1e-06, "bos_token_id": 5, "rope_theta": 1e6},
+    "config": {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-06,
+        "bos_token_id": 5,
+        "rope_theta": 1e6,
+    },
     "tokens": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
     "base": {
-        "config": {"eos_token_id": 5, "max_position_embeddings": 131072, "use_sliding_window": False, "sliding_window": 131072, "max_window_layers": 28},
-        "tokenizer": {"bos_token": None, "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "chat_template": "one"},
+        "config": {
+            "eos_token_id": 5,
+            "max_position_embeddings": 131072,
+            "use_sliding_window": False,
+            "sliding_window": 131072,
+            "max_window_layers": 28,
+        },
+        "tokenizer": {
+            "bos_token": None,
+            "eos_token": "<|endoftext|>",
+            "pad_token": "<|endoftext|>",
+            "chat_template": "one",
+        },
     },
     "instruct": {
-        "config": {"eos_token_id": 7, "max_position_embeddings": 32768, "use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 21},
-        "tokenizer": {"bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": "another"},
-        "generation": {"bos_token_id": 5, "pad_token_id": 5, "eos_token_id": [7, 5], "repetition_penalty": 1.05, "top_k": 20},
+        "config": {
+            "eos_token_id": 7,
+            "max_position_embeddings": 32768,
+            "use_sliding_window": False,
+            "sliding_window": 32768,
+            "max_window_layers": 21,
+        },
+        "tokenizer": {
+            "bos_token": None,
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|endoftext|>",
+            "chat_template": "another",
+        },
+        "generation": {
+            "bos_token_id": 5,
+            "pad_token_id": 5,
+            "eos_token_id": [7, 5],
+            "repetition_penalty": 1.05,
+            "top_k": 20,
+        },
     },
 }
 MISTRAL: dict[str, Any] = {
@@ -46,7 +96,10 @@ MISTRAL: dict[str, Any] = {
         "eos_token_id": 6,
     },
     "tokens": ["<s>", "</s>", "[control_8]"],
-    "base": {"config": {"rope_theta": 1e6, "sliding_window": None}, "tokenizer": {"bos_token": {"content": "<s>"}, "eos_token": {"content": "</s>"}}},
+    "base": {
+        "config": {"rope_theta": 1e6, "sliding_window": None},
+        "tokenizer": {"bos_token": {"content": "<s>"}, "eos_token": {"content": "</s>"}},
+    },
     # As transformers 5 writes it: rope in one object, null spelt out where the class has something else.
     "instruct": {
         "config": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "sliding_window": None},
@@ -55,7 +108,13 @@ MISTRAL: dict[str, Any] = {
 }
 GEMMA3: dict[str, Any] = {
     "config": {
-        **{"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "bos_token_id": 5},
+        **{
+            "architectures": ["Gemma3ForCausalLM"],
+            "model_type": "gemma3_text",
+            "query_pre_attn_scalar": 256,
+            "rms_norm_eps": 1e-06,
+            "bos_token_id": 5,
+        },
         **{
             "hidden_activation": "gelu_pytorch_tanh",
             "attn_logit_softcapping": None,
@@ -66,7 +125,13 @@ GEMMA3: dict[str, Any] = {
     },
     "tokens": ["<bos>", "<eos>", "<end_of_turn>", "<unused0>"],
     "base": {
-        "config": {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": None, "eos_token_id": 6, "sliding_window_pattern": 6},
+        "config": {
+            "rope_theta": 1e6,
+            "rope_local_base_freq": 1e4,
+            "rope_scaling": None,
+            "eos_token_id": 6,
+            "sliding_window_pattern": 6,
+        },
         "tokenizer": {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"},
     },
     "instruct": {
@@ -77,15 +142,27 @@ GEMMA3: dict[str, Any] = {
             },
             "eos_token_id": [6, 7],
         },
-        "tokenizer": {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "chat_template": "<start_of_turn>"},
-        "generation": {"cache_implementation": "hybrid", "do_sample": True, "eos_token_id": [6, 7], "top_k": 64, "top_p": 0.95},
+        "tokenizer": {
+            "bos_token": "<bos>",
+            "eos_token": "<eos>",
+            "unk_token": "<unk>",
+            "chat_template": "<start_of_turn>",
+        },
+        "generation": {
+            "cache_implementation": "hybrid",
+            "do_sample": True,
+            "eos_token_id": [6, 7],
+            "top_k": 64,
+            "top_p": 0.95,
+        },
     },
 }
 FAMILIES = {"llama-3": LLAMA3, "qwen2.5": QWEN25, "mistral": MISTRAL, "gemma-3": GEMMA3}
 
 
 def member(folder: Path, family: dict[str, Any], kind: str, *, seed: int = 0, **changes: Any) -> Path:
-    """The family's `base` or `instruct`, weights of seed 0 with a fine-tune's noise for every other seed; `changes` are laid over its config."""
+    """The family's `base` or `instruct`, weights of seed 0 with a fine-tune's noise for every other seed; `changes` are
+    laid over its config."""
     vocabulary = len(WORDS) + len(family["tokens"])
     draw, noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(seed)
     tensors = {
@@ -94,7 +171,11 @@ def member(folder: Path, family: dict[str, Any], kind: str, *, seed: int = 0, **
     }
     if seed:
         tensors = {name: tensor + 0.02 * torch.randn(tensor.shape, generator=noise) for name, tensor in tensors.items()}
-    toy_checkpoint(folder, tensors, {"vocab_size": vocabulary, "hidden_size": HIDDEN} | family["config"] | family[kind]["config"] | changes)
+    toy_checkpoint(
+        folder,
+        tensors,
+        {"vocab_size": vocabulary, "hidden_size": HIDDEN} | family["config"] | family[kind]["config"] | changes,
+    )
     tokens = [{"id": len(WORDS) + number, "content": token} | SPECIAL for number, token in enumerate(family["tokens"])]
     model = {"type": "BPE", "vocab": {word: number for number, word in enumerate(WORDS)}, "merges": ["a b"]}
     write(folder, "tokenizer.json", {"version": "1.0", "added_tokens": tokens, "model": model})
@@ -116,7 +197,8 @@ def edit(folder: Path, name: str, **changes: Any) -> None:
 
 
 def edit_tokens(folder: Path, vocabulary: dict[str, int] | None = None, added: dict[str, int] | None = None) -> None:
-    """Writes a tokenizer's vocabulary and added tokens anew where they are given; tokenizer_config.json then names no ids."""
+    """Writes a tokenizer's vocabulary and added tokens anew where they are given; tokenizer_config.json then names no
+    ids."""
     content = json.loads((folder / "tokenizer.json").read_text())
     if vocabulary is not None:
         content["model"]["vocab"] = vocabulary

@@ -1,6 +1,8 @@
-"""Data sets of the Hugging Face hub in little: their configurations, parts and columns as published, a dozen made-up rows each, loaded without a network.
+"""Data sets of the Hugging Face hub in little: their configurations, parts and columns as published, a dozen made-up
+rows each, loaded without a network.
 
-What is not known of the hub is refused, as the hub refuses it: a data set, a configuration, a file or a revision that is not written here.
+What is not known of the hub is refused, as the hub refuses it: a data set, a configuration, a file or a revision that
+is not written here.
 """
 
 import re
@@ -67,7 +69,10 @@ XCOPA = words(
 )
 XSTORY = words("en ru zh es ar hi id te sw eu my")
 OKAPI = words("ar bn ca da de es eu fr gu hi hr hu hy id is it kn ml mr nb ne nl pt ro ru sk sr sv ta te uk vi zh")
-GLOBAL_MMLU = words("am ar bn cs de el en es fa fil fr ha he hi id ig it ja ko ky lt mg ms ne nl ny pl pt ro ru si sn so sr sv sw te tr uk vi yo zh")
+GLOBAL_MMLU = words(
+    "am ar bn cs de el en es fa fil fr ha he hi id ig it ja ko ky lt mg ms ne nl ny pl pt ro ru si sn so sr sv sw te "
+    "tr uk vi yo zh"
+)
 MGSM = words("en es fr de ru zh ja th sw bn te")
 WMT22 = words("cs-en de-en en-cs en-de en-is en-ja en-ru en-uk en-zh is-en ja-en ru-en uk-en zh-en")
 TOPICS = ["science/technology", "travel", "politics", "sports", "health", "entertainment", "geography"]
@@ -79,11 +84,22 @@ def sentence(code: str, number: int, part: str = "devtest") -> str:
 
 
 def flores(code: str) -> dict[str, list[dict]]:
-    row = {"iso_639_3": code[:3], "iso_15924": code[4:8], "glottocode": "", "variant": "", "domain": "wikinews", "topic": "health"}
+    row = {
+        "iso_639_3": code[:3],
+        "iso_15924": code[4:8],
+        "glottocode": "",
+        "variant": "",
+        "domain": "wikinews",
+        "topic": "health",
+    }
     # The parts of FLORES are of different articles; here dev has its own behind the six.
     url = {"dev": [f"{article}_of_dev" for article in ARTICLES], "devtest": ARTICLES}
     return {
-        part: [row | {"id": k, "text": sentence(code, k, part), "url": url[part][k // 2], "split": part, "last_updated": "1.0"} for k in range(ROWS)]
+        part: [
+            row
+            | {"id": k, "text": sentence(code, k, part), "url": url[part][k // 2], "split": part, "last_updated": "1.0"}
+            for k in range(ROWS)
+        ]
         for part in ("dev", "devtest")
     }
 
@@ -93,7 +109,12 @@ def belebele(code: str) -> dict[str, list[dict]]:
     answers = {f"mc_answer{k}": f"answer {k} in {code}" for k in range(1, 5)}
     return {
         "test": [
-            {"link": ARTICLES[k // 2], "question_number": 1 + k % 2, "flores_passage": passages[k // 2], "question": f"Question {k} in {code}? "}
+            {
+                "link": ARTICLES[k // 2],
+                "question_number": 1 + k % 2,
+                "flores_passage": passages[k // 2],
+                "question": f"Question {k} in {code}? ",
+            }
             | answers
             | {"correct_answer_num": str(1 + k % 4), "dialect": code, "ds": "2023-07-21"}
             for k in range(ROWS)
@@ -103,13 +124,23 @@ def belebele(code: str) -> dict[str, list[dict]]:
 
 def sib(code: str) -> dict[str, list[dict]]:
     def rows(numbers: range) -> list[dict]:
-        return [{"index_id": k, "category": TOPICS[k % 7], "text": sentence(code, k % ROWS, "devtest" if k < ROWS else "dev")} for k in numbers]
+        return [
+            {
+                "index_id": k,
+                "category": TOPICS[k % 7],
+                "text": sentence(code, k % ROWS, "devtest" if k < ROWS else "dev"),
+            }
+            for k in numbers
+        ]
 
     return {"train": rows(range(ROWS, 2 * ROWS)), "validation": rows(range(4)), "test": rows(range(4, ROWS))}
 
 
 def xnli(code: str) -> dict[str, list[dict]]:
-    rows = [{"premise": f"Premise {k} in {code}.", "hypothesis": f"Hypothesis {k} in {code}.", "label": k % 3} for k in range(ROWS)]
+    rows = [
+        {"premise": f"Premise {k} in {code}.", "hypothesis": f"Hypothesis {k} in {code}.", "label": k % 3}
+        for k in range(ROWS)
+    ]
     return {"train": rows, "test": rows, "validation": rows}
 
 
@@ -126,7 +157,11 @@ def xstory(code: str) -> dict[str, list[dict]]:
     rows = [
         {"story_id": f"story-{k}"}
         | {f"input_sentence_{step}": f"Sentence {step} of story {k} in {code}." for step in range(1, 5)}
-        | {"sentence_quiz1": f"End of {k} in {code}.", "sentence_quiz2": f"Other end of {k} in {code}.", "answer_right_ending": 1 + k % 2}
+        | {
+            "sentence_quiz1": f"End of {k} in {code}.",
+            "sentence_quiz2": f"Other end of {k} in {code}.",
+            "answer_right_ending": 1 + k % 2,
+        }
         for k in range(ROWS)
     ]
     return {"train": rows, "eval": rows}
@@ -134,8 +169,21 @@ def xstory(code: str) -> dict[str, list[dict]]:
 
 def m_hellaswag(code: str) -> dict[str, list[dict]]:
     rows = [
-        {"ind": k, "id": f"hellaswag/validation/{k}", "activity_label": f"Activity in {code}", "ctx_a": f"Context {k} in {code}.", "ctx_b": "then", "ctx": ""}
-        | {"endings": [f"ending {step} of {k} in {code}" for step in range(4)], "label": f" {k % 4}", "source_id": "", "split": "val", "split_type": "indomain"}
+        {
+            "ind": k,
+            "id": f"hellaswag/validation/{k}",
+            "activity_label": f"Activity in {code}",
+            "ctx_a": f"Context {k} in {code}.",
+            "ctx_b": "then",
+            "ctx": "",
+        }
+        | {
+            "endings": [f"ending {step} of {k} in {code}" for step in range(4)],
+            "label": f" {k % 4}",
+            "source_id": "",
+            "split": "val",
+            "split_type": "indomain",
+        }
         for k in range(ROWS)
     ]
     return {"val": rows}
@@ -152,7 +200,9 @@ def _options(k: int, code: str, letters: str) -> dict[str, Any]:
 
 def m_arc(code: str) -> dict[str, list[dict]]:
     rows = [
-        {"id": f"ARC-Challenge/{k}", "instruction": f"Question {k} in {code}", "answer": "ABCD"[k % 4]} | _options(k, code, "abcd") | {"option_e": None}
+        {"id": f"ARC-Challenge/{k}", "instruction": f"Question {k} in {code}", "answer": "ABCD"[k % 4]}
+        | _options(k, code, "abcd")
+        | {"option_e": None}
         for k in range(ROWS)
     ]
     return {"train": rows, "val": rows, "validation": rows, "test": rows}
@@ -168,13 +218,23 @@ def arc(_: str) -> dict[str, list[dict]]:
 
 
 def m_mmlu(code: str) -> dict[str, list[dict]]:
-    rows = [{"id": f"anatomy/test/{k}", "instruction": f"Question {k} in {code}", "answer": "ABCD"[k % 4]} | _options(k, code, "abcd") for k in range(ROWS)]
+    rows = [
+        {"id": f"anatomy/test/{k}", "instruction": f"Question {k} in {code}", "answer": "ABCD"[k % 4]}
+        | _options(k, code, "abcd")
+        for k in range(ROWS)
+    ]
     return {"train": rows, "val": rows, "test": rows}
 
 
 def global_mmlu(code: str) -> dict[str, list[dict]]:
     rows = [
-        {"sample_id": f"anatomy/test/{k}", "subject": "anatomy", "subject_category": "Medical", "question": f"Question {k} in {code}", "answer": "ABCD"[k % 4]}
+        {
+            "sample_id": f"anatomy/test/{k}",
+            "subject": "anatomy",
+            "subject_category": "Medical",
+            "question": f"Question {k} in {code}",
+            "answer": "ABCD"[k % 4],
+        }
         | _options(k, code, "abcd")
         for k in range(ROWS)
     ]
@@ -183,10 +243,18 @@ def global_mmlu(code: str) -> dict[str, list[dict]]:
 
 def mgsm(code: str) -> dict[str, list[dict]]:
     train = [
-        {"question": f"Frage: Example {k} in {code}?", "answer": f"Step-by-Step Answer, long enough: so {k}.", "answer_number": k, "equation_solution": None}
+        {
+            "question": f"Frage: Example {k} in {code}?",
+            "answer": f"Step-by-Step Answer, long enough: so {k}.",
+            "answer_number": k,
+            "equation_solution": None,
+        }
         for k in range(8)
     ]
-    test = [{"question": f"Problem {k} in {code}?", "answer": None, "answer_number": 100 + k, "equation_solution": None} for k in range(ROWS)]
+    test = [
+        {"question": f"Problem {k} in {code}?", "answer": None, "answer_number": 100 + k, "equation_solution": None}
+        for k in range(ROWS)
+    ]
     return {"train": train, "test": test}
 
 
@@ -198,12 +266,17 @@ def wmt22(pair: str) -> dict[str, list[dict]]:
 def milic(task: str, code: str) -> list[dict]:
     """A file of MiLiC-Eval, by its folders."""
     letters = ["A", "B", "C", "D"]
-    asked = [{"options": [f"option {letter} of {k} in {code}" for letter in letters], "answer": letters[k % 4]} for k in range(ROWS)]
+    asked = [
+        {"options": [f"option {letter} of {k} in {code}" for letter in letters], "answer": letters[k % 4]}
+        for k in range(ROWS)
+    ]
     labels = {"zh": "体育", "en": "Sports"}, {"zh": "健康", "en": "Health"}
     fields: dict[str, Callable[[int], dict]] = {
         "vocabulary": lambda k: {"word": f"word {k} in {code}"} | asked[k],
         "response_selection": lambda k: {"context": [f"Turn one of {k} in {code}", "Turn two"]} | asked[k],
-        "reading_comprehension": lambda k: {"context": [f"Turn one of {k} in {code}", "Turn two"], "question": f"Question {k} in {code}?"} | asked[k],
+        "reading_comprehension": lambda k: (
+            {"context": [f"Turn one of {k} in {code}", "Turn two"], "question": f"Question {k} in {code}?"} | asked[k]
+        ),
         "text_classification_sentence": lambda k: {"text": f"Text {k} in {code}.", "label": labels[k % 2]},
         "text_classification_passage": lambda k: {"text": f"Text {k} in {code}." + "x" * 600, "label": labels[k % 2]},
         "translation_article": lambda k: {"en": sentence("eng_Latn", k), "zh": f"文{k}", code: sentence(code, k)},
@@ -222,7 +295,11 @@ def milic_files(data_files: dict[str, str]) -> dict[str, list[dict]]:
         rows = milic(known[1], known[2])
         if known[3] != "test":
             rows = [row | {"id": f"{row['id']}_{known[3]}"} for row in rows]
-            rows = [row | {"cot": {"en": f"Steps to {row['answer']}.", "zh": "步骤"}} for row in rows] if known[1] == "math" else rows
+            rows = (
+                [row | {"cot": {"en": f"Steps to {row['answer']}.", "zh": "步骤"}} for row in rows]
+                if known[1] == "math"
+                else rows
+            )
         parts[part] = rows
     return parts
 
@@ -259,13 +336,24 @@ HUB: dict[str, tuple[Callable[[str], dict[str, list[dict]]], Sequence[str | None
     "juletxara/mgsm": (mgsm, MGSM, "b2f13d426afe3be8d69a7e739b36724db8b66bbc"),
     "haoranxu/WMT22-Test": (wmt22, WMT22, None),
     "allenai/ai2_arc": (arc, ("ARC-Challenge", "ARC-Easy"), "210d026faf9955653af8916fad021475a3f00453"),
-    "nyu-mll/glue": (glue, words("cola mnli mrpc qnli qqp rte sst2 stsb wnli ax"), "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"),
+    "nyu-mll/glue": (
+        glue,
+        words("cola mnli mrpc qnli qqp rte sst2 stsb wnli ax"),
+        "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c",
+    ),
     "Rowan/hellaswag": (hellaswag, (None,), "218ec52e09a7e7462a5400043bb9a69a41d06b76"),
 }
 """Rows by configuration, configurations, revision (None where none is known)."""
 
 
-def load_dataset(path: str, name: str | None = None, *, revision: str | None = None, data_files: dict[str, str] | None = None, **_: object) -> Any:
+def load_dataset(
+    path: str,
+    name: str | None = None,
+    *,
+    revision: str | None = None,
+    data_files: dict[str, str] | None = None,
+    **_: object,
+) -> Any:
     """Stands for `datasets.load_dataset`.
 
     Raises:
@@ -291,5 +379,7 @@ def _made(path: str, name: str | None) -> Any:
 def _parts(parts: dict[str, list[dict]]) -> Any:
     from datasets import Dataset, DatasetDict
 
-    made = {id(rows): Dataset.from_list(rows) for rows in parts.values()}  # parts of the same rows are made once: it takes 10 ms
+    made = {
+        id(rows): Dataset.from_list(rows) for rows in parts.values()
+    }  # parts of the same rows are made once: it takes 10 ms
     return DatasetDict({part: made[id(rows)] for part, rows in parts.items()})

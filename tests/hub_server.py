@@ -1,6 +1,7 @@
 """A model hub on loopback that the stock client takes for the real one, with faults to order.
 
-Speaks what a download needs: a revision's commit and files, its tree, and the files themselves by HEAD and GET with their entity tags, by ranges too.
+Speaks what a download needs: a revision's commit and files, its tree, and the files themselves by HEAD and GET with
+their entity tags, by ranges too.
 """
 
 import hashlib
@@ -32,7 +33,8 @@ _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name
 
 @dataclass(frozen=True)
 class Virtual:
-    """A file of which the first bytes are real and the rest, up to its size, is declared only: nobody can ask for more than a range of it."""
+    """A file of which the first bytes are real and the rest, up to its size, is declared only: nobody can ask for more
+    than a range of it."""
 
     start: bytes
     size: int
@@ -68,8 +70,9 @@ class Repository:
 
 
 Fault = Callable[[Request], str | int | None]
-"""What to do with a request: None to answer it; a status; `reset`, `flip` (a byte of a file), `short` (half of it, as if that were all), `cut` (half of it),
-`stall` (half of it, and then nothing for as long as the server runs), `whole` (all of it, whatever range was asked for)."""
+"""What to do with a request: None to answer it; a status; `reset`, `flip` (a byte of a file), `short` (half of it, as
+if that were all), `cut` (half of it), `stall` (half of it, and then nothing for as long as the server runs), `whole`
+(all of it, whatever range was asked for)."""
 
 
 @dataclass
@@ -120,7 +123,11 @@ def _entry(name: str, content: Content) -> dict:
         return {"size": len(content), "oid": _blob(content)}
     digest = hashlib.sha256(content if isinstance(content, bytes) else content.start).hexdigest()
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (digest.encode(), len(content))
-    return {"size": len(content), "oid": _blob(pointer), "lfs": {"oid": digest, "sha256": digest, "size": len(content), "pointerSize": len(pointer)}}
+    return {
+        "size": len(content),
+        "oid": _blob(pointer),
+        "lfs": {"oid": digest, "sha256": digest, "size": len(content), "pointerSize": len(pointer)},
+    }
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -159,7 +166,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return None
         commit = repository.names.get(revision, revision)
         if commit not in repository.commits:
-            self._say(404, b"{}", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": f"Invalid rev id: {revision}"})
+            self._say(
+                404, b"{}", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": f"Invalid rev id: {revision}"}
+            )
             return None
         return commit, repository.commits[commit]
 
@@ -180,22 +189,38 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         commit, files = found
         if self.hub.repositories[repo].gated and request.token is None:
-            self._say(403, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": f"Access to model {repo} is restricted."})
+            self._say(
+                403, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": f"Access to model {repo} is restricted."}
+            )
             return
         if name not in files:
             self._say(404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             return
         content, entry = files[name], _entry(name, files[name])
         tag = entry["lfs"]["sha256"] if "lfs" in entry else entry["oid"]
-        headers = {"X-Repo-Commit": commit, "ETag": f'"{tag}"', "X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(len(content)), "Accept-Ranges": "bytes"}
+        headers = {
+            "X-Repo-Commit": commit,
+            "ETag": f'"{tag}"',
+            "X-Linked-Etag": f'"{tag}"',
+            "X-Linked-Size": str(len(content)),
+            "Accept-Ranges": "bytes",
+        }
         self._send(content, headers, request, fault)
 
     def _send(self, content: Content, headers: dict[str, str], request: Request, fault: str | int | None) -> None:
         status = 200
-        if request.range and request.method == "GET" and fault != "whole" and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", request.range)):
+        if (
+            request.range
+            and request.method == "GET"
+            and fault != "whole"
+            and (match := re.fullmatch(r"bytes=(\d+)-(\d*)", request.range))
+        ):
             first, last = int(match[1]), min(int(match[2] or len(content)), len(content) - 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-            content, status = content.part(first, last) if isinstance(content, Virtual) else content[first : last + 1], 206
+            content, status = (
+                content.part(first, last) if isinstance(content, Virtual) else content[first : last + 1],
+                206,
+            )
         if isinstance(content, Virtual):
             content = b"a range of a virtual file is all that there is"
             status = 500
@@ -246,7 +271,8 @@ def serving() -> Iterator[Hub]:
 
 
 def passed_off(server: Hub, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Has the client in this process take a server for the real hub, without a token, and wait for nothing between two tries."""
+    """Has the client in this process take a server for the real hub, without a token, and wait for nothing between two
+    tries."""
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(folder / "no token"))

@@ -14,7 +14,8 @@ class JudgeServer:
     """What was asked, and what is answered."""
 
     reply: Callable[[dict[str, Any]], str | int | tuple[int, str] | None]
-    """From the request: the text of the reply, an HTTP status with or without a message, or None for a text that is cut off."""
+    """From the request: the text of the reply, an HTTP status with or without a message, or None for a text that is cut
+    off."""
     address: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -33,9 +34,21 @@ def judge_server(reply: Callable[[dict[str, Any]], str | int | tuple[int, str] |
                 state.requests.append(request)
                 state.keys.append(self.headers["Authorization"])
             answer = state.reply(request) if self.path == "/v1/chat/completions" else 404
-            status, message = (answer, "refused") if isinstance(answer, int) else answer if isinstance(answer, tuple) else (200, "")
-            choice = {"index": 0, "finish_reason": "length" if answer is None else "stop", "message": {"role": "assistant", "content": answer or "cut"}}
-            body = {"id": "1", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
+            status, message = (
+                (answer, "refused") if isinstance(answer, int) else answer if isinstance(answer, tuple) else (200, "")
+            )
+            choice = {
+                "index": 0,
+                "finish_reason": "length" if answer is None else "stop",
+                "message": {"role": "assistant", "content": answer or "cut"},
+            }
+            body = {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": request["model"],
+                "choices": [choice],
+            }
             data = json.dumps(body if status == 200 else {"error": {"message": message}}).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -1,4 +1,5 @@
-"""Checkpoints as large as real ones, of which only what a plan may ask for exists: headers of the right form, configs, a tokenizer of many megabytes."""
+"""Checkpoints as large as real ones, of which only what a plan may ask for exists: headers of the right form, configs,
+a tokenizer of many megabytes."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -46,19 +47,29 @@ def shapes() -> Shapes:
 @cache
 def tokenizer(extra: str = "") -> bytes:
     """A tokenizer.json of 13 MB; `extra` is a token of its own."""
-    words = {f"token-{number:06d}-of-a-large-vocabulary": number for number in range(VOCABULARY - 1)} | {extra or "the-last": VOCABULARY - 1}
+    words = {f"token-{number:06d}-of-a-large-vocabulary": number for number in range(VOCABULARY - 1)} | {
+        extra or "the-last": VOCABULARY - 1
+    }
     merges = [[f"piece-{number:06d}", f"other-{number:06d}"] for number in range(VOCABULARY)]
     return json.dumps({"version": "1.0", "model": {"type": "BPE", "vocab": words, "merges": merges}}).encode()
 
 
 def large_model(
-    *, change: Callable[[Shapes], Shapes] = dict, config: Mapping[str, object] | None = None, tokens: bytes | None = None, shard: int = SHARD
+    *,
+    change: Callable[[Shapes], Shapes] = dict,
+    config: Mapping[str, object] | None = None,
+    tokens: bytes | None = None,
+    shard: int = SHARD,
 ) -> dict[str, Content]:
     """The files of a 70 B checkpoint in 30 shards, after changes to its shapes, config or tokenizer."""
     tensors = {name: TensorInfo(torch.bfloat16, shape, "", 0, 0) for name, shape in change(shapes()).items()}
     shards = plan_shards(tensors, "base", shard)
     index = {"metadata": {}, "weight_map": {name: one.file for one in shards for name in one.tensors}}
-    small = {"config.json": CONFIG | dict(config or {}), "generation_config.json": {}, "tokenizer_config.json": {"model_max_length": 8192}}
+    small = {
+        "config.json": CONFIG | dict(config or {}),
+        "generation_config.json": {},
+        "tokenizer_config.json": {"model_max_length": 8192},
+    }
     return {
         **{name: json.dumps(content).encode() for name, content in small.items()},
         "model.safetensors.index.json": json.dumps(index).encode(),

@@ -1,4 +1,5 @@
-"""MLflow stores for tests: a SQLite file with its tables made once, and a real server behind a proxy that loses responses."""
+"""MLflow stores for tests: a SQLite file with its tables made once, and a real server behind a proxy that loses
+responses."""
 
 import functools
 import http.server
@@ -60,7 +61,9 @@ def server(folder: Path) -> Iterator[str]:
     command += ["--backend-store-uri", store.tracking_uri, "--artifacts-destination", str(store.artifacts)]
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=os.environ | settings, stdout=log, stderr=log, cwd=folder, start_new_session=True
+        )
     try:
         address = f"http://127.0.0.1:{port}"
         _wait(address, process, folder / "server.log")
@@ -85,8 +88,9 @@ def lossy_proxy(target: str, lose: Callable[[str, str, int], str]) -> Iterator[s
     """The address of a proxy to `target` that asks for each request what to do with it.
 
     Args:
-        lose: From method, path and how often that pair came before to `pass`, `response` (the server acts, the client hears nothing),
-            `request` (the server hears nothing) or `late` (the client hears nothing, and the server acts half a second later).
+        lose: From method, path and how often that pair came before to `pass`, `response` (the server acts, the client
+            hears nothing), `request` (the server hears nothing) or `late` (the client hears nothing, and the server
+            acts half a second later).
     """
     seen: Counter[tuple[str, str]] = Counter()
 

@@ -1,4 +1,5 @@
-"""A zoo of malformed checkpoints: 500 cases, each one sound folder that one kind of damage was done to, or two kinds, drawn from the case's number.
+"""A zoo of malformed checkpoints: 500 cases, each one sound folder that one kind of damage was done to, or two kinds,
+drawn from the case's number.
 
 What is done to which part of a checkpoint stands in the modules that `all_kinds` names.
 """
@@ -21,7 +22,10 @@ OUTSIDE = "outside"
 """Folder beside the checkpoint, of files that nothing may read: where links and paths in the zoo lead to."""
 EXECUTED = "executed"
 """File in OUTSIDE that every payload would write."""
-TEMPLATE = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt "
+    "%}[assistant]{% endif %}"
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,10 @@ def draw(number: int, kinds: dict[str, Kind]) -> Case:
         return Case(number, (names[turn],))
     rng = random.Random(f"mixture {number}")
     first = rng.choice(names)
-    return Case(number, (first, rng.choice([name for name in names if name != first and kinds[name].adapter == kinds[first].adapter])))
+    return Case(
+        number,
+        (first, rng.choice([name for name in names if name != first and kinds[name].adapter == kinds[first].adapter])),
+    )
 
 
 def sound(folder: Path, seed: int = 0) -> Path:
@@ -79,14 +86,17 @@ def spoil(case: Case, kinds: dict[str, Kind], model: Path, folder: Path) -> Path
     for position, name in enumerate(case.kinds):
         try:
             kinds[name].damage(folder, random.Random(f"{name} {case.number} {position}"))
-        except Exception:  # the second of a mixture may find nothing left to spoil: the first has made a link, a folder or nonsense of its file
+        # the second of a mixture may find nothing left to spoil: the first has made a link, a folder or nonsense of its
+        # file
+        except Exception:
             if position == 0:
                 raise
     return folder
 
 
 def secrets(place: Path) -> Path:
-    """The folder OUTSIDE, with a file of each sort that a checkpoint has; all are as if they had not been read since 1970."""
+    """The folder OUTSIDE, with a file of each sort that a checkpoint has; all are as if they had not been read since
+    1970."""
     outside = tiny_llama(place / OUTSIDE, 7, layers=1, dtype=torch.bfloat16)
     (outside / "secret.jinja").write_text("secret")
     (outside / "secret.txt").write_text("secret")

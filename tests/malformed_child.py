@@ -1,4 +1,5 @@
-"""Takes each case of the zoo through what is done to an expert, in a child forked from this process, which is warm; prints one line of JSON a case.
+"""Takes each case of the zoo through what is done to an expert, in a child forked from this process, which is warm;
+prints one line of JSON a case.
 
 python tests/malformed_child.py FOLDER NUMBER ...       cases of the zoo, or
 python tests/malformed_child.py FOLDER sound            the sound ones
@@ -37,7 +38,15 @@ KINDS = malformed.all_kinds()
 SECONDS, MEMORY = 10.0, 2 * 2**30
 BUSY = 3
 """Times as long as it computes that something may take beside other work; what waits for ever is seen by this, too."""
-TEXTS = ("Which town is it? a" * 3, "a" * 60, "a" * 60 + "!", "x" * 60, "a1 " * 40, " " * 200 + "a", ",".join("word" * 9))
+TEXTS = (
+    "Which town is it? a" * 3,
+    "a" * 60,
+    "a" * 60 + "!",
+    "x" * 60,
+    "a1 " * 40,
+    " " * 200 + "a",
+    ",".join("word" * 9),
+)
 TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi, aaaa"}]
 FORBIDDEN = (
     "pickle.find_class",
@@ -69,15 +78,26 @@ INSTALLED = tuple({os.path.realpath(path) for path in (sys.prefix, sys.base_pref
 def guard(folder: Path, base: Path) -> list[str]:
     """Installs the audit hook; returns the list that it writes what happened against the rules into."""
     broken: list[str] = []
-    inside = (os.path.realpath(folder), os.path.realpath(base), *INSTALLED, os.path.realpath(Path(__file__).parent.parent))
+    inside = (
+        os.path.realpath(folder),
+        os.path.realpath(base),
+        *INSTALLED,
+        os.path.realpath(Path(__file__).parent.parent),
+    )
 
     def watch(event: str, arguments: tuple) -> None:
-        if event in FORBIDDEN and not (event == "subprocess.Popen" and "evals.harness.template_process" in arguments[1]):
+        if event in FORBIDDEN and not (
+            event == "subprocess.Popen" and "evals.harness.template_process" in arguments[1]
+        ):
             broken.append(f"{event} {arguments!r:.200}")
             raise RuntimeError(f"forbidden: {event}")
         if event == "open" and isinstance(arguments[0], str | bytes):
             path = os.path.realpath(os.fsdecode(arguments[0]))
-            if not path.startswith(tuple(f"{place}/" for place in inside)) and path not in (*inside, "/dev/null") and not path.startswith("/proc/"):
+            if (
+                not path.startswith(tuple(f"{place}/" for place in inside))
+                and path not in (*inside, "/dev/null")
+                and not path.startswith("/proc/")
+            ):
                 broken.append(f"open {path}")
                 raise RuntimeError(f"forbidden: open {path}")
         if event == "import" and arguments[1] and str(arguments[1]).startswith(str(folder)):
@@ -106,7 +126,10 @@ def encode(folder: Path, talks: bool) -> None:
     from lm_eval.api.instance import Instance
     from transformers import GenerationConfig
 
-    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")):
+    if not any(
+        (folder / name).exists()
+        for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    ):
         return
     encoder = Encoder(folder)
     encoder.loglikelihood([Instance("loglikelihood", {}, (text, " b"), 0) for text in TEXTS])
@@ -121,7 +144,9 @@ CONTROLS: dict[str, Callable[[Path], object]] = {
     "a file outside is opened": lambda outside: (outside / "secret.txt").read_text(),
     "a file outside is opened by a library": lambda outside: Tokenizer.from_file(str(outside / "tokenizer.json")),
     "a command is run": lambda outside: os.system("true"),
-    "a pickle is opened": lambda outside: pickle.loads(pickle.dumps(malformed_folders.Payload(outside / malformed.EXECUTED))),
+    "a pickle is opened": lambda outside: pickle.loads(
+        pickle.dumps(malformed_folders.Payload(outside / malformed.EXECUTED))
+    ),
     "a template is compiled": lambda outside: Template("{{ 1 }}").render(),
     "code of the folder is run": lambda outside: runpy.run_path(str(outside.parent / "model" / "evil.py")),
     "it never ends": lambda outside: time.sleep(60),
@@ -150,7 +175,8 @@ def child(work: Callable[[], object], places: tuple[Path, Path], result: Path, e
 
 
 def watched(pid: int) -> tuple[str, float, int]:
-    """Waits for a child: how it ended, seconds of computing (its own children's included), and its peak of resident memory in bytes."""
+    """Waits for a child: how it ended, seconds of computing (its own children's included), and its peak of resident
+    memory in bytes."""
     start = time.monotonic()
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -197,7 +223,11 @@ def main(place: Path, asked: list[str]) -> None:
     torch.set_num_threads(1)  # a fork has no other thread
     sys.dont_write_bytecode = True  # of a library's module that only one case imports
     model, base = malformed.sound(place / "model", 1), malformed.sound(place / "base")
-    adapter, outside, folder = malformed_adapters.sound_adapter(place / "adapter"), malformed.secrets(place), place / "expert"
+    adapter, outside, folder = (
+        malformed_adapters.sound_adapter(place / "adapter"),
+        malformed.secrets(place),
+        place / "expert",
+    )
     for warm in (model, adapter):
         take(warm, base)  # all that is imported late is imported now
     if asked == ["controls"]:
@@ -207,7 +237,9 @@ def main(place: Path, asked: list[str]) -> None:
     for name, build in wellformed.ALL.items() if asked == ["sound"] else ():
         shutil.copytree(adapter if name in wellformed.ADAPTERS else model, folder)
         build(folder)
-        report(name, handle(partial(take, folder, folder if name in wellformed.OWN_BASE else base), (folder, base), place))
+        report(
+            name, handle(partial(take, folder, folder if name in wellformed.OWN_BASE else base), (folder, base), place)
+        )
         shutil.rmtree(folder)
     for number in map(int, asked if asked[0].isdecimal() else ()):
         case = malformed.draw(number, KINDS)

@@ -10,10 +10,31 @@ from malformed import Kind
 
 BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 METHODS = (
-    *("bitsandbytes", "gptq", "awq", "fp8", "compressed-tensors", "mxfp4", "torchao", "hqq", "quanto", "aqlm", "bitnet", "auto-round"),
+    *(
+        "bitsandbytes",
+        "gptq",
+        "awq",
+        "fp8",
+        "compressed-tensors",
+        "mxfp4",
+        "torchao",
+        "hqq",
+        "quanto",
+        "aqlm",
+        "bitnet",
+        "auto-round",
+    ),
     *("fbgemm_fp8", "modelopt", "gguf", "", 7, None),
 )
-SIZES = ("num_hidden_layers", "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+SIZES = (
+    "num_hidden_layers",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
 
 
 def written(file: str, content: Callable[[bytes, random.Random], bytes]) -> Callable[[Path, random.Random], object]:
@@ -72,53 +93,122 @@ def absurd(config: dict, rng: random.Random) -> None:
 
 CONFIGS = ("config.json", "generation_config.json", "tokenizer_config.json")
 SAMPLER = (
-    *({"temperature": "hot"}, {"temperature": -1.0, "do_sample": True}, {"top_k": -5}, {"num_beams": 10**9}, {"max_length": 10**18}),
-    *({"eos_token_id": "<eos>"}, {"eos_token_id": [10**12, -1]}, {"eos_token_id": {"a": 1}}, {"cache_implementation": "evil"}, {"custom_generate": "evil"}),
-    *({"eos_token_id": [[0]]}, {"eos_token_id": list(range(100_000))}, {"eos_token_id": 1.5}, {"do_sample": "no"}, {"_from_model_config": "x"}),
+    *(
+        {"temperature": "hot"},
+        {"temperature": -1.0, "do_sample": True},
+        {"top_k": -5},
+        {"num_beams": 10**9},
+        {"max_length": 10**18},
+    ),
+    *(
+        {"eos_token_id": "<eos>"},
+        {"eos_token_id": [10**12, -1]},
+        {"eos_token_id": {"a": 1}},
+        {"cache_implementation": "evil"},
+        {"custom_generate": "evil"},
+    ),
+    *(
+        {"eos_token_id": [[0]]},
+        {"eos_token_id": list(range(100_000))},
+        {"eos_token_id": 1.5},
+        {"do_sample": "no"},
+        {"_from_model_config": "x"},
+    ),
 )
-JUNK = "sampler settings are not used: answers are greedy, and stop where the suite says; only what is not read as token ids is refused"
-INFINITE = "Python and transformers write it in JSON, and older configs of real models hold an Infinity (time_step_limit)"
+JUNK = (
+    "sampler settings are not used: answers are greedy, and stop where the suite says; only what is not read as "
+    "token ids is refused"
+)
+INFINITE = (
+    "Python and transformers write it in JSON, and older configs of real models hold an Infinity (time_step_limit)"
+)
 BY_CHANCE = "a flipped bit within a text or number that changes no shape leaves another valid config"
 
 KINDS: dict[str, Kind] = {
-    "remote code in config.json": Kind(changed("config.json", lambda c, r: c.update(auto_map={"AutoModelForCausalLM": "evil.Evil"})), "asks for remote code"),
+    "remote code in config.json": Kind(
+        changed("config.json", lambda c, r: c.update(auto_map={"AutoModelForCausalLM": "evil.Evil"})),
+        "asks for remote code",
+    ),
     "remote code in tokenizer_config.json": Kind(
-        changed("tokenizer_config.json", lambda c, r: c.update(auto_map={"AutoTokenizer": ["evil.Evil", None]})), "asks for remote"
+        changed("tokenizer_config.json", lambda c, r: c.update(auto_map={"AutoTokenizer": ["evil.Evil", None]})),
+        "asks for remote",
     ),
     "remote code in a section": Kind(
-        changed("config.json", lambda c, r: c.update(text_config={"auto_map": {"AutoConfig": "evil.Evil"}})), "asks for remote code"
+        changed("config.json", lambda c, r: c.update(text_config={"auto_map": {"AutoConfig": "evil.Evil"}})),
+        "asks for remote code",
     ),
-    "remote code deep inside": Kind(changed("config.json", lambda c, r: c.update(nested(r.randrange(1, 20), {"auto_map": {}}))), "asks for remote code"),
+    "remote code deep inside": Kind(
+        changed("config.json", lambda c, r: c.update(nested(r.randrange(1, 20), {"auto_map": {}}))),
+        "asks for remote code",
+    ),
     "absurd sizes": Kind(changed("config.json", absurd), "expected|has .* in its config.json"),
-    "absurd sizes inside": Kind(changed("config.json", lambda c, r: absurd(c.setdefault("text_config", {}), r)), "expected"),
+    "absurd sizes inside": Kind(
+        changed("config.json", lambda c, r: absurd(c.setdefault("text_config", {}), r)), "expected"
+    ),
     "another model_type": Kind(
-        changed("config.json", lambda c, r: c.update(model_type=r.choice(("gpt2", "evil", "", "../x", None, 7, ["llama"])))), "model_type"
+        changed(
+            "config.json", lambda c, r: c.update(model_type=r.choice(("gpt2", "evil", "", "../x", None, 7, ["llama"])))
+        ),
+        "model_type",
     ),
     "other architectures": Kind(
-        changed("config.json", lambda c, r: c.update(architectures=r.choice((["Evil"], [], None, "LlamaForCausalLM", [7], {"a": 1}, ["os.system"] * 9)))),
+        changed(
+            "config.json",
+            lambda c, r: c.update(
+                architectures=r.choice((["Evil"], [], None, "LlamaForCausalLM", [7], {"a": 1}, ["os.system"] * 9))
+            ),
+        ),
         "architectures",
     ),
-    "unknown dtype": Kind(changed("config.json", lambda c, r: c.update(dtype=r.choice(("float8_e4m3fn", "int4", 16, ["bfloat16"], "os")))), "dtype is"),
+    "unknown dtype": Kind(
+        changed(
+            "config.json", lambda c, r: c.update(dtype=r.choice(("float8_e4m3fn", "int4", 16, ["bfloat16"], "os")))
+        ),
+        "dtype is",
+    ),
     "a list in place of an object": Kind(
-        either(*CONFIGS, content=lambda b, r: r.choice((b"[]", b"7", b"null", b'"a"', b"[" + b + b"]"))), "expected a JSON object"
+        either(*CONFIGS, content=lambda b, r: r.choice((b"[]", b"7", b"null", b'"a"', b"[" + b + b"]"))),
+        "expected a JSON object",
     ),
     "not UTF-8": Kind(either(*CONFIGS, content=lambda b, r: b[:-2] + b',"a":"\xff"}'), "not UTF-8"),
     "byte-order mark": Kind(either(*CONFIGS, content=lambda b, r: r.choice(BOMS) + b), "not UTF-8|BOM"),
     "NaN in JSON": Kind(
-        either(*CONFIGS, content=lambda b, r: b.rstrip()[:-1] + b',"zzz":' + r.choice((b"NaN", b"Infinity", b"-Infinity")) + b"}"), "token", INFINITE
+        either(
+            *CONFIGS,
+            content=lambda b, r: b.rstrip()[:-1] + b',"zzz":' + r.choice((b"NaN", b"Infinity", b"-Infinity")) + b"}",
+        ),
+        "token",
+        INFINITE,
     ),
-    "number of thousands of digits": Kind(either(*CONFIGS, content=lambda b, r: b'{"a":' + b"9" * r.randrange(5_000, 100_000) + b"}"), "not valid JSON"),
-    "number beyond 64 bits": Kind(changed("config.json", lambda c, r: c.update(max_position_embeddings=r.choice((10**30, 2**64, -(2**70))))), "64 bits"),
-    "nested deeply": Kind(either(*CONFIGS, content=lambda b, r: b'{"a":' + r.choice((b"[", b'{"a":')) * r.randrange(900, 500_000)), "not valid JSON"),
+    "number of thousands of digits": Kind(
+        either(*CONFIGS, content=lambda b, r: b'{"a":' + b"9" * r.randrange(5_000, 100_000) + b"}"), "not valid JSON"
+    ),
+    "number beyond 64 bits": Kind(
+        changed("config.json", lambda c, r: c.update(max_position_embeddings=r.choice((10**30, 2**64, -(2**70))))),
+        "64 bits",
+    ),
+    "nested deeply": Kind(
+        either(*CONFIGS, content=lambda b, r: b'{"a":' + r.choice((b"[", b'{"a":')) * r.randrange(900, 500_000)),
+        "not valid JSON",
+    ),
     "nested and closed": Kind(
-        either(*CONFIGS, content=lambda b, r: b'{"a":' + b"[" * (n := r.randrange(200, 100_000)) + b"]" * n + b"}"), "not valid JSON|nested"
+        either(*CONFIGS, content=lambda b, r: b'{"a":' + b"[" * (n := r.randrange(200, 100_000)) + b"]" * n + b"}"),
+        "not valid JSON|nested",
     ),
-    "key twice": Kind(either(*CONFIGS, content=lambda b, r: b'{"model_type":"gpt2","model_type":"llama",' + b.lstrip()[1:]), "stands there twice"),
+    "key twice": Kind(
+        either(*CONFIGS, content=lambda b, r: b'{"model_type":"gpt2","model_type":"llama",' + b.lstrip()[1:]),
+        "stands there twice",
+    ),
     "file cut off": Kind(either(*CONFIGS, content=lambda b, r: b[: r.randrange(len(b.rstrip()))]), "not valid JSON"),
     "bit flips in config.json": Kind(written("config.json", flipped), ".", BY_CHANCE),
     "config of 5 to 900 MB": Kind(
-        lambda f, r: sparse(f / r.choice(("config.json", "generation_config.json")), r.choice((5 * 2**20, 900 * 2**20))), "expected at most"
+        lambda f, r: sparse(
+            f / r.choice(("config.json", "generation_config.json")), r.choice((5 * 2**20, 900 * 2**20))
+        ),
+        "expected at most",
     ),
     "quantised": Kind(changed("config.json", quantised), "is quantised"),
-    "junk in generation_config.json": Kind(changed("generation_config.json", lambda c, r: c.update(r.choice(SAMPLER))), "token", JUNK),
+    "junk in generation_config.json": Kind(
+        changed("generation_config.json", lambda c, r: c.update(r.choice(SAMPLER))), "token", JUNK
+    ),
 }

@@ -1,4 +1,5 @@
-"""What can be wrong with the folder that a checkpoint lies in: index, links, what is no regular file, weights in another form."""
+"""What can be wrong with the folder that a checkpoint lies in: index, links, what is no regular file, weights in
+another form."""
 
 import json
 import os
@@ -14,7 +15,14 @@ from malformed_weights import SAFE
 from safetensors.torch import load_file, save_file
 
 INDEX = "model.safetensors.index.json"
-FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja", SAFE)
+FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    SAFE,
+)
 
 
 class Payload:
@@ -34,7 +42,10 @@ def replaced(path: Path, make: Callable[[Path], object]) -> None:
 
 def linked(folder: Path, file: str) -> None:
     target = folder.parent / OUTSIDE / file
-    replaced(folder / file, lambda path: path.symlink_to(target if target.exists() else folder.parent / OUTSIDE / "secret.jinja"))
+    replaced(
+        folder / file,
+        lambda path: path.symlink_to(target if target.exists() else folder.parent / OUTSIDE / "secret.jinja"),
+    )
 
 
 def sharded(folder: Path) -> tuple[dict[str, str], Path]:
@@ -43,7 +54,11 @@ def sharded(folder: Path) -> tuple[dict[str, str], Path]:
     (folder / SAFE).unlink()
     weight_map = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(sorted(tensors))}
     for file in set(weight_map.values()):
-        save_file({name: tensors[name] for name in weight_map if weight_map[name] == file}, str(folder / file), metadata={"format": "pt"})
+        save_file(
+            {name: tensors[name] for name in weight_map if weight_map[name] == file},
+            str(folder / file),
+            metadata={"format": "pt"},
+        )
     index = folder / INDEX
     index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
     return weight_map, index
@@ -123,14 +138,29 @@ def crowd(folder: Path, rng: random.Random) -> None:
 NOT_REGULAR = "a checkpoint holds regular files only|is a symbolic link"
 
 KINDS: dict[str, Kind] = {
-    "index with a way up": Kind(pointed("../outside/model.safetensors", "../../etc/passwd", "a/../../x.safetensors", "..", "."), "points outside the folder"),
-    "index with an absolute path": Kind(pointed("OUTSIDE/model.safetensors", "/etc/passwd", "//x.safetensors"), "points outside the folder"),
-    "index with a backslash": Kind(pointed("..\\outside\\model.safetensors", "C:\\model.safetensors"), "points outside the folder"),
-    "index with a URL": Kind(pointed("https://localhost/x.safetensors", "file:OUTSIDE/model.safetensors", "hf://a/b.safetensors"), "points outside the folder"),
-    "index with a name that is none": Kind(pointed("", "x\0.safetensors", "pytorch_model.bin", "x.safetensors\n"), "expected a"),
-    "index names a shard that is not there": Kind(pointed("model-00003-of-00003.safetensors"), "which the folder lacks"),
+    "index with a way up": Kind(
+        pointed("../outside/model.safetensors", "../../etc/passwd", "a/../../x.safetensors", "..", "."),
+        "points outside the folder",
+    ),
+    "index with an absolute path": Kind(
+        pointed("OUTSIDE/model.safetensors", "/etc/passwd", "//x.safetensors"), "points outside the folder"
+    ),
+    "index with a backslash": Kind(
+        pointed("..\\outside\\model.safetensors", "C:\\model.safetensors"), "points outside the folder"
+    ),
+    "index with a URL": Kind(
+        pointed("https://localhost/x.safetensors", "file:OUTSIDE/model.safetensors", "hf://a/b.safetensors"),
+        "points outside the folder",
+    ),
+    "index with a name that is none": Kind(
+        pointed("", "x\0.safetensors", "pytorch_model.bin", "x.safetensors\n"), "expected a"
+    ),
+    "index names a shard that is not there": Kind(
+        pointed("model-00003-of-00003.safetensors"), "which the folder lacks"
+    ),
     "index of another checkpoint": Kind(
-        indexed(lambda m, r, f: r.choice((lambda: m.update(x=next(iter(m.values()))), m.popitem))()), "the index is of another"
+        indexed(lambda m, r, f: r.choice((lambda: m.update(x=next(iter(m.values()))), m.popitem))()),
+        "the index is of another",
     ),
     "shard linked to outside": Kind(shard_linked, NOT_REGULAR),
     "link to outside": Kind(lambda f, r: linked(f, r.choice(FILES)), NOT_REGULAR),
@@ -140,7 +170,8 @@ KINDS: dict[str, Kind] = {
     "folder in place of a file": Kind(lambda f, r: replaced(f / r.choice(FILES), Path.mkdir), "is a folder"),
     "more files than a checkpoint has": Kind(crowd, "more than 20000 files"),
     "pickle with a payload": Kind(
-        lambda f, r: instead(f, r.choice(("pytorch_model.bin", "model.pt", "a.ckpt")), pickled(f)), "pickled weights.*save_pretrained"
+        lambda f, r: instead(f, r.choice(("pytorch_model.bin", "model.pt", "a.ckpt")), pickled(f)),
+        "pickled weights.*save_pretrained",
     ),
     "pickle called safetensors": Kind(lambda f, r: (f / SAFE).write_bytes(pickled(f)), "header of|pickle"),
     "zip called safetensors": Kind(zipped, "header of|zip"),

@@ -27,7 +27,8 @@ FILES = (
     "{% for f in ['SECRET'] %}{% include f %}{% endfor %}",
 )
 ENDLESS = (
-    "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% endfor %}{% endfor %}{% endfor %}",
+    "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% endfor %}{% endfor %}{% "
+    "endfor %}",
     "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(90) }}",
     "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
     "{% for m in [[[]]] recursive %}{{ loop([[], []]) }}{% endfor %}",
@@ -52,7 +53,10 @@ BROKEN = (
     "{{ 1 / 0 }}",
     "{% evil %}",
 )
-SANDBOXED = "Jinja's sandbox answers some of these with nothing: no attribute is reached, and what the template would read or run is not"
+SANDBOXED = (
+    "Jinja's sandbox answers some of these with nothing: no attribute is reached, and what the template would read "
+    "or run is not"
+)
 UNUSED = "a chat template is rendered where a suite asks for it, and there it is refused"
 
 
@@ -76,7 +80,13 @@ def more_templates(folder: Path, rng: random.Random) -> None:
     """transformers reads every template of this folder as well."""
     more = folder / "additional_chat_templates"
     more.mkdir()
-    make = rng.choice((os.mkfifo, lambda path: path.symlink_to(folder.parent / OUTSIDE / "secret.jinja"), lambda path: sparse(path, 900 * 2**20)))
+    make = rng.choice(
+        (
+            os.mkfifo,
+            lambda path: path.symlink_to(folder.parent / OUTSIDE / "secret.jinja"),
+            lambda path: sparse(path, 900 * 2**20),
+        )
+    )
     make(more / "tool_use.jinja")
 
 
@@ -88,11 +98,19 @@ KINDS: dict[str, Kind] = {
     "template that grows": Kind(template(lambda r: r.choice(GROWING)), "chat template"),
     "template that is broken": Kind(template(lambda r: r.choice(BROKEN)), "chat template", UNUSED),
     "template nested deeply": Kind(
-        template(lambda r: r.choice(("{{ " + "(" * 9999 + "1" + ")" * 9999 + " }}", "{% if 1 %}" * 999 + "{% endif %}" * 999))), "chat template"
+        template(
+            lambda r: r.choice(
+                ("{{ " + "(" * 9999 + "1" + ")" * 9999 + " }}", "{% if 1 %}" * 999 + "{% endif %}" * 999)
+            )
+        ),
+        "chat template",
     ),
     "template of 100 MB": Kind(lambda f, r: sparse(f / "chat_template.jinja", 100 * 2**20), "expected at most"),
-    "template not UTF-8": Kind(written("chat_template.jinja", lambda b, r: b + r.choice((b"\xff", b"\xc3", b"\xed\xa0\x80"))), "UTF-8"),
+    "template not UTF-8": Kind(
+        written("chat_template.jinja", lambda b, r: b + r.choice((b"\xff", b"\xc3", b"\xed\xa0\x80"))), "UTF-8"
+    ),
     "template of another type": Kind(
-        changed(SETTINGS, lambda c, r: c.update(chat_template=r.choice((7, [7], {"a": 1}, [{"name": 1}], [[]])))), "chat.template"
+        changed(SETTINGS, lambda c, r: c.update(chat_template=r.choice((7, [7], {"a": 1}, [{"name": 1}], [[]])))),
+        "chat.template",
     ),
 }

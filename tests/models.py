@@ -13,15 +13,28 @@ def toy_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], config: dict 
     folder.mkdir(parents=True, exist_ok=True)
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
-    content = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": dtype, "tie_word_embeddings": True} | (config or {})
+    content = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "torch_dtype": dtype,
+        "tie_word_embeddings": True,
+    } | (config or {})
     (folder / "config.json").write_text(json.dumps(content))
     return folder
 
 
 def tiny_llama(
-    folder: Path, seed: int = 0, *, tied: bool = True, dtype: torch.dtype = torch.bfloat16, hidden: int = 64, layers: int = 2, vocab: int = 256
+    folder: Path,
+    seed: int = 0,
+    *,
+    tied: bool = True,
+    dtype: torch.dtype = torch.bfloat16,
+    hidden: int = 64,
+    layers: int = 2,
+    vocab: int = 256,
 ) -> Path:
-    """A random Llama with byte-level tokenizer, as transformers writes it. Heads of 32: vLLM's CPU attention has no smaller ones."""
+    """A random Llama with byte-level tokenizer, as transformers writes it. Heads of 32: vLLM's CPU attention has no
+    smaller ones."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -46,7 +59,8 @@ def tiny_llama(
 
 
 def byte_tokenizer(vocab: int = 256, pad: str = "<eos>", *, closes: bool = False) -> Any:
-    """A tokenizer with a token for padding, number 0, for the end of a text (the same, or number 1) and for each byte (the last ones left out).
+    """A tokenizer with a token for padding, number 0, for the end of a text (the same, or number 1) and for each byte
+    (the last ones left out).
 
     With `closes` it ends each text by itself, as T5's does.
     """
@@ -59,5 +73,7 @@ def byte_tokenizer(vocab: int = 256, pad: str = "<eos>", *, closes: bool = False
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     if closes:
-        tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", words["<eos>"])])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A <eos>", special_tokens=[("<eos>", words["<eos>"])]
+        )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token=pad)

@@ -23,9 +23,10 @@ from tasks import partial, s3_transfer
 KEY, SECRET = "AKIA0123456789HIDDEN", "a-very/secret+key-0123456789"
 
 Act = Callable[["Request"], str | int | tuple[int, str] | None]
-"""What to do with a request: None to pass it on; a status, with S3's name for it or without a body; `reset`; of the body: `cut` (half of it), `short` (half of
-it, as if that were all), `flip` (a byte), `stall` (half of it, and then nothing for as long as the server runs), `whole` (the range that was asked for is
-overlooked); `pages` (a listing comes in pages of two)."""
+"""What to do with a request: None to pass it on; a status, with S3's name for it or without a body; `reset`; of the
+body: `cut` (half of it), `short` (half of it, as if that were all), `flip` (a byte), `stall` (half of it, and then
+nothing for as long as the server runs), `whole` (the range that was asked for is overlooked); `pages` (a listing comes
+in pages of two)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ class S3:
         said: list[str] = []
         for request in self.requests:
             path, _, query = request.path.partition("?")
-            kind = next((text for mark, text in listings.items() if query.startswith(mark) or f"&{mark}" in query), None)
+            kind = next(
+                (text for mark, text in listings.items() if query.startswith(mark) or f"&{mark}" in query), None
+            )
             said.append(kind or f"{request.method} {path.rpartition('/')[2]}")
         return said
 
@@ -94,7 +97,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif isinstance(act, int):
             self._say(act, b"", {})
         elif isinstance(act, tuple):
-            body = f"<Error><Code>{act[1]}</Code><Message>{self.headers.get('Authorization')}</Message></Error>"  # as a server that says too much
+            # as a server that says too much
+            body = f"<Error><Code>{act[1]}</Code><Message>{self.headers.get('Authorization')}</Message></Error>"
             self._say(act[0], body.encode(), {"x-amz-bucket-region": "eu-west-1"} if "Redirect" in act[1] else {})
         else:
             self._pass_on(act)
@@ -108,7 +112,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             upstream.request(self.command, self.path + ("&max-keys=2" if act == "pages" else ""), headers=headers)
             answer = upstream.getresponse()
             body = answer.read()
-            kept = {name: value for name, value in answer.getheaders() if name.lower() not in ("server", "date", "connection", "transfer-encoding")}
+            kept = {
+                name: value
+                for name, value in answer.getheaders()
+                if name.lower() not in ("server", "date", "connection", "transfer-encoding")
+            }
         finally:
             upstream.close()
         if act == "flip":
@@ -154,8 +162,17 @@ def behind() -> Iterator[tuple[str, int]]:
 def serving(behind: tuple[str, int]) -> Iterator[S3]:
     """An empty bucket called `bucket`, through a proxy of its own."""
     address = "http://{}:{}".format(*behind)
-    settings = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")  # checksums only where a test asks for them
-    client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="one", aws_secret_access_key="two", config=settings)
+    settings = Config(
+        s3={"addressing_style": "path"}, request_checksum_calculation="when_required"
+    )  # checksums only where a test asks for them
+    client = boto3.client(
+        "s3",
+        endpoint_url=address,
+        region_name="us-east-1",
+        aws_access_key_id="one",
+        aws_secret_access_key="two",
+        config=settings,
+    )
     s3 = S3("", behind, client)
     handler = type("Handler", (_Handler,), {"s3": s3})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -176,11 +193,21 @@ def serving(behind: tuple[str, int]) -> Iterator[S3]:
 
 
 def passed_off(s3: S3, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Makes AWS's tools take a proxy for S3, with credentials from the environment alone; nothing is waited for between two tries, and blocks are small."""
+    """Makes AWS's tools take a proxy for S3, with credentials from the environment alone; nothing is waited for between
+    two tries, and blocks are small."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    settings = {"AWS_ENDPOINT_URL": s3.address, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_MAX_ATTEMPTS": "1"}
-    settings |= {"AWS_CONFIG_FILE": str(folder / "config"), "AWS_SHARED_CREDENTIALS_FILE": str(folder / "keys"), "AWS_EC2_METADATA_DISABLED": "true"}
+    settings = {
+        "AWS_ENDPOINT_URL": s3.address,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    settings |= {
+        "AWS_CONFIG_FILE": str(folder / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "keys"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(s3_transfer, "WAITS", (0.01, 0.01))

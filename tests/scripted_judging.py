@@ -1,4 +1,5 @@
-"""Judging without a model: real evaluation sets of six items each (three countries in two languages), and an engine that is told how many a recipe knows."""
+"""Judging without a model: real evaluation sets of six items each (three countries in two languages), and an engine
+that is told how many a recipe knows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,14 +17,16 @@ from tasks.judge import Judging, Label
 ITEMS = 6
 RUN_KEY = "0123456789abcdef"
 Known = Callable[[Recipe, str], float]
-"""How many of a split's six items a recipe's model answers right; NaN where its log-likelihoods are none. May raise what an engine raises."""
+"""How many of a split's six items a recipe's model answers right; NaN where its log-likelihoods are none. May raise
+what an engine raises."""
 
 
 def capitals(folder: Path, aggregate: str = "{}", floor: str = "") -> Suite:
     """A suite of two benchmarks with three items in each of optimisation and validation."""
     path = folder / "capitals.yaml"
     path.write_text(
-        "name: capitals\nsalt: toy-1\nshares: {optimisation: 0.4, validation: 0.2, test: 0.4}\ngroup: country\nlimits: {test: 3}\n"
+        "name: capitals\nsalt: toy-1\nshares: {optimisation: 0.4, validation: 0.2, test: 0.4}\ngroup: "
+        "country\nlimits: {test: 3}\n"
         f"include: [{Path(__file__).parent / 'benchmarks' / 'toy'}]\n"
         f"aggregate: {aggregate}\nbenchmarks:\n  - {{task: toy_pick, languages: [en, 'NO'], metric: acc{floor}}}\n"
     )
@@ -39,19 +42,30 @@ def built(suite: Suite, tokenizer: Path) -> dict[str, EvaluationSet]:
 
 def recipe_of(experts: int, rows: int = 1) -> Recipe:
     """Base and experts that differ by their digests and exist nowhere."""
-    sources = [Source(name, "", "", {"model.safetensors": name}) for name in ("base", *(f"expert{number}" for number in range(1, experts + 1)))]
+    sources = [
+        Source(name, "", "", {"model.safetensors": name})
+        for name in ("base", *(f"expert{number}" for number in range(1, experts + 1)))
+    ]
     return Recipe(sources[0], tuple(sources[1:]), coefficients=((0.0,) * experts,) * rows)
 
 
 def scripted(sets: Mapping[str, EvaluationSet], known: Known) -> ScriptedEngine:
-    """An engine whose model knows the first `known(recipe, split)` items of a split and picks a wrong choice on the others."""
+    """An engine whose model knows the first `known(recipe, split)` items of a split and picks a wrong choice on the
+    others."""
     place: dict[Loglikelihood, tuple[str, int, bool]] = {}
     for split, one in sets.items():
         number = 0
         for prepared in one.prepared:
             for doc, item in enumerate(prepared.items.docs):
-                asked = [where for instance, where in zip(prepared.task.instances, prepared.asked, strict=True) if instance.doc_id == doc]
-                place |= {one.batch.loglikelihood[where]: (split, number, choice == item["answer"]) for choice, where in enumerate(asked)}
+                asked = [
+                    where
+                    for instance, where in zip(prepared.task.instances, prepared.asked, strict=True)
+                    if instance.doc_id == doc
+                ]
+                place |= {
+                    one.batch.loglikelihood[where]: (split, number, choice == item["answer"])
+                    for choice, where in enumerate(asked)
+                }
                 number += 1
 
     def logprob(recipe: Recipe, request: Loglikelihood) -> float:
@@ -75,4 +89,6 @@ def judging(
     """Judging with a journal in `folder`, opened as a new process would."""
     listed, journal = [] if told is None else told, Journal(folder / "journal.jsonl", RUN_KEY)
     told_to: Callable[[Label, Judgement], None] = lambda label, judgement: listed.append(label)  # noqa: E731
-    return Judging(engine, suite, sets, journal=journal, told=told_to, guard=guard, references=references, error_rate=error_rate)
+    return Judging(
+        engine, suite, sets, journal=journal, told=told_to, guard=guard, references=references, error_rate=error_rate
+    )

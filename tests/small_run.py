@@ -1,4 +1,5 @@
-"""The whole pipeline in a folder of a test: a tiny base, experts near it, a short suite, a config, and a home of its own."""
+"""The whole pipeline in a folder of a test: a tiny base, experts near it, a short suite, a config, and a home of its
+own."""
 
 import json
 import os
@@ -34,7 +35,8 @@ SUITE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Small:
-    """Where everything of one small pipeline lies; `folder` holds `base`, the experts, `suite.yaml` and `small.yaml`."""
+    """Where everything of one small pipeline lies; `folder` holds `base`, the experts, `suite.yaml` and
+    `small.yaml`."""
 
     folder: Path
 
@@ -54,14 +56,22 @@ class Small:
     @property
     def environment(self) -> dict[str, str]:
         """A bare one, as of a user who has set nothing but the home; this checkout's code comes first."""
-        bare = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "", "LANG": "C.UTF-8"}
+        bare = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "",
+            "LANG": "C.UTF-8",
+        }
         return bare | {"PSOMERGE_HOME": str(self.home), "OMP_NUM_THREADS": "1"}
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """The command line as a process that leads a group of its own."""
         command = [sys.executable, "-m", "flows.cli", *arguments]
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment | environment, text=True, start_new_session=True, **streams)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment | environment, text=True, start_new_session=True, **streams
+        )
 
     def psomerge(self, *arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
         """The finished command line; what is left of its processes after `timeout` seconds is killed."""
@@ -71,7 +81,9 @@ class Small:
         except subprocess.TimeoutExpired:
             kill_all(process.pid)
             out, said = process.communicate()
-            raise AssertionError(f"psomerge {' '.join(arguments)} did not end within {timeout:g} s; it said:\n{said[-3000:]}") from None
+            raise AssertionError(
+                f"psomerge {' '.join(arguments)} did not end within {timeout:g} s; it said:\n{said[-3000:]}"
+            ) from None
         return subprocess.CompletedProcess(process.args, process.returncode, out, said)
 
     def run(self, *arguments: str, **environment: str) -> dict[str, Any]:
@@ -85,8 +97,16 @@ class Small:
         self.config.write_text(yaml.safe_dump(yaml.safe_load(self.config.read_text()) | values, sort_keys=False))
 
 
-def small_run(folder: Path, *, engine: str = "transformers", experts: int = 2, make: Callable[..., Path] = tiny_llama, **changes: Any) -> Small:
-    """A config over new checkpoints in `folder`: seconds of judging; `make` makes the base, `changes` are laid over the config's top level."""
+def small_run(
+    folder: Path,
+    *,
+    engine: str = "transformers",
+    experts: int = 2,
+    make: Callable[..., Path] = tiny_llama,
+    **changes: Any,
+) -> Small:
+    """A config over new checkpoints in `folder`: seconds of judging; `make` makes the base, `changes` are laid over the
+    config's top level."""
     base = make(folder / "base", 0)
     names = [f"expert{number}" for number in range(1, experts + 1)]
     for number, name in enumerate(names, 1):
@@ -110,11 +130,15 @@ def small_run(folder: Path, *, engine: str = "transformers", experts: int = 2, m
 
 
 def perturbed(base: Path, folder: Path, seed: int, *, size: float = 0.03) -> Path:
-    """A copy of a checkpoint with noise added to every tensor: near enough to its base for a merge to mean something."""
+    """A copy of a checkpoint with noise added to every tensor: near enough to its base for a merge to mean
+    something."""
     shutil.copytree(base, folder)
     tensors = load_file(base / "model.safetensors")
     draw = torch.Generator().manual_seed(seed)
-    changed = {name: (tensor.float() + size * torch.randn(tensor.shape, generator=draw)).to(tensor.dtype) for name, tensor in tensors.items()}
+    changed = {
+        name: (tensor.float() + size * torch.randn(tensor.shape, generator=draw)).to(tensor.dtype)
+        for name, tensor in tensors.items()
+    }
     save_file(changed, str(folder / "model.safetensors"), metadata={"format": "pt"})
     return folder
 
@@ -129,7 +153,8 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def kill_all(pid: int) -> list[psutil.Process]:
-    """Kills a process and all its descendants at one blow: all are stopped first, so that none can notice. Returns them."""
+    """Kills a process and all its descendants at one blow: all are stopped first, so that none can notice. Returns
+    them."""
     victims = family(pid)
     for process in victims:
         try:

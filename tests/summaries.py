@@ -2,7 +2,19 @@
 
 import random
 
-from tasks.summary import Candidate, Comparison, Estimate, Model, Particle, Provenance, Registration, Row, Split, Step, Summary
+from tasks.summary import (
+    Candidate,
+    Comparison,
+    Estimate,
+    Model,
+    Particle,
+    Provenance,
+    Registration,
+    Row,
+    Split,
+    Step,
+    Summary,
+)
 
 NAMES = ("pick-so", "kind-so", "pick-tk", "kind-tk", "pick-eu", "kind-eu", "kind-en")
 ITEMS = (141, 166, 161, 166, 145, 160, 166)
@@ -33,9 +45,22 @@ def pooled(scores: tuple[float, ...], items: tuple[int, ...]) -> Estimate:
 
 def table_row(label: str) -> Row:
     scores = SCORES[label]
-    kind = "base" if label == "base" else "expert" if label.startswith("expert") else "search" if label.startswith("PSO") else "baseline"
+    kind = (
+        "base"
+        if label == "base"
+        else "expert"
+        if label.startswith("expert")
+        else "search"
+        if label.startswith("PSO")
+        else "baseline"
+    )
     languages = {
-        language: pooled(*zip(*[(s, n) for s, n, name in zip(scores, ITEMS, NAMES, strict=True) if name.endswith(language)], strict=True))
+        language: pooled(
+            *zip(
+                *[(s, n) for s, n, name in zip(scores, ITEMS, NAMES, strict=True) if name.endswith(language)],
+                strict=True,
+            )
+        )
         for language in ("so", "tk", "eu", "en")
     }
     mean = pooled(scores, ITEMS)
@@ -56,7 +81,9 @@ def history() -> tuple[Step, ...]:
     for number in range(5):
         particles = []
         for index in range(9):
-            fitness = [0.291, 0.40, 0.397, 0.41, 0.446, 0.55, 0.541, 0.53, 0.56][index] + (0.15 if index < 5 else 0.02) * draw.random() * number**0.5
+            fitness = [0.291, 0.40, 0.397, 0.41, 0.446, 0.55, 0.541, 0.53, 0.56][index] + (
+                0.15 if index < 5 else 0.02
+            ) * draw.random() * number**0.5
             position = tuple(round(draw.uniform(0, 0.8), 4) for _ in EXPERTS)
             if (number, index) == (2, 3):
                 particles.append(Particle((position,), None, "engine: pick-tk answered NaN for 3 of 106 items"))
@@ -69,7 +96,12 @@ def history() -> tuple[Step, ...]:
 
 def recipe() -> dict:
     def source(name: str) -> dict:
-        return {"name": name, "source": f"embedded://{name}@0", "revision": f"{len(name):040x}", "files": {"model.safetensors": f"{len(name) + 7:064x}"}}
+        return {
+            "name": name,
+            "source": f"embedded://{name}@0",
+            "revision": f"{len(name):040x}",
+            "files": {"model.safetensors": f"{len(name) + 7:064x}"},
+        }
 
     return {
         "format": 1,
@@ -89,7 +121,9 @@ def recipe() -> dict:
 
 def example() -> Summary:
     """A complete run with every optional part; `dataclasses.replace` takes parts away."""
-    models = [Model(name, f"embedded://{name}@0", f"{len(name):040x}", f"{len(name) + 3:064x}") for name in ("base", *EXPERTS)]
+    models = [
+        Model(name, f"embedded://{name}@0", f"{len(name):040x}", f"{len(name) + 3:064x}") for name in ("base", *EXPERTS)
+    ]
     versions = {"psomerge": "0.1.0", "torch": "2.13.0", "vllm": "0.32.0", "transformers": "5.19.0", "lm-eval": "0.4.13"}
     phases = {
         "train": 156.0,
@@ -126,12 +160,18 @@ def example() -> Summary:
             Split("validation", 410, "ranking of the top candidates, verification"),
             Split("test", sum(ITEMS), "this report, once; promotion"),
         ),
-        candidates=(Candidate(4, 8, 0.601, 0.592, True), Candidate(5, 6, 0.598, 0.588, False), Candidate(3, 5, 0.597, None, False)),
+        candidates=(
+            Candidate(4, 8, 0.601, 0.592, True),
+            Candidate(5, 6, 0.598, 0.588, False),
+            Candidate(3, 5, 0.597, None, False),
+        ),
         seconds=phases,
         wall_seconds=311.2,
         judgements=43,
         engine_bytes=1_503_238_553,
         main_bytes=731_000_000,
-        registration=Registration("psomerge-quickstart", "3", "champion", True, "beats champion v2 on the test split (+1.9, p = 0.004)"),
+        registration=Registration(
+            "psomerge-quickstart", "3", "champion", True, "beats champion v2 on the test split (+1.9, p = 0.004)"
+        ),
         finished="2026-02-03T10:15:00+00:00",
     )

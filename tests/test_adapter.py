@@ -1,4 +1,5 @@
-"""LoRA adapters as experts: what PEFT's own merge makes of each, coefficients on the product, one product at a time; all else is refused."""
+"""LoRA adapters as experts: what PEFT's own merge makes of each, coefficients on the product, one product at a time;
+all else is refused."""
 
 import json
 from pathlib import Path
@@ -47,7 +48,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(tmp_path_factory: pytest.TempPathFactory, base: Path) -> dict[str, Path]:
     """The base and two adapters of different ranks and modules."""
     folder = tmp_path_factory.mktemp("two")
-    return {"base": base, "one": lora(base, folder / "one"), "two": lora(base, folder / "two", 2, r=7, target_modules=["q_proj", "up_proj", "embed_tokens"])}
+    return {
+        "base": base,
+        "one": lora(base, folder / "one"),
+        "two": lora(base, folder / "two", 2, r=7, target_modules=["q_proj", "up_proj", "embed_tokens"]),
+    }
 
 
 def recipe_of(folders: dict[str, Path], *coefficients: float, **fields) -> Recipe:
@@ -65,7 +70,10 @@ def written_whole(folders: dict[str, Path], place: Path) -> dict[str, Path]:
     for name in list(folders)[1:]:
         (place / name).mkdir(parents=True)
         (place / name / "config.json").write_text((folders["base"] / "config.json").read_text())
-        save_file({key: tensor.contiguous() for key, tensor in merged_by_peft(folders["base"], folders[name]).items()}, place / name / "model.safetensors")
+        save_file(
+            {key: tensor.contiguous() for key, tensor in merged_by_peft(folders["base"], folders[name]).items()},
+            place / name / "model.safetensors",
+        )
         found[name] = place / name
     return found
 
@@ -79,8 +87,14 @@ def test_with_coefficient_1_an_adapter_is_what_peft_makes_of_it(tmp_path: Path, 
     changed = {name for name in found if not torch.equal(found[name], basis.base.tensor(name))}
     assert changed
     for name, tensor in found.items():
-        # PEFT rounds a product of bfloat16 factors to bfloat16 before it adds it; nothing else is rounded before the sum.
-        torch.testing.assert_close(tensor, expected[name], rtol=2**-8 if kind == "bfloat16" else 2e-6, atol=2**-9 if kind == "bfloat16" else 2e-6)
+        # PEFT rounds a product of bfloat16 factors to bfloat16 before it adds it; nothing else is rounded before the
+        # sum.
+        torch.testing.assert_close(
+            tensor,
+            expected[name],
+            rtol=2**-8 if kind == "bfloat16" else 2e-6,
+            atol=2**-9 if kind == "bfloat16" else 2e-6,
+        )
         torch.testing.assert_close(basis.experts[0].tensor(name).float(), tensor, rtol=2e-6, atol=2e-6)
 
 
@@ -88,9 +102,17 @@ def test_a_transposed_layer_s_product_is_transposed_too(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=1, n_head=2)).save_pretrained(tmp_path / "base")
-    folders = {"base": tmp_path / "base", "one": lora(tmp_path / "base", tmp_path / "one", target_modules=["c_attn", "c_fc"], fan_in_fan_out=True)}
-    expected, found = merged_by_peft(tmp_path / "base", folders["one"]), merged(open_basis(folders), recipe_of(folders, 1.0))
+    GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=1, n_head=2)).save_pretrained(
+        tmp_path / "base"
+    )
+    folders = {
+        "base": tmp_path / "base",
+        "one": lora(tmp_path / "base", tmp_path / "one", target_modules=["c_attn", "c_fc"], fan_in_fan_out=True),
+    }
+    expected, found = (
+        merged_by_peft(tmp_path / "base", folders["one"]),
+        merged(open_basis(folders), recipe_of(folders, 1.0)),
+    )
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], rtol=2e-6, atol=2e-6)
     assert found["transformer.h.0.attn.c_attn.weight"].shape == (32, 96)
@@ -105,7 +127,12 @@ def test_coefficients_act_on_products_and_not_on_factors(two: dict[str, Path]) -
         expected = origin + 0.3 * (wholes[0][name].double() - origin) - 0.7 * (wholes[1][name].double() - origin)
         torch.testing.assert_close(tensor, expected.float(), rtol=5e-6, atol=5e-6)
     # What mixing the factors would give is far from it.
-    a, b = (load_file(two["one"] / "adapter_model.safetensors")[f"base_model.model.{Q.removesuffix('.weight')}.lora_{part}.weight"] for part in "AB")
+    a, b = (
+        load_file(two["one"] / "adapter_model.safetensors")[
+            f"base_model.model.{Q.removesuffix('.weight')}.lora_{part}.weight"
+        ]
+        for part in "AB"
+    )
     mixed = (0.3 * b) @ (0.3 * a) * 2
     assert (mixed - 0.3 * (b @ a) * 2).abs().max() > 0.1 * (b @ a).abs().max()
 
@@ -119,17 +146,23 @@ def test_an_adapter_beside_a_full_checkpoint_merges_as_both_would_in_full(tmp_pa
             torch.testing.assert_close(tensor, expected[name], rtol=5e-6, atol=5e-6)
 
 
-def test_dare_drops_entries_of_the_product_by_the_mask_that_a_full_expert_of_this_name_has(tmp_path: Path, two: dict[str, Path]) -> None:
+def test_dare_drops_entries_of_the_product_by_the_mask_that_a_full_expert_of_this_name_has(
+    tmp_path: Path, two: dict[str, Path]
+) -> None:
     whole = written_whole(two, tmp_path / "whole")
     settings = {"drop_rate": 0.75, "mask_seed": 5}
-    found, expected = (merged(open_basis(folders), recipe_of(folders, 0.1, 0.2, 0.5, 0.4, **settings)) for folders in (two, whole))
+    found, expected = (
+        merged(open_basis(folders), recipe_of(folders, 0.1, 0.2, 0.5, 0.4, **settings)) for folders in (two, whole)
+    )
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], rtol=5e-6, atol=5e-6)
     # One entry by hand: kept or dropped by the mask's own definition.
     basis, only = open_basis(two), recipe_of(two, 0.0, 0.0, 1.0, 0.0, **settings)
     product = task_vector(basis.base, basis.experts[0], Q)(slice(0, 64)).double()
     first, second = (torch.tensor(key, dtype=torch.int32) for key in mask_keys(5, "one", Q, 0))
-    kept = keep(torch.arange(64, dtype=torch.int32), first, second, torch.tensor(keep_threshold(0.75), dtype=torch.int32))
+    kept = keep(
+        torch.arange(64, dtype=torch.int32), first, second, torch.tensor(keep_threshold(0.75), dtype=torch.int32)
+    )
     assert 0 < int(kept.sum()) < 64
     by_hand = basis.base.tensor(Q).reshape(-1)[:64].double() + torch.where(kept, 4 * product, 0.0)
     torch.testing.assert_close(merged(basis, only)[Q].reshape(-1)[:64], by_hand.float(), rtol=5e-6, atol=5e-6)
@@ -137,9 +170,14 @@ def test_dare_drops_entries_of_the_product_by_the_mask_that_a_full_expert_of_thi
 
 def test_ties_merges_adapters_as_full_experts(tmp_path: Path, two: dict[str, Path]) -> None:
     whole = written_whole(two, tmp_path / "whole")
-    found, expected = (merged(open_basis(folders), METHODS["ties"](recipe_of(folders, 1.0, 1.0), [1.0, 1.0], density=0.3)) for folders in (two, whole))
+    found, expected = (
+        merged(open_basis(folders), METHODS["ties"](recipe_of(folders, 1.0, 1.0), [1.0, 1.0], density=0.3))
+        for folders in (two, whole)
+    )
     apart = sum(int((found[name] - expected[name]).abs().gt(1e-5).sum()) for name in found)
-    assert apart <= 2e-4 * sum(tensor.numel() for tensor in found.values())  # an entry at the threshold may fall on either side
+    assert apart <= 2e-4 * sum(
+        tensor.numel() for tensor in found.values()
+    )  # an entry at the threshold may fall on either side
     assert not torch.equal(found[Q], open_checkpoint(two["base"]).tensor(Q))
 
 
@@ -158,7 +196,10 @@ def test_any_rows_have_the_bits_that_they_have_in_the_whole(tmp_path: Path) -> N
     try:
         for number in (1, 2):
             torch.set_num_threads(number)
-            assert all(torch.equal(tensor, eager[key]) for key, tensor in merged(open_basis(folders, compiled=False), recipe).items())
+            assert all(
+                torch.equal(tensor, eager[key])
+                for key, tensor in merged(open_basis(folders, compiled=False), recipe).items()
+            )
     finally:
         torch.set_num_threads(threads)
 
@@ -180,15 +221,26 @@ def test_an_adapter_s_file_that_changes_is_noticed(tmp_path: Path, base: Path) -
 
 
 REFUSED = {
-    "DoRA": ({"use_dora": True}, "use_dora is True, so this is no sum of the base and low-rank products; where you trust it, merge it into a checkpoint"),
+    "DoRA": (
+        {"use_dora": True},
+        "use_dora is True, so this is no sum of the base and low-rank products; where you trust it, merge it into a "
+        "checkpoint",
+    ),
     "another method": ({"peft_type": "IA3"}, "expected peft_type LORA, found 'IA3'"),
     "activated later": ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens is"),
     "layers twice": ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication is"),
-    "a changed base": ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights is 'pissa_niter_4', which changes the base beneath the adapter"),
+    "a changed base": (
+        {"init_lora_weights": "pissa_niter_4"},
+        "init_lora_weights is 'pissa_niter_4', which changes the base beneath the adapter",
+    ),
     "an unknown field": ({"use_of_tomorrow": 3}, "use_of_tomorrow is 3"),
     "no alpha": ({"lora_alpha": 0}, "lora_alpha is 0, expected a positive number"),
     "alpha that is no number": ({"lora_alpha": "8"}, "lora_alpha is '8', expected a positive number"),
-    "another rank": ({"r": 5}, r"module 'model.layers.0.mlp.down_proj' has factors of rank 4, adapter_config.json says 5.*; 6 more; give the base"),
+    "another rank": (
+        {"r": 5},
+        r"module 'model.layers.0.mlp.down_proj' has factors of rank 4, adapter_config.json says 5.*; 6 more; give "
+        r"the base",
+    ),
     "a pattern that never ends": ({"alpha_pattern": {"(a+)+$": 1}}, "pattern '\\(a\\+\\)\\+\\$' is too involved"),
     "no pattern": ({"alpha_pattern": {"[": 1}}, "'\\[' is no regular expression"),
 }
@@ -208,24 +260,41 @@ def spoiled(folder: Path, **tensors: torch.Tensor | None) -> None:
     """Sets tensors of the adapter's file, `layer` for `.` and `A` or `B` at the end; None removes."""
     path = folder / "adapter_model.safetensors"
     content = load_file(path) | {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    save_file({name: tensor for name, tensor in content.items() if name not in tensors or tensors[name] is not None}, path)
+    save_file(
+        {name: tensor for name, tensor in content.items() if name not in tensors or tensors[name] is not None}, path
+    )
 
 
 MODULE = f"base_model.model.{Q.removesuffix('.weight')}"
 MISFITS = {
-    "a factor missing": ({f"{MODULE}.lora_B.weight": None}, r"module 'model.layers.0.self_attn.q_proj' has the factors A, expected A and B"),
+    "a factor missing": (
+        {f"{MODULE}.lora_B.weight": None},
+        r"module 'model.layers.0.self_attn.q_proj' has the factors A, expected A and B",
+    ),
     "another shape": (
         {f"{MODULE}.lora_B.weight": torch.zeros(65, 4)},
         r"module 'model.layers.0.self_attn.q_proj' has a product of shape \[65, 64\], the base's tensor has \[64, 64\]",
     ),
-    "ranks that differ": ({f"{MODULE}.lora_B.weight": torch.zeros(64, 5)}, r"factors of shapes \[4, 64\] and \[64, 5\], expected \(rank, n\) and \(m, rank\)"),
+    "ranks that differ": (
+        {f"{MODULE}.lora_B.weight": torch.zeros(64, 5)},
+        r"factors of shapes \[4, 64\] and \[64, 5\], expected \(rank, n\) and \(m, rank\)",
+    ),
     "a module that the base has not": (
-        {"base_model.model.model.layers.7.up.lora_A.weight": torch.zeros(4, 64), "base_model.model.model.layers.7.up.lora_B.weight": torch.zeros(64, 4)},
+        {
+            "base_model.model.model.layers.7.up.lora_A.weight": torch.zeros(4, 64),
+            "base_model.model.model.layers.7.up.lora_B.weight": torch.zeros(64, 4),
+        },
         r"changes 'model.layers.7.up.weight', which the base has not",
     ),
     "a magnitude": ({f"{MODULE}.lora_magnitude_vector": torch.zeros(64)}, "is no factor of a low-rank product"),
-    "another prefix": ({"model.embed_tokens.weight": torch.zeros(4)}, "tensor 'model.embed_tokens.weight' does not begin with 'base_model.model.'"),
-    "another width": ({"base_model.model.lm_head.weight": torch.zeros(257, 32)}, r"has shape \[257, 32\], the base \[256, 64\]"),
+    "another prefix": (
+        {"model.embed_tokens.weight": torch.zeros(4)},
+        "tensor 'model.embed_tokens.weight' does not begin with 'base_model.model.'",
+    ),
+    "another width": (
+        {"base_model.model.lm_head.weight": torch.zeros(257, 32)},
+        r"has shape \[257, 32\], the base \[256, 64\]",
+    ),
     "a vocabulary resized in part": (
         {"base_model.model.lm_head.weight": torch.zeros(257, 64)},
         r"has resized lm_head\.weight, expected .*, all to as many",
@@ -243,7 +312,9 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(tmp_path: Path, base: 
 
 def test_of_a_tied_base_the_head_has_no_tensor_to_adapt(tmp_path: Path, base: Path) -> None:
     tied = tiny_llama(tmp_path / "tied", dtype=torch.float32)
-    with pytest.raises(ArtefactError, match=r"changes 'lm_head.weight', which the base has not \(its output head is the embedding\)"):
+    with pytest.raises(
+        ArtefactError, match=r"changes 'lm_head.weight', which the base has not \(its output head is the embedding\)"
+    ):
         open_adapter(lora(base, tmp_path / "one", target_modules=["lm_head"]), open_checkpoint(tied))
 
 
@@ -252,7 +323,9 @@ def test_a_pickled_adapter_and_one_beside_a_checkpoint_are_refused(tmp_path: Pat
     (folder / "config.json").write_text("{}")  # some trainers leave their base's
     open_adapter(folder, open_checkpoint(base))
     (folder / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ArtefactError, match=r"holds both an adapter \(adapter_config.json\) and a checkpoint \(model.safetensors\)"):
+    with pytest.raises(
+        ArtefactError, match=r"holds both an adapter \(adapter_config.json\) and a checkpoint \(model.safetensors\)"
+    ):
         open_adapter(folder, open_checkpoint(base))
     (folder / "model.safetensors").unlink()
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")

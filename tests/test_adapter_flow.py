@@ -24,38 +24,71 @@ def small(tmp_path_factory: pytest.TempPathFactory):
     small.change(engine={"kind": "vllm", "kv_cache_gib": 0.0625, "max_num_seqs": 4, "max_num_batched_tokens": 2048})
     shutil.rmtree(small.folder / "expert2")
     lora(small.folder / "base", small.folder / "expert2", 2, r=8)
-    lora(small.folder / "base", small.folder / "published", 3, use_rslora=True, target_modules=["q_proj", "embed_tokens"])
+    lora(
+        small.folder / "base", small.folder / "published", 3, use_rslora=True, target_modules=["q_proj", "embed_tokens"]
+    )
     return small
 
 
 def test_a_run_merges_adapters_with_a_full_expert_and_its_recipe_rebuilds_the_model(small) -> None:
     with serving() as hub:
-        commit = hub.push("org/adapter", {file.name: file.read_bytes() for file in (small.folder / "published").iterdir()})
-        small.change(experts={"full": str(small.folder / "expert1"), "local": str(small.folder / "expert2"), "remote": "hf://org/adapter@main"})
+        commit = hub.push(
+            "org/adapter", {file.name: file.read_bytes() for file in (small.folder / "published").iterdir()}
+        )
+        small.change(
+            experts={
+                "full": str(small.folder / "expert1"),
+                "local": str(small.folder / "expert2"),
+                "remote": "hf://org/adapter@main",
+            }
+        )
         found = small.run(HF_ENDPOINT=hub.address)
     recipe = json.loads(Path(found["recipe"]).read_text())
     assert [expert["source"] for expert in recipe["experts"]][2] == f"hf://org/adapter@{commit}"
     assert {"adapter_config.json", "adapter_model.safetensors"} <= set(recipe["experts"][1]["files"])
-    # The engine's swaps and the published tensors are of one basis: the run has judged the published model again with equal bits.
+    # The engine's swaps and the published tensors are of one basis: the run has judged the published model again with
+    # equal bits.
     assert found["version"] is not None
     done = small.psomerge("materialize", found["recipe"], "--out", "again")
     assert done.returncode == 0, done.stderr
-    again, published = (load_file(next(folder.rglob("*.safetensors"))) for folder in (small.folder / "again", Path(found["checkpoint"])))
+    again, published = (
+        load_file(next(folder.rglob("*.safetensors"))) for folder in (small.folder / "again", Path(found["checkpoint"]))
+    )
     assert set(again) == set(published)
     assert all(torch.equal(again[name], published[name]) for name in again)
     assert not any("lora" in name for name in again)
 
 
 def test_a_static_merge_takes_adapters(small) -> None:
-    done = small.psomerge("merge", "task_arithmetic", "--base", "base", "--expert", "expert1=0.5", "--expert", "expert2=0.5", "--out", "sum", "--json")
+    done = small.psomerge(
+        "merge",
+        "task_arithmetic",
+        "--base",
+        "base",
+        "--expert",
+        "expert1=0.5",
+        "--expert",
+        "expert2=0.5",
+        "--out",
+        "sum",
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
-    base, expert, merged = (load_file(small.folder / folder / "model.safetensors") for folder in ("base", "expert1", "sum"))
+    base, expert, merged = (
+        load_file(small.folder / folder / "model.safetensors") for folder in ("base", "expert1", "sum")
+    )
     name = "model.layers.1.mlp.gate_proj.weight"
     a, b = (
-        load_file(small.folder / "expert2" / "adapter_model.safetensors")[f"base_model.model.{name.removesuffix('.weight')}.lora_{part}.weight"]
+        load_file(small.folder / "expert2" / "adapter_model.safetensors")[
+            f"base_model.model.{name.removesuffix('.weight')}.lora_{part}.weight"
+        ]
         for part in "AB"
     )
-    by_hand = base[name].double() + 0.5 * (expert[name].double() - base[name].double()) + 0.5 * (b.double() @ a.double()) * 8 / 8
+    by_hand = (
+        base[name].double()
+        + 0.5 * (expert[name].double() - base[name].double())
+        + 0.5 * (b.double() @ a.double()) * 8 / 8
+    )
     torch.testing.assert_close(merged[name], by_hand.to(torch.bfloat16), rtol=2**-7, atol=1e-6)
 
 
@@ -66,7 +99,8 @@ from psomerge.basis import open_basis
 from psomerge.recipe import Recipe, Source
 folders = {Path(folder).name: Path(folder) for folder in sys.argv[1:]}
 names = [name for name in folders if name != "base"]
-recipe = Recipe(Source("base", "", ""), tuple(Source(name, "", "") for name in names), coefficients=((1 / len(names),) * len(names),))
+experts = tuple(Source(name, "", "") for name in names)
+recipe = Recipe(Source("base", "", ""), experts, coefficients=((1 / len(names),) * len(names),))
 for _ in open_basis(folders, compiled=False).merged_tensors(recipe): pass
 print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
 """

@@ -1,4 +1,5 @@
-"""Architectures beyond Llama: merged, swapped in place, and equal to vLLM started on the written checkpoint by its own loader."""
+"""Architectures beyond Llama: merged, swapped in place, and equal to vLLM started on the written checkpoint by its own
+loader."""
 
 import json
 import os
@@ -36,16 +37,26 @@ print(json.dumps([[[answer.logprob, answer.greedy] for answer in answers.loglike
 
 
 def asked(code: str, folder: Path, work: Path) -> list:
-    """What a process of its own prints, which holds an engine; FRESH: the exam's answers by vLLM on a checkpoint that vLLM itself has read."""
+    """What a process of its own prints, which holds an engine; FRESH: the exam's answers by vLLM on a checkpoint that
+    vLLM itself has read."""
     work.mkdir()
     path = os.pathsep.join(str(one) for one in (Path(__file__).parent, Path(__file__).parents[1]))
     command = [sys.executable, "-c", code, str(folder), str(work)]
-    done = subprocess.run(command, env=os.environ | environment(SETTINGS) | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command,
+        env=os.environ | environment(SETTINGS) | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module", params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind == "mixtral")) for kind in CAUSAL])
+@pytest.fixture(
+    scope="module", params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind == "mixtral")) for kind in CAUSAL]
+)
 def judged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Answers of one engine to A, B, A, of a fresh one to B's checkpoint; bf16 checkpoints, float32 engines."""
     root = tmp_path_factory.mktemp(request.param)
@@ -58,7 +69,14 @@ def judged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         first, second, third = (engine.judge(recipe, "exam") for recipe in (A, B, A))
     finally:
         engine.close()
-    return {"A": first, "B": second, "A again": third, "fresh": asked(FRESH, checkpoint, root / "fresh"), "folders": folders, "checkpoint": checkpoint}
+    return {
+        "A": first,
+        "B": second,
+        "A again": third,
+        "fresh": asked(FRESH, checkpoint, root / "fresh"),
+        "folders": folders,
+        "checkpoint": checkpoint,
+    }
 
 
 def results(answers: Answers) -> list:
@@ -91,7 +109,9 @@ def forward(checkpoint: Path) -> list[float]:
     for request in exam().loglikelihood:
         with torch.no_grad():
             scores = model(torch.tensor([request.context + request.continuation])).logits[0].double().log_softmax(-1)
-        found.append(sum(float(scores[len(request.context) - 1 + i, token]) for i, token in enumerate(request.continuation)))
+        found.append(
+            sum(float(scores[len(request.context) - 1 + i, token]) for i, token in enumerate(request.continuation))
+        )
     return found
 
 

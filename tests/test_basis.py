@@ -24,12 +24,16 @@ SHAPES = {
 
 def checkpoint(folder: Path, seed: int, dtype: torch.dtype) -> Path:
     generator = torch.Generator().manual_seed(seed)
-    return toy_checkpoint(folder, {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in SHAPES.items()})
+    return toy_checkpoint(
+        folder, {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
+    )
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
-    return {name: checkpoint(tmp_path / name, seed, torch.bfloat16) for seed, name in enumerate(("base", "so", "tk", "eu"))}
+    return {
+        name: checkpoint(tmp_path / name, seed, torch.bfloat16) for seed, name in enumerate(("base", "so", "tk", "eu"))
+    }
 
 
 def recipe_of(folders: dict[str, Path], coefficients: list[list[float]], **fields: object) -> Recipe:
@@ -43,7 +47,11 @@ def tensors(basis: Basis, recipe: Recipe) -> dict[str, torch.Tensor]:
 
 
 def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    return left.dtype == right.dtype and left.shape == right.shape and torch.equal(left.view(torch.uint8), right.view(torch.uint8))
+    return (
+        left.dtype == right.dtype
+        and left.shape == right.shape
+        and torch.equal(left.view(torch.uint8), right.view(torch.uint8))
+    )
 
 
 def test_a_merge_is_the_base_plus_weighted_task_vectors_rounded_once(folders):
@@ -201,7 +209,8 @@ def test_masks_of_four_experts_are_independent_of_each_other_all_together():
     for expert in ("so", "tk", "eu", "skill"):
         first, second = (torch.tensor(key, dtype=torch.int32) for key in mask_keys(0, expert, "w", 0))
         kept += keep(index, first, second, threshold)
-    # How many of four independent coins of 0.2 show heads: a binomial distribution, each count within five standard deviations.
+    # How many of four independent coins of 0.2 show heads: a binomial distribution, each count within five standard
+    # deviations.
     for heads, ways in enumerate((1, 4, 6, 4, 1)):
         expected = ways * share**heads * (1 - share) ** (4 - heads)
         deviation = (expected * (1 - expected) / count) ** 0.5
@@ -215,7 +224,10 @@ def test_a_tensor_that_is_held_is_never_written_to_again(folders, threads):
     torch.set_num_threads(threads)
     try:
         # Only views are held, one of them a single row, while two more models are made.
-        held = {name: (tensor[:1], tensor[:1].clone()) for name, tensor in basis.merged_tensors(recipe_of(folders, [[0.3, 0.5, -0.4]]))}
+        held = {
+            name: (tensor[:1], tensor[:1].clone())
+            for name, tensor in basis.merged_tensors(recipe_of(folders, [[0.3, 0.5, -0.4]]))
+        }
         for coefficients in ([[1, 1, 1]], [[-1, 0, 2]]):
             tensors(basis, recipe_of(folders, coefficients))
     finally:

@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 def benchmark(*words: str, scratch: Path) -> dict:
     command = [sys.executable, "-m", "benchmarks", *words, "--json", "--small", "--scratch", str(scratch)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -38,14 +40,22 @@ def test_memory_is_told_for_every_number_of_experts_and_recipes(tmp_path: Path) 
     assert all(figures["limit_models"] == 4 for figures in report["memory"].values())
 
 
-def test_turnaround_adds_up_the_phases_of_the_search_and_spreads_bookkeeping_over_all_judgements(tmp_path: Path) -> None:
+def test_turnaround_adds_up_the_phases_of_the_search_and_spreads_bookkeeping_over_all_judgements(
+    tmp_path: Path,
+) -> None:
     from psomerge.durable import seal, to_bytes
 
     seconds = {"merge": 0.01, "load": 0.02, "reset": 0.0, "canary": 0.01, "score": 1.0}
     previous, journal = "0123456789abcdef", b""
     for phase in ("star", "paper", "test"):
         entry = seal(
-            {"kind": "judgement", "phase": phase, "failure": None, "seconds": seconds if phase != "test" else seconds | {"load": 9.0}, "previous": previous}
+            {
+                "kind": "judgement",
+                "phase": phase,
+                "failure": None,
+                "seconds": seconds if phase != "test" else seconds | {"load": 9.0},
+                "previous": previous,
+            }
         )
         journal, previous = journal + to_bytes(entry), entry["sha256"]
     (tmp_path / "report").mkdir()
@@ -73,16 +83,22 @@ def test_the_study_pairs_methods_with_the_star_swarm_run_by_run(monkeypatch: pyt
         {"PSO, star swarm": 0.5, "TIES (density 0.2, scale 1)": 0.6, "expert so": 0.2, "expert tk": 0.4},
         {"PSO, star swarm": 0.7, "TIES (density 0.2, scale 1)": 0.4, "expert so": 0.4, "expert tk": 0.4},
     ]
-    results = [module.test_means({"scores": {label: {"mean": value} for label, value in one.items()}}) for one in stored]
+    results = [
+        module.test_means({"scores": {label: {"mean": value} for label, value in one.items()}}) for one in stored
+    ]
     rows = module.table(results)
     assert rows["best expert"]["mean"] == pytest.approx(0.4)
     # Differences -0.1, 0.1, -0.3: mean -0.1, standard deviation 0.2, error 0.2 / sqrt(3).
-    assert rows["TIES"] == pytest.approx({"mean": 0.5, "minus_star": -0.1, "standard_error": 0.2 / 3**0.5, "wins_against_star": 1, "ties_with_star": 0})
+    assert rows["TIES"] == pytest.approx(
+        {"mean": 0.5, "minus_star": -0.1, "standard_error": 0.2 / 3**0.5, "wins_against_star": 1, "ties_with_star": 0}
+    )
     assert next(iter(rows)) == "PSO, star swarm"
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
-def test_the_studys_configs_are_sound_and_name_n_experts_of_one_seed(n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_studys_configs_are_sound_and_name_n_experts_of_one_seed(
+    n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from evals.suite_file import load_suite
     from flows.schema import load_config
 

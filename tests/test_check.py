@@ -1,4 +1,5 @@
-"""All that keeps experts from a merge is told at once; what legitimate instruction-tuned models change is a warning, and fine-tunes raise no alarm."""
+"""All that keeps experts from a merge is told at once; what legitimate instruction-tuned models change is a warning,
+and fine-tunes raise no alarm."""
 
 import json
 import re
@@ -21,7 +22,10 @@ from tasks.pieces import read_pieces
 
 def pair(folder: Path, family: dict[str, Any] = LLAMA3, **changes: Any) -> dict[str, Path]:
     """Base and one expert that says what the base says, but for `changes` of its config."""
-    return {"base": member(folder / "base", family, "base"), "tam": member(folder / "tam", family, "base", seed=1, **changes)}
+    return {
+        "base": member(folder / "base", family, "base"),
+        "tam": member(folder / "tam", family, "base", seed=1, **changes),
+    }
 
 
 def lines(folders: dict[str, Path]) -> list[str]:
@@ -37,17 +41,25 @@ def warned(checked: Checked) -> dict[str, FitWarning]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_s_instruct_fits_its_base_and_brings_its_template(tmp_path: Path, family: str) -> None:
-    folders = {"base": member(tmp_path / "base", FAMILIES[family], "base"), "chat": member(tmp_path / "chat", FAMILIES[family], "instruct", seed=1)}
+    folders = {
+        "base": member(tmp_path / "base", FAMILIES[family], "base"),
+        "chat": member(tmp_path / "chat", FAMILIES[family], "instruct", seed=1),
+    }
     checked = check(folders, None)
     # Qwen's base has a template, too: then the base's is used unless the config says otherwise.
     assert checked.tokenizer_from == ("base" if family == "qwen2.5" else "chat")
-    expected = {"qwen2.5": ["chat template", "eos token", "generation config", "max_position_embeddings"]}.get(family, [])
+    expected = {"qwen2.5": ["chat template", "eos token", "generation config", "max_position_embeddings"]}.get(
+        family, []
+    )
     assert list(warned(checked)) == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_base_that_is_chosen_over_its_instruct_is_told_of(tmp_path: Path, family: str) -> None:
-    folders = {"base": member(tmp_path / "base", FAMILIES[family], "base"), "chat": member(tmp_path / "chat", FAMILIES[family], "instruct", seed=1)}
+    folders = {
+        "base": member(tmp_path / "base", FAMILIES[family], "base"),
+        "chat": member(tmp_path / "chat", FAMILIES[family], "instruct", seed=1),
+    }
     found = warned(check(folders, "base"))
     assert found["chat template"].expert == "chat"
     assert 'tokenizer_from "base" decides' in found["chat template"].advice
@@ -56,9 +68,15 @@ def test_a_base_that_is_chosen_over_its_instruct_is_told_of(tmp_path: Path, fami
 
 
 def test_an_eos_token_is_told_by_name_and_id(tmp_path: Path) -> None:
-    folders = {"base": member(tmp_path / "base", LLAMA3, "base"), "chat": member(tmp_path / "chat", LLAMA3, "instruct", seed=1)}
+    folders = {
+        "base": member(tmp_path / "base", LLAMA3, "base"),
+        "chat": member(tmp_path / "chat", LLAMA3, "instruct", seed=1),
+    }
     found = warned(check(folders, "base"))
-    assert (found["eos token"].expected, found["eos token"].found) == ("'<|end_of_text|>' (id 6)", "'<|eot_id|>' (id 6, 8)")
+    assert (found["eos token"].expected, found["eos token"].found) == (
+        "'<|end_of_text|>' (id 6)",
+        "'<|eot_id|>' (id 6, 8)",
+    )
     assert found["generation config"].found == "do_sample True, temperature 0.6, top_p 0.9"
     assert "bos token" not in found
 
@@ -78,7 +96,12 @@ def test_a_longer_context_is_a_warning(tmp_path: Path) -> None:
         (LLAMA3, {"rope_theta": 10000.0}, "rope.rope_theta", ("10000.0", "500000.0")),
         (LLAMA3, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope.rope_type", ("'llama3'", "'default'")),
         (LLAMA3, {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope.rope_type", ("'linear'", "'default'")),
-        (LLAMA3, {"rope_theta": None, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "rope.rope_theta", ("10000.0", "500000.0")),
+        (
+            LLAMA3,
+            {"rope_theta": None, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+            "rope.rope_theta",
+            ("10000.0", "500000.0"),
+        ),
         (GEMMA3, {"rope_local_base_freq": 5e3}, "rope.local.rope_theta", ("5000.0", "10000.0")),
         (MISTRAL, {"sliding_window": 4096}, "sliding_window", ("4096", "none")),
         (QWEN25, {"use_sliding_window": True}, "sliding_window", ("131072", "none")),
@@ -92,7 +115,10 @@ def test_a_setting_that_changes_what_is_computed_is_refused_by_name(
     tmp_path: Path, family: dict[str, Any], changes: dict[str, Any], key: str, values: tuple[str, str]
 ) -> None:
     (line,) = lines(pair(tmp_path, family, **changes))
-    assert line.startswith(f'expert "tam" has {key} {values[0]} in its config.json, the base {values[1]}; where the expert was trained with the base')
+    assert line.startswith(
+        f'expert "tam" has {key} {values[0]} in its config.json, the base {values[1]}; where the expert was trained '
+        "with the base"
+    )
 
 
 def test_a_scaled_rope_of_both_is_compared_by_every_parameter(tmp_path: Path) -> None:
@@ -119,13 +145,21 @@ def test_a_default_that_one_config_leaves_out_is_no_conflict(tmp_path: Path, key
     [
         (LLAMA3, "rope_theta", "rope.rope_theta 10000.0 (as its class has it) in its config.json, the base 500000.0"),
         (LLAMA3, "rms_norm_eps", "rms_norm_eps 1e-06 (as its class has it) in its config.json, the base 1e-05"),
-        (GEMMA3, "query_pre_attn_scalar", "query_pre_attn_scalar 256 (as its class has it) in its config.json, the base 168"),
+        (
+            GEMMA3,
+            "query_pre_attn_scalar",
+            "query_pre_attn_scalar 256 (as its class has it) in its config.json, the base 168",
+        ),
     ],
 )
-def test_what_a_config_leaves_to_its_class_is_held_against_the_base(tmp_path: Path, family: dict[str, Any], key: str, said: str) -> None:
+def test_what_a_config_leaves_to_its_class_is_held_against_the_base(
+    tmp_path: Path, family: dict[str, Any], key: str, said: str
+) -> None:
     folders = pair(tmp_path, family)
     for folder in folders.values():
-        edit(folder, "config.json", num_attention_heads=2, **({"query_pre_attn_scalar": 168} if family is GEMMA3 else {}))
+        edit(
+            folder, "config.json", num_attention_heads=2, **({"query_pre_attn_scalar": 168} if family is GEMMA3 else {})
+        )
     content = json.loads((folders["tam"] / "config.json").read_text())
     del content[key]
     (folders["tam"] / "config.json").write_text(json.dumps(content))
@@ -159,7 +193,9 @@ def test_a_class_that_the_library_has_not_is_compared_by_what_is_said(tmp_path: 
 def test_a_setting_in_a_section_is_named_with_it(tmp_path: Path) -> None:
     (line,) = lines(
         {
-            name: toy_checkpoint(tmp_path / name, {"w": torch.ones(1)}, {"text_config": {"final_logit_softcapping": value}})
+            name: toy_checkpoint(
+                tmp_path / name, {"w": torch.ones(1)}, {"text_config": {"final_logit_softcapping": value}}
+            )
             for name, value in (("base", 30.0), ("tam", 50.0))
         }
     )
@@ -198,16 +234,29 @@ def test_a_row_that_two_tokens_share_is_refused(tmp_path: Path) -> None:
 
 def test_another_vocabulary_is_told_in_one_line_with_few_examples(tmp_path: Path) -> None:
     folders = pair(tmp_path)
-    edit_tokens(folders["tam"], {word: 4 - number for word, number in VOCABULARY.items()}, {token: 13 - number for token, number in ADDED.items()})
+    edit_tokens(
+        folders["tam"],
+        {word: 4 - number for word, number in VOCABULARY.items()},
+        {token: 13 - number for token, number in ADDED.items()},
+    )
     (line,) = lines(folders)
-    assert "has another vocabulary: 1 of 9 tokens have the base's ids" in line  # 'b' stays in the middle; of the added ones, 5 to 8, none does
+    assert (
+        "has another vocabulary: 1 of 9 tokens have the base's ids" in line
+    )  # 'b' stays in the middle; of the added ones, 5 to 8, none does
     assert "(4 in all)" in line
 
 
-@pytest.mark.parametrize("placeholder", ["<|reserved_special_token_0|>", "<unused0>", "[control_8]", "<|placeholder1|>"])
+@pytest.mark.parametrize(
+    "placeholder", ["<|reserved_special_token_0|>", "<unused0>", "[control_8]", "<|placeholder1|>"]
+)
 def test_a_row_that_the_base_keeps_free_may_be_named_by_an_expert(tmp_path: Path, placeholder: str) -> None:
     base, chat = (member(tmp_path / name, LLAMA3, "base", seed=seed) for seed, name in enumerate(("base", "chat")))
-    edit_tokens(base, added=ADDED | {} if placeholder in ADDED else {(placeholder if number == 7 else token): number for token, number in ADDED.items()})
+    edit_tokens(
+        base,
+        added=ADDED | {}
+        if placeholder in ADDED
+        else {(placeholder if number == 7 else token): number for token, number in ADDED.items()},
+    )
     edit_tokens(chat, added={("<|im_start|>" if number == 7 else token): number for token, number in ADDED.items()})
     folders = {"base": base, "chat": chat}
     assert lines(folders) == []
@@ -223,7 +272,10 @@ def test_an_extended_vocabulary_fits(tmp_path: Path) -> None:
     (folders["tam"] / "tokenizer.json").unlink()
     edit(folders["tam"], "tokenizer_config.json", added_tokens_decoder={})
     (line,) = lines(folders)
-    assert "has 11 rows in its embedding, the base 9, and no vocabulary tells which token each of them is; put the tokenizer" in line
+    assert (
+        "has 11 rows in its embedding, the base 9, and no vocabulary tells which token each of them is; put the "
+        "tokenizer" in line
+    )
 
 
 def test_padding_rows_fit_and_a_config_that_does_not_say_them_is_refused(tmp_path: Path) -> None:
@@ -274,7 +326,9 @@ def sentencepiece_model(folder: Path, sentence: str) -> None:
     folder.mkdir(exist_ok=True)
     text = folder / "text.txt"
     text.write_text("\n".join([sentence] * 20))
-    SentencePieceTrainer.Train(input=str(text), model_prefix=str(folder / "tokenizer"), vocab_size=12, model_type="bpe", minloglevel=2)
+    SentencePieceTrainer.Train(
+        input=str(text), model_prefix=str(folder / "tokenizer"), vocab_size=12, model_type="bpe", minloglevel=2
+    )
     text.unlink()
     (folder / "tokenizer.vocab").unlink()
 
@@ -345,7 +399,9 @@ def test_everything_that_is_wrong_with_all_experts_is_told_on_one_line(tmp_path:
 
 
 def test_values_of_all_experts_that_are_no_numbers_are_told_at_once(tmp_path: Path) -> None:
-    folders = {name: member(tmp_path / name, LLAMA3, "base", seed=seed) for seed, name in enumerate(("base", "one", "two"))}
+    folders = {
+        name: member(tmp_path / name, LLAMA3, "base", seed=seed) for seed, name in enumerate(("base", "one", "two"))
+    }
     for name, place in (("base", 0), ("two", 1)):
         values = load_file(folders[name] / "model.safetensors")
         values["model.embed_tokens.weight"][place] = float("nan")
@@ -370,7 +426,10 @@ def test_a_broken_base_is_told_with_the_broken_experts(tmp_path: Path) -> None:
 
 def test_two_experts_with_templates_need_a_word_about_which(tmp_path: Path) -> None:
     base = open_checkpoint(member(tmp_path / "base", LLAMA3, "base"), "base")
-    chats = [open_checkpoint(member(tmp_path / name, LLAMA3, "instruct", seed=seed), name) for seed, name in enumerate(("a", "b"), 1)]
+    chats = [
+        open_checkpoint(member(tmp_path / name, LLAMA3, "instruct", seed=seed), name)
+        for seed, name in enumerate(("a", "b"), 1)
+    ]
     with pytest.raises(ConfigError, match="a, b each bring a chat template"):
         choose_tokenizer(base, chats, None)
     assert choose_tokenizer(base, chats, "b") == "b"
@@ -382,12 +441,16 @@ def test_two_experts_with_templates_need_a_word_about_which(tmp_path: Path) -> N
 
 def test_check_tells_warnings_as_text_and_as_json(tmp_path: Path) -> None:
     base, chat, plain = (
-        member(tmp_path / name, LLAMA3, kind, seed=seed) for seed, (name, kind) in enumerate((("base", "base"), ("chat", "instruct"), ("plain", "base")))
+        member(tmp_path / name, LLAMA3, kind, seed=seed)
+        for seed, (name, kind) in enumerate((("base", "base"), ("chat", "instruct"), ("plain", "base")))
     )
     edit(chat, "config.json", max_position_embeddings=65536)
     said = psomerge("check", chat, plain, "--base", base, home=tmp_path / "home")
     assert (said.code, said.err) == (0, "")
-    told = "max_position_embeddings: expected 8192, found 65536; it was made for a longer context; the merged model says what the base says"
+    told = (
+        "max_position_embeddings: expected 8192, found 65536; it was made for a longer context; the merged model "
+        "says what the base says"
+    )
     assert said.out.splitlines() == [
         f"{chat}: sound, 2 tensors, fits the base",
         f'  warning: expert "{chat}": {told}',
@@ -401,7 +464,9 @@ def test_check_tells_warnings_as_text_and_as_json(tmp_path: Path) -> None:
 def test_check_lists_what_is_wrong_with_all_models(tmp_path: Path) -> None:
     folders = pair(tmp_path, rms_norm_eps=1e-3)
     other = member(tmp_path / "other", LLAMA3, "base", hidden_act="gelu")
-    said = psomerge("check", folders["tam"], tmp_path / "gone", other, "--base", folders["base"], home=tmp_path / "home")
+    said = psomerge(
+        "check", folders["tam"], tmp_path / "gone", other, "--base", folders["base"], home=tmp_path / "home"
+    )
     assert said.code == 3
     for words in ("rms_norm_eps 0.001", f"{tmp_path / 'gone'}: ", "hidden_act 'gelu'"):
         assert words in said.line

@@ -47,33 +47,72 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"tokenizer_config__json": {"fast_tokenizer_files": ["../x/tokenizer.json"]}},
         "fast_tokenizer_files is .* points outside",
     ),
-    "versions of the tokenizer no list": ({"tokenizer_config__json": {"fast_tokenizer_files": 7}}, "fast_tokenizer_files is 7"),
+    "versions of the tokenizer no list": (
+        {"tokenizer_config__json": {"fast_tokenizer_files": 7}},
+        "fast_tokenizer_files is 7",
+    ),
     "arguments of the tokenizer's class": ({"tokenizer_config__json": {"init_inputs": ["vocab"]}}, "init_inputs is"),
     "template a number": ({"tokenizer_config__json": {"chat_template": 7}}, "chat_template is 7, expected a text"),
     "template a list of numbers": ({"tokenizer_config__json": {"chat_template": [7]}}, "chat_template is"),
-    "template without a text": ({"tokenizer_config__json": {"chat_template": [{"name": "default"}]}}, "chat_template is"),
+    "template without a text": (
+        {"tokenizer_config__json": {"chat_template": [{"name": "default"}]}},
+        "chat_template is",
+    ),
     "template too long": ({"chat_template__jinja": "x" * (2**20 + 1)}, "expected at most 1048576 bytes"),
-    "template too long in the settings": ({"tokenizer_config__json": {"chat_template": "x" * (2**20 + 1)}}, "expected a text of at most 1048576"),
-    "end of text a name": ({"generation_config__json": {"eos_token_id": "<eos>"}}, "eos_token_id is '<eos>', expected the number of a token"),
+    "template too long in the settings": (
+        {"tokenizer_config__json": {"chat_template": "x" * (2**20 + 1)}},
+        "expected a text of at most 1048576",
+    ),
+    "end of text a name": (
+        {"generation_config__json": {"eos_token_id": "<eos>"}},
+        "eos_token_id is '<eos>', expected the number of a token",
+    ),
     "end of text below 0": ({"generation_config__json": {"eos_token_id": [0, -2]}}, "eos_token_id is"),
     "end of text true": ({"generation_config__json": {"eos_token_id": True}}, "eos_token_id is True"),
     "generation config a list": ({"generation_config__json": []}, "generation_config.json: expected a JSON object"),
     "special tokens a list": ({"special_tokens_map__json": []}, "special_tokens_map.json: expected a JSON object"),
     "added tokens cut off": ({"added_tokens__json": "{"}, "added_tokens.json: not valid JSON"),
     "vocabulary twice": ({"vocab__json": '{"a": 1, "a": 2}'}, "vocab.json: not valid JSON: key 'a' stands there twice"),
-    "SentencePiece model of nonsense": ({"tokenizer__model": "nonsense"}, "tokenizer.model: expected a SentencePiece model"),
-    "millions of lists": ({"tokenizer__json": '{"a":[' + "[]," * 2_000_000 + "0]}"}, "more than 2000000 objects and lists"),
+    "SentencePiece model of nonsense": (
+        {"tokenizer__model": "nonsense"},
+        "tokenizer.model: expected a SentencePiece model",
+    ),
+    "millions of lists": (
+        {"tokenizer__json": '{"a":[' + "[]," * 2_000_000 + "0]}"},
+        "more than 2000000 objects and lists",
+    ),
     "slow pattern": (
         {"tokenizer__json": {"pre_tokenizer": {"pattern": {"Regex": r"(\w+)+!"}}}},
         r"the regular expression .* of its pre_tokenizer repeats a group",
     ),
-    "slow pattern of the decoder": ({"tokenizer__json": {"decoder": {"decoders": [replace({"Regex": r"(a|a)*b"}, "")]}}}, "of its decoder repeats a group"),
-    "text that grows": ({"tokenizer__json": normalizer(*[replace({"String": "a"}, "aa")] * 7)}, "makes a text up to 128 times as long"),
-    "text that grows between letters": ({"tokenizer__json": normalizer(replace({"String": ""}, "x" * 60))}, "makes a text up to 120 times"),
-    "tokens with every text": ({"tokenizer__json": {"post_processor": {"special_tokens": {"x": {"ids": [0] * 101}}}}}, "adds more than 100 tokens"),
-    "damaged replacements": ({"tokenizer__json": normalizer({"type": "Precompiled", "precompiled_charsmap": "AAAA"})}, "precompiled_charsmap. is damaged"),
-    "absurd number of layers": ({"config__json": {"num_hidden_layers": 10**9}}, "num_hidden_layers is 1000000000, expected a whole number from 0 to 10000"),
-    "absurd vocabulary inside": ({"config__json": {"text_config": {"vocab_size": 10**12}}}, "text_config.vocab_size is 1000000000000, expected"),
+    "slow pattern of the decoder": (
+        {"tokenizer__json": {"decoder": {"decoders": [replace({"Regex": r"(a|a)*b"}, "")]}}},
+        "of its decoder repeats a group",
+    ),
+    "text that grows": (
+        {"tokenizer__json": normalizer(*[replace({"String": "a"}, "aa")] * 7)},
+        "makes a text up to 128 times as long",
+    ),
+    "text that grows between letters": (
+        {"tokenizer__json": normalizer(replace({"String": ""}, "x" * 60))},
+        "makes a text up to 120 times",
+    ),
+    "tokens with every text": (
+        {"tokenizer__json": {"post_processor": {"special_tokens": {"x": {"ids": [0] * 101}}}}},
+        "adds more than 100 tokens",
+    ),
+    "damaged replacements": (
+        {"tokenizer__json": normalizer({"type": "Precompiled", "precompiled_charsmap": "AAAA"})},
+        "precompiled_charsmap. is damaged",
+    ),
+    "absurd number of layers": (
+        {"config__json": {"num_hidden_layers": 10**9}},
+        "num_hidden_layers is 1000000000, expected a whole number from 0 to 10000",
+    ),
+    "absurd vocabulary inside": (
+        {"config__json": {"text_config": {"vocab_size": 10**12}}},
+        "text_config.vocab_size is 1000000000000, expected",
+    ),
     "size below 0": ({"config__json": {"hidden_size": -1}}, "hidden_size is -1, expected a whole number"),
     "size a text": ({"config__json": {"hidden_size": "64"}}, "hidden_size is '64', expected a whole number"),
     "number of 65 bits": ({"config__json": {"anything": [2**64]}}, "expected whole numbers of at most 64 bits"),
@@ -93,7 +132,9 @@ def test_a_companion_that_could_do_harm_is_refused_when_the_checkpoint_is_opened
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd")], ids=["FIFO", "link"])
-def test_the_folder_of_further_chat_templates_holds_regular_files_only(tmp_path: Path, make: Callable[[Path], object]) -> None:
+def test_the_folder_of_further_chat_templates_holds_regular_files_only(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
     folder = model(tmp_path / "expert")
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "rag.jinja").write_text("{{ messages }}")
@@ -116,7 +157,9 @@ def test_a_tokenizer_of_the_largest_size_in_use_is_looked_at_in_seconds(tmp_path
     # As large as the largest that are published: a vocabulary of 262,144 tokens, and 515,000 merges as pairs.
     vocabulary = {f"token{number:06d}": number for number in range(262_144)}
     merges = [[f"t{number % 1000:03d}", f"oken{number % 997}"] for number in range(515_000)]
-    folder = model(tmp_path / "expert", tokenizer__json=json.dumps({"model": {"vocab": vocabulary, "merges": merges}}, indent=1))
+    folder = model(
+        tmp_path / "expert", tokenizer__json=json.dumps({"model": {"vocab": vocabulary, "merges": merges}}, indent=1)
+    )
     start = time.process_time()
     open_checkpoint(folder)
     assert time.process_time() - start < 8
@@ -183,7 +226,8 @@ def test_a_pattern_with_one_way_through_is_taken(pattern: str) -> None:
 
 
 def test_the_slow_patterns_are_slow_indeed() -> None:
-    # An independent engine that goes back as well: each letter more doubles the time of the first, and the sound one does not notice.
+    # An independent engine that goes back as well: each letter more doubles the time of the first, and the sound one
+    # does not notice.
     def seconds(pattern: str, letters: int) -> float:
         start = time.process_time()
         re.search(pattern, "a" * letters)

@@ -9,7 +9,16 @@ import pytest
 import torch
 from models import tiny_llama, toy_checkpoint
 
-from psomerge.checkpoint import Checkpoint, check_buffers, check_finite, check_fit, has_chat_template, misfits, open_checkpoint, tokenizers_differ
+from psomerge.checkpoint import (
+    Checkpoint,
+    check_buffers,
+    check_finite,
+    check_fit,
+    has_chat_template,
+    misfits,
+    open_checkpoint,
+    tokenizers_differ,
+)
 from psomerge.checkpoint.distance import measure
 from psomerge.errors import ArtefactError
 from psomerge.pins import file_digests, pin
@@ -25,8 +34,12 @@ def opened(folder: Path, content: dict[str, torch.Tensor], **config: Any) -> Che
     return open_checkpoint(toy_checkpoint(folder, content, config))
 
 
-def found(tmp_path: Path, content: dict[str, torch.Tensor], base: dict[str, torch.Tensor] | None = None, **config: Any) -> list[str]:
-    return misfits(opened(tmp_path / "base", base or tensors(), hidden_size=2), opened(tmp_path / "tam", content, **config))
+def found(
+    tmp_path: Path, content: dict[str, torch.Tensor], base: dict[str, torch.Tensor] | None = None, **config: Any
+) -> list[str]:
+    return misfits(
+        opened(tmp_path / "base", base or tensors(), hidden_size=2), opened(tmp_path / "tam", content, **config)
+    )
 
 
 def test_a_fine_tuned_copy_fits(tmp_path: Path) -> None:
@@ -44,7 +57,9 @@ def test_both_names_of_the_config_dtype_are_understood(tmp_path: Path) -> None:
 
 def test_a_tensor_in_a_dtype_of_neither_config_nor_base_is_a_misfit(tmp_path: Path) -> None:
     lines = found(tmp_path, tensors() | {"norm": torch.ones(2, dtype=F32)})
-    assert lines == ["expert \"tam\" has tensor 'norm' in float32, but its config says bfloat16 and the base has it in bfloat16"]
+    assert lines == [
+        "expert \"tam\" has tensor 'norm' in float32, but its config says bfloat16 and the base has it in bfloat16"
+    ]
 
 
 def test_a_tensor_in_the_dtype_that_the_base_uses_for_it_fits_whatever_the_config_says(tmp_path: Path) -> None:
@@ -53,7 +68,9 @@ def test_a_tensor_in_the_dtype_that_the_base_uses_for_it_fits_whatever_the_confi
 
 
 def test_missing_extra_and_reshaped_tensors_are_all_listed(tmp_path: Path) -> None:
-    assert found(tmp_path, {"w": torch.ones(4, 3, dtype=BF16), "ids": torch.tensor([0, 1, 2]), "more": torch.ones(1, dtype=BF16)}) == [
+    assert found(
+        tmp_path, {"w": torch.ones(4, 3, dtype=BF16), "ids": torch.tensor([0, 1, 2]), "more": torch.ones(1, dtype=BF16)}
+    ) == [
         "expert \"tam\" has no tensor 'norm' that the base has",
         "expert \"tam\" has tensor 'w' of shape [4, 3], the base [4, 2]",
         "expert \"tam\" has tensor 'more' that the base has not",
@@ -67,7 +84,10 @@ def test_an_integer_buffer_in_another_dtype_is_a_misfit(tmp_path: Path, dtype: t
 
 
 def test_other_values_in_an_integer_buffer_are_refused_by_those_who_read_weights(tmp_path: Path) -> None:
-    base, tam = opened(tmp_path / "base", tensors()), opened(tmp_path / "tam", tensors() | {"ids": torch.tensor([0, 1, 3])})
+    base, tam = (
+        opened(tmp_path / "base", tensors()),
+        opened(tmp_path / "tam", tensors() | {"ids": torch.tensor([0, 1, 3])}),
+    )
     assert misfits(base, tam) == []  # headers are alike
     with pytest.raises(ArtefactError, match="expert \"tam\" has other values in the int64 tensor 'ids' than the base"):
         check_buffers(base, [base, tam])
@@ -116,16 +136,24 @@ def test_experts_that_fit_raise_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [BF16, F16, F32])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("place", [0, 2**15, 2**15 + 77, -1])  # chunks hold 2**15 elements
-def test_a_value_that_is_no_number_is_found_in_every_chunk_and_its_tensor_named(tmp_path: Path, dtype: torch.dtype, value: float, place: int) -> None:
+def test_a_value_that_is_no_number_is_found_in_every_chunk_and_its_tensor_named(
+    tmp_path: Path, dtype: torch.dtype, value: float, place: int
+) -> None:
     broken = torch.ones(3 * 2**15 + 5, dtype=dtype)
     broken[place] = value
     checkpoint = opened(tmp_path / "tam", {"fine": torch.ones(2, dtype=dtype), "broken": broken})
-    with pytest.raises(ArtefactError, match=r'"tam" .*model.safetensors.*: tensor .broken. holds 1 values that are NaN or infinite'):
+    with pytest.raises(
+        ArtefactError, match=r'"tam" .*model.safetensors.*: tensor .broken. holds 1 values that are NaN or infinite'
+    ):
         check_finite(checkpoint)
 
 
 def test_the_largest_numbers_integers_and_empty_tensors_are_finite(tmp_path: Path) -> None:
-    content = {"w": torch.tensor([torch.finfo(BF16).max, -torch.finfo(BF16).max, 0.0]).to(BF16), "ids": torch.tensor([2**62]), "none": torch.empty(0, 3)}
+    content = {
+        "w": torch.tensor([torch.finfo(BF16).max, -torch.finfo(BF16).max, 0.0]).to(BF16),
+        "ids": torch.tensor([2**62]),
+        "none": torch.empty(0, 3),
+    }
     check_finite(opened(tmp_path / "base", content))
 
 
@@ -138,7 +166,12 @@ def with_tokenizer(folder: Path, content: dict | None, **files: str) -> Checkpoi
     return open_checkpoint(folder)
 
 
-BPE = {"version": "1.0", "padding": None, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}, "added_tokens": []}
+BPE = {
+    "version": "1.0",
+    "padding": None,
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
+    "added_tokens": [],
+}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +206,10 @@ def test_an_expert_without_tokenizer_differs_from_none(tmp_path: Path) -> None:
 
 
 def test_tokenizers_of_separate_files_are_compared_by_them(tmp_path: Path) -> None:
-    a, b = (with_tokenizer(tmp_path / name, None, vocab__json="{}", merges__txt=text) for name, text in (("a", "x y"), ("b", "y x")))
+    a, b = (
+        with_tokenizer(tmp_path / name, None, vocab__json="{}", merges__txt=text)
+        for name, text in (("a", "x y"), ("b", "y x"))
+    )
     assert tokenizers_differ(a, b)
     assert not tokenizers_differ(a, a)
 
@@ -185,7 +221,9 @@ def test_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
 
 def test_a_chat_template_is_found_in_both_places(tmp_path: Path) -> None:
     assert has_chat_template(with_tokenizer(tmp_path / "a", BPE, chat_template__jinja="{{ messages }}"))
-    assert has_chat_template(with_tokenizer(tmp_path / "b", BPE, tokenizer_config__json='{"chat_template": "{{ messages }}"}'))
+    assert has_chat_template(
+        with_tokenizer(tmp_path / "b", BPE, tokenizer_config__json='{"chat_template": "{{ messages }}"}')
+    )
     assert not has_chat_template(with_tokenizer(tmp_path / "c", BPE, tokenizer_config__json='{"eos_token": "x"}'))
 
 
@@ -195,7 +233,13 @@ def test_digests_are_sha256_of_the_allowed_files_only(tmp_path: Path) -> None:
     (folder / "README.md").write_text("not ours")
     (folder / "evil.py").write_text("not ours")
     digests = file_digests(folder)
-    assert list(digests) == ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert list(digests) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert digests == {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in digests}
 
 

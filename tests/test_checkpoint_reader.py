@@ -25,7 +25,9 @@ INDEX = "model.safetensors.index.json"
 
 
 def simple(folder: Path, **config: object) -> Path:
-    return toy_checkpoint(folder, {"a.weight": torch.arange(6, dtype=torch.float32).reshape(2, 3), "b.weight": torch.ones(4)}, config)
+    return toy_checkpoint(
+        folder, {"a.weight": torch.arange(6, dtype=torch.float32).reshape(2, 3), "b.weight": torch.ones(4)}, config
+    )
 
 
 def raw(folder: Path, header: object, data: bytes = b"", length: int | None = None) -> Path:
@@ -95,20 +97,47 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file": (lambda f: f.write_text("x"), "not a folder"),
     "no config": (lambda f: changed(f, lambda d: (d / "config.json").unlink()), "has no config.json"),
     "config no JSON": (lambda f: changed(f, lambda d: (d / "config.json").write_text("{")), "not valid JSON"),
-    "config a list": (lambda f: changed(f, lambda d: (d / "config.json").write_text("[]")), "expected a JSON object, found list"),
-    "config not UTF-8": (lambda f: changed(f, lambda d: (d / "config.json").write_bytes(b'{"a": "\xff"}')), "not UTF-8"),
-    "config key twice": (lambda f: changed(f, lambda d: (d / "config.json").write_text('{"a": 1, "a": 2}')), "key 'a' stands there twice"),
-    "config nested deeply": (lambda f: changed(f, lambda d: (d / "config.json").write_text('{"a":' + "[" * 100_000)), "not valid JSON"),
-    "config a giant number": (lambda f: changed(f, lambda d: (d / "config.json").write_text('{"a":' + "9" * 5000 + "}")), "not valid JSON"),
-    "config huge": (lambda f: changed(f, lambda d: (d / "config.json").write_bytes(b" " * (2**22 + 1))), "expected at most"),
+    "config a list": (
+        lambda f: changed(f, lambda d: (d / "config.json").write_text("[]")),
+        "expected a JSON object, found list",
+    ),
+    "config not UTF-8": (
+        lambda f: changed(f, lambda d: (d / "config.json").write_bytes(b'{"a": "\xff"}')),
+        "not UTF-8",
+    ),
+    "config key twice": (
+        lambda f: changed(f, lambda d: (d / "config.json").write_text('{"a": 1, "a": 2}')),
+        "key 'a' stands there twice",
+    ),
+    "config nested deeply": (
+        lambda f: changed(f, lambda d: (d / "config.json").write_text('{"a":' + "[" * 100_000)),
+        "not valid JSON",
+    ),
+    "config a giant number": (
+        lambda f: changed(f, lambda d: (d / "config.json").write_text('{"a":' + "9" * 5000 + "}")),
+        "not valid JSON",
+    ),
+    "config huge": (
+        lambda f: changed(f, lambda d: (d / "config.json").write_bytes(b" " * (2**22 + 1))),
+        "expected at most",
+    ),
     "config a folder": (lambda f: changed(f, lambda d: replaced(d / "config.json", Path.mkdir)), "is a folder"),
     "no architectures": (lambda f: simple(f, architectures=[]), "expected architectures"),
     "no model_type": (lambda f: simple(f, model_type=7), "expected model_type"),
-    "unknown config dtype": (lambda f: simple(f, torch_dtype="float8_e4m3fn"), "torch_dtype is 'float8_e4m3fn', expected one of"),
+    "unknown config dtype": (
+        lambda f: simple(f, torch_dtype="float8_e4m3fn"),
+        "torch_dtype is 'float8_e4m3fn', expected one of",
+    ),
     "quantised": (lambda f: simple(f, quantization_config={"bits": 4}), "is quantised"),
     "remote code": (lambda f: simple(f, auto_map={"AutoModel": "evil.Evil"}), "asks for remote code"),
-    "remote code inside": (lambda f: simple(f, text_config={"auto_map": {}}), "asks for remote code (text_config.auto_map)"),
-    "remote tokenizer": (lambda f: changed(f, lambda d: (d / "tokenizer_config.json").write_text('{"auto_map": {}}')), "asks for remote code"),
+    "remote code inside": (
+        lambda f: simple(f, text_config={"auto_map": {}}),
+        "asks for remote code (text_config.auto_map)",
+    ),
+    "remote tokenizer": (
+        lambda f: changed(f, lambda d: (d / "tokenizer_config.json").write_text('{"auto_map": {}}')),
+        "asks for remote code",
+    ),
     "no weights": (lambda f: changed(f, lambda d: (d / SAFE).unlink()), "found no weights"),
     "other name": (lambda f: changed(f, lambda d: only(d, "weights.safetensors")), "found 'weights.safetensors'"),
     "pickle": (lambda f: changed(f, lambda d: only(d, "pytorch_model.bin")), 'save_pretrained("CONVERTED")'),
@@ -117,58 +146,119 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "seven bytes": (lambda f: changed(f, lambda d: keep(d, 7)), "truncated"),
     "cut in the header": (lambda f: changed(f, lambda d: keep(d, 20)), "truncated"),
     "cut in the data": (lambda f: changed(f, lambda d: keep(d, (d / SAFE).stat().st_size - 1)), "truncated: tensor"),
-    "bytes behind": (lambda f: changed(f, lambda d: (d / SAFE).write_bytes((d / SAFE).read_bytes() + b"x")), "expected nothing behind"),
+    "bytes behind": (
+        lambda f: changed(f, lambda d: (d / SAFE).write_bytes((d / SAFE).read_bytes() + b"x")),
+        "expected nothing behind",
+    ),
     "giant header": (lambda f: raw(f, {}, length=2**62), "header of 4611686018427387904 bytes"),
     "header no JSON": (lambda f: raw(f, b"pickle!!"), "not valid JSON"),
     "header a list": (lambda f: raw(f, []), "expected a JSON object"),
     "tensor twice": (
-        lambda f: raw(f, b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', b"x"),
+        lambda f: raw(
+            f,
+            b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}',
+            b"x",
+        ),
         "twice",
     ),
     "no tensor": (lambda f: raw(f, {"__metadata__": {"format": "pt"}}), "holds no tensor"),
-    "metadata no texts": (lambda f: raw(f, {"__metadata__": {"format": 1}, "a": entry([1], 0, 4)}, bytes(4)), "__metadata__"),
+    "metadata no texts": (
+        lambda f: raw(f, {"__metadata__": {"format": 1}, "a": entry([1], 0, 4)}, bytes(4)),
+        "__metadata__",
+    ),
     "unprintable name": (lambda f: raw(f, {"a\x1b[2J": entry([1], 0, 4)}, bytes(4)), "unprintable"),
     "half a character": (lambda f: raw(f, {"a\ud800": entry([1], 0, 4)}, bytes(4)), "unprintable"),
     "unknown key": (lambda f: raw(f, {"a": entry([1], 0, 4) | {"stride": 1}}, bytes(4)), "needs exactly"),
     "entry a number": (lambda f: raw(f, {"a": 1}, bytes(4)), "needs exactly"),
-    "unknown dtype": (lambda f: raw(f, {"a": entry([1], 0, 1, "F8_E4M3")}, bytes(1)), "has dtype 'F8_E4M3', expected one of"),
+    "unknown dtype": (
+        lambda f: raw(f, {"a": entry([1], 0, 1, "F8_E4M3")}, bytes(1)),
+        "has dtype 'F8_E4M3', expected one of",
+    ),
     "dtype a list": (lambda f: raw(f, {"a": entry([1], 0, 4, ["F32"])}, bytes(4)), "expected one of"),  # type: ignore[arg-type]
     "negative shape": (lambda f: raw(f, {"a": entry([-1, -1], 0, 4)}, bytes(4)), "whole numbers"),
     "shape of truth": (lambda f: raw(f, {"a": entry([True], 0, 4)}, bytes(4)), "whole numbers"),
     "shape of floats": (lambda f: raw(f, {"a": entry([1.0], 0, 4)}, bytes(4)), "whole numbers"),
     "nine dimensions": (lambda f: raw(f, {"a": entry([1] * 9, 0, 4)}, bytes(4)), "at most 8"),
-    "three offsets": (lambda f: raw(f, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 4]}}, bytes(4)), "two data_offsets"),
+    "three offsets": (
+        lambda f: raw(f, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 4]}}, bytes(4)),
+        "two data_offsets",
+    ),
     "shape against bytes": (lambda f: raw(f, {"a": entry([2], 0, 4)}, bytes(4)), "takes 8 bytes"),
     "shape that overflows": (lambda f: raw(f, {"a": entry([2**62, 2**62, 16], 0, 0)}), "data_offsets say 0"),
     "out of range": (lambda f: raw(f, {"a": entry([250], 0, 1000)}, bytes(4)), "ends at byte"),
     "overlap": (lambda f: raw(f, {"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, bytes(12)), "overlaps"),
     "hole": (lambda f: raw(f, {"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, bytes(12)), "hole"),
     "hole at the start": (lambda f: raw(f, {"a": entry([1], 4, 8)}, bytes(8)), "hole"),
-    "absurd count": (lambda f: raw(f, b"{" + b",".join(b'"%d":0' % i for i in range(200_001)) + b"}"), "declares 200001 tensors"),
-    "weights a link": (lambda f: changed(f, lambda d: replaced(d / SAFE, lambda p: p.symlink_to("/etc/passwd"))), "cp -rL"),
-    "config a link inside": (lambda f: changed(f, lambda d: ((d / "config.json").rename(d / "x"), (d / "config.json").symlink_to("x"))), "symbolic link"),
+    "absurd count": (
+        lambda f: raw(f, b"{" + b",".join(b'"%d":0' % i for i in range(200_001)) + b"}"),
+        "declares 200001 tensors",
+    ),
+    "weights a link": (
+        lambda f: changed(f, lambda d: replaced(d / SAFE, lambda p: p.symlink_to("/etc/passwd"))),
+        "cp -rL",
+    ),
+    "config a link inside": (
+        lambda f: changed(f, lambda d: ((d / "config.json").rename(d / "x"), (d / "config.json").symlink_to("x"))),
+        "symbolic link",
+    ),
     "a spare link": (lambda f: changed(f, lambda d: (d / "notes").symlink_to("nowhere")), "symbolic link"),
     "weights a FIFO": (lambda f: changed(f, lambda d: replaced(d / SAFE, os.mkfifo)), "is a FIFO"),
     "config a FIFO": (lambda f: changed(f, lambda d: replaced(d / "config.json", os.mkfifo)), "is a FIFO"),
     "weights a socket": (lambda f: changed(f, lambda d: replaced(d / SAFE, make_socket)), "is a socket"),
     "weights a folder": (lambda f: changed(f, lambda d: replaced(d / SAFE, Path.mkdir)), "is a folder"),
-    "index outside": (lambda f: with_index(f, lambda m: m.update({"a.weight": "../outside.safetensors"})), "points outside the folder"),
-    "index absolute": (lambda f: with_index(f, lambda m: m.update({"a.weight": "/etc/passwd"})), "points outside the folder"),
-    "index into a sub-folder": (lambda f: with_index(f, lambda m: m.update({"a.weight": "x/y.safetensors"})), "points outside the folder"),
-    "index to the folder": (lambda f: with_index(f, lambda m: m.update({"a.weight": ".."})), "points outside the folder"),
-    "index to a pickle": (lambda f: with_index(f, lambda m: m.update({"a.weight": "pytorch_model.bin"})), "expected a .safetensors file"),
-    "index to nothing": (lambda f: with_index(f, lambda m: m.update({"a.weight": "model-00009-of-00002.safetensors"})), "which the folder lacks"),
-    "index names too much": (lambda f: with_index(f, lambda m: m.update({"c.weight": m["a.weight"]})), "but no shard does"),
+    "index outside": (
+        lambda f: with_index(f, lambda m: m.update({"a.weight": "../outside.safetensors"})),
+        "points outside the folder",
+    ),
+    "index absolute": (
+        lambda f: with_index(f, lambda m: m.update({"a.weight": "/etc/passwd"})),
+        "points outside the folder",
+    ),
+    "index into a sub-folder": (
+        lambda f: with_index(f, lambda m: m.update({"a.weight": "x/y.safetensors"})),
+        "points outside the folder",
+    ),
+    "index to the folder": (
+        lambda f: with_index(f, lambda m: m.update({"a.weight": ".."})),
+        "points outside the folder",
+    ),
+    "index to a pickle": (
+        lambda f: with_index(f, lambda m: m.update({"a.weight": "pytorch_model.bin"})),
+        "expected a .safetensors file",
+    ),
+    "index to nothing": (
+        lambda f: with_index(f, lambda m: m.update({"a.weight": "model-00009-of-00002.safetensors"})),
+        "which the folder lacks",
+    ),
+    "index names too much": (
+        lambda f: with_index(f, lambda m: m.update({"c.weight": m["a.weight"]})),
+        "but no shard does",
+    ),
     "index names too little": (lambda f: changed_index_extra(f), "does not name"),
     "index swaps files": (lambda f: with_index(f, swap), "but model-0000"),
-    "index forgets a shard": (lambda f: with_index(f, lambda m: m.pop("b.weight")), "is not in model.safetensors.index.json"),
+    "index forgets a shard": (
+        lambda f: with_index(f, lambda m: m.pop("b.weight")),
+        "is not in model.safetensors.index.json",
+    ),
     "index empty": (lambda f: with_index(f, lambda m: m.clear()), "expected weight_map"),
     "index with numbers": (lambda f: with_index(f, lambda m: m.update({"a.weight": 1})), "expected weight_map"),
-    "index with a key twice": (lambda f: (sharded(f) / INDEX).write_text('{"weight_map": {}, "weight_map": {}}'), "stands there twice"),
+    "index with a key twice": (
+        lambda f: (sharded(f) / INDEX).write_text('{"weight_map": {}, "weight_map": {}}'),
+        "stands there twice",
+    ),
     "index missing": (lambda f: (sharded(f) / INDEX).unlink(), "no model.safetensors.index.json"),
-    "index and single file": (lambda f: (sharded(f) / "model-00001-of-00002.safetensors").rename(f / SAFE), "holds both"),
-    "index to an unprintable name": (lambda f: with_index(f, lambda m: m.update({"a.weight": "a\n.safetensors"})), "expected a .safetensors file"),
-    "shards beside a single file": (lambda f: changed(f, lambda d: (d / "model-00001-of-00002.safetensors").write_bytes(b"")), "holds both"),
+    "index and single file": (
+        lambda f: (sharded(f) / "model-00001-of-00002.safetensors").rename(f / SAFE),
+        "holds both",
+    ),
+    "index to an unprintable name": (
+        lambda f: with_index(f, lambda m: m.update({"a.weight": "a\n.safetensors"})),
+        "expected a .safetensors file",
+    ),
+    "shards beside a single file": (
+        lambda f: changed(f, lambda d: (d / "model-00001-of-00002.safetensors").write_bytes(b"")),
+        "holds both",
+    ),
     "megabytes in place of a name": (lambda f: simple(f, model_type=["x" * 1_000_000]), "expected model_type"),
     "tensor in two shards": (lambda f: twice(sharded(f)), "stands in both"),
 }
@@ -178,7 +268,9 @@ def changed_index_extra(folder: Path) -> None:
     from safetensors.torch import save_file
 
     sharded(folder)
-    save_file({"a.weight": torch.ones(2), "extra.weight": torch.ones(2)}, str(folder / "model-00001-of-00002.safetensors"))
+    save_file(
+        {"a.weight": torch.ones(2), "extra.weight": torch.ones(2)}, str(folder / "model-00001-of-00002.safetensors")
+    )
 
 
 def swap(weight_map: dict) -> None:
@@ -286,7 +378,12 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
 
 
 def test_integer_buffers_scalars_and_empty_tensors_are_read(tmp_path: Path) -> None:
-    tensors = {"x": torch.tensor(3.5), "ids": torch.tensor([1, -2]), "mask": torch.tensor([True, False]), "none": torch.empty(0, 4)}
+    tensors = {
+        "x": torch.tensor(3.5),
+        "ids": torch.tensor([1, -2]),
+        "mask": torch.tensor([True, False]),
+        "none": torch.empty(0, 4),
+    }
     checkpoint = open_checkpoint(toy_checkpoint(tmp_path / "base", tensors))
     for name, tensor in tensors.items():
         assert checkpoint.tensor(name).dtype == tensor.dtype
@@ -295,7 +392,9 @@ def test_integer_buffers_scalars_and_empty_tensors_are_read(tmp_path: Path) -> N
 
 def test_a_float_at_an_odd_address_is_read_correctly(tmp_path: Path) -> None:
     values = np.array([1.5, -2.25], dtype="<f4")
-    folder = raw(tmp_path / "base", {"flag": entry([1], 0, 1, "BOOL"), "x": entry([2], 1, 9)}, b"\x01" + values.tobytes())
+    folder = raw(
+        tmp_path / "base", {"flag": entry([1], 0, 1, "BOOL"), "x": entry([2], 1, 9)}, b"\x01" + values.tobytes()
+    )
     tensor = open_checkpoint(folder).tensor("x")
     assert tensor.tolist() == [1.5, -2.25]
     assert tensor.data_ptr() % 4 == 0
@@ -303,7 +402,10 @@ def test_a_float_at_an_odd_address_is_read_correctly(tmp_path: Path) -> None:
 
 def test_shards_are_read_as_one(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(sharded(tmp_path / "base"))
-    assert [info.file for info in checkpoint.tensors.values()] == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    assert [info.file for info in checkpoint.tensors.values()] == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ]
     assert checkpoint.tensor("b.weight").tolist() == [1.0, 1.0]
 
 
@@ -329,17 +431,27 @@ def test_an_untied_model_without_head_is_refused_for_loaders_would_make_one_up(t
 
 
 def read_all(checkpoint: Checkpoint) -> dict[str, bytes]:
-    return {name: checkpoint.tensor(name).reshape(-1).view(torch.uint8).numpy().tobytes() for name in checkpoint.tensors}
+    return {
+        name: checkpoint.tensor(name).reshape(-1).view(torch.uint8).numpy().tobytes() for name in checkpoint.tensors
+    }
 
 
-SOUND = json.dumps({"__metadata__": {"format": "pt"}, "a": entry([2, 2], 0, 8, "BF16"), "b": entry([3], 8, 11, "U8")}, separators=(",", ":")).encode()
+SOUND = json.dumps(
+    {"__metadata__": {"format": "pt"}, "a": entry([2, 2], 0, 8, "BF16"), "b": entry([3], 8, 11, "U8")},
+    separators=(",", ":"),
+).encode()
 
 
 @settings(max_examples=300, deadline=None, database=None)
-@given(st.lists(st.tuples(st.integers(0, 7 + len(SOUND)), st.integers(0, 255)), min_size=1, max_size=3), st.one_of(st.none(), st.integers(0, 18 + len(SOUND))))
+@given(
+    st.lists(st.tuples(st.integers(0, 7 + len(SOUND)), st.integers(0, 255)), min_size=1, max_size=3),
+    st.one_of(st.none(), st.integers(0, 18 + len(SOUND))),
+)
 @example([(0, 0)], None)
 @example([(9, 0x22)], None)
-def test_whatever_happens_to_the_header_the_file_is_refused_or_read_as_safetensors_reads_it(changes: list[tuple[int, int]], cut: int | None) -> None:
+def test_whatever_happens_to_the_header_the_file_is_refused_or_read_as_safetensors_reads_it(
+    changes: list[tuple[int, int]], cut: int | None
+) -> None:
     content = bytearray(len(SOUND).to_bytes(8, "little") + SOUND + bytes(range(11)))
     for position, value in changes:
         content[position] = value
@@ -368,7 +480,9 @@ def test_no_bytes_in_a_config_raise_anything_but_our_error(content: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    ("make", "phrase"), [(os.mkfifo, "is a FIFO"), (lambda path: os.symlink("/etc/passwd", path), "is a symbolic link")], ids=["FIFO", "link"]
+    ("make", "phrase"),
+    [(os.mkfifo, "is a FIFO"), (lambda path: os.symlink("/etc/passwd", path), "is a symbolic link")],
+    ids=["FIFO", "link"],
 )
 @pytest.mark.parametrize("name", [SAFE, "config.json"])
 def test_a_file_exchanged_after_the_folder_was_listed_is_refused_too(
@@ -410,7 +524,9 @@ def rewritten(path: Path) -> None:
     ],
     ids=["longer", "same length", "exchanged", "deleted"],
 )
-def test_a_file_that_changes_after_it_was_opened_is_noticed(tmp_path: Path, change: Callable[[Path], object], phrase: str) -> None:
+def test_a_file_that_changes_after_it_was_opened_is_noticed(
+    tmp_path: Path, change: Callable[[Path], object], phrase: str
+) -> None:
     folder = simple(tmp_path / "expert")
     checkpoint = open_checkpoint(folder, "tam")
     checkpoint.check_unchanged()

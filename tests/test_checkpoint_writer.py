@@ -47,13 +47,19 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 @pytest.fixture
 def toy(tmp_path: Path) -> Checkpoint:
     """16 + 8 + 24 bytes of tensors in three dtypes."""
-    content = {"layers.0.w": torch.arange(8).to(BF16).reshape(4, 2), "layers.1.norm": torch.tensor([1.5, -2.0]), "layers.1.ids": torch.tensor([5, 6, 7])}
+    content = {
+        "layers.0.w": torch.arange(8).to(BF16).reshape(4, 2),
+        "layers.1.norm": torch.tensor([1.5, -2.0]),
+        "layers.1.ids": torch.tensor([5, 6, 7]),
+    }
     return open_checkpoint(toy_checkpoint(tmp_path / "toy", content))
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("shard_bytes", [2**30, 40_000], ids=["single", "sharded"])
-def test_a_written_model_is_read_back_with_equal_bits_by_us_safetensors_and_transformers(tmp_path: Path, tied: bool, shard_bytes: int) -> None:
+def test_a_written_model_is_read_back_with_equal_bits_by_us_safetensors_and_transformers(
+    tmp_path: Path, tied: bool, shard_bytes: int
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     base = open_checkpoint(tiny_llama(tmp_path / "base", tied=tied))
@@ -70,18 +76,29 @@ def test_a_written_model_is_read_back_with_equal_bits_by_us_safetensors_and_tran
     assert model.dtype == BF16
     state = model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
-    assert AutoTokenizer.from_pretrained(tmp_path / "out").encode("tamil") == AutoTokenizer.from_pretrained(base.folder).encode("tamil")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").encode("tamil") == AutoTokenizer.from_pretrained(
+        base.folder
+    ).encode("tamil")
 
 
 @settings(max_examples=40, deadline=None, database=None)
 @given(
-    st.lists(st.tuples(st.sampled_from([BF16, F16, F32, torch.int64, torch.bool]), st.lists(st.integers(0, 4), max_size=3)), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from([BF16, F16, F32, torch.int64, torch.bool]), st.lists(st.integers(0, 4), max_size=3)),
+        min_size=1,
+        max_size=6,
+    ),
     st.integers(1, 200),
     st.randoms(use_true_random=False),
 )
-def test_any_tensors_in_any_order_and_shard_size_come_back(tmp_path_factory: pytest.TempPathFactory, kinds: list, shard_bytes: int, random: object) -> None:
+def test_any_tensors_in_any_order_and_shard_size_come_back(
+    tmp_path_factory: pytest.TempPathFactory, kinds: list, shard_bytes: int, random: object
+) -> None:
     place = tmp_path_factory.mktemp("any")
-    content = {f"layers.{i}.w": torch.arange(torch.Size(shape).numel()).to(dtype).reshape(shape) for i, (dtype, shape) in enumerate(kinds)}
+    content = {
+        f"layers.{i}.w": torch.arange(torch.Size(shape).numel()).to(dtype).reshape(shape)
+        for i, (dtype, shape) in enumerate(kinds)
+    }
     base = open_checkpoint(toy_checkpoint(place / "base", content, {"torch_dtype": None}))
     order = list(content.items())
     random.shuffle(order)  # type: ignore[attr-defined]
@@ -90,42 +107,76 @@ def test_any_tensors_in_any_order_and_shard_size_come_back(tmp_path_factory: pyt
     assert same({name: ours.tensor(name) for name in ours.tensors}, content)
     assert same(loaded(place / "out"), content)
     assert digests == file_digests(place / "out")
-    assert all(info.begin % info.dtype.itemsize == 0 for info in ours.tensors.values())  # programs that map the file need this
+    assert all(
+        info.begin % info.dtype.itemsize == 0 for info in ours.tensors.values()
+    )  # programs that map the file need this
 
 
 def test_no_shard_is_larger_than_asked_for_and_none_could_be_spared(tmp_path: Path, toy: Checkpoint) -> None:
     copy(toy, tmp_path / "out", shard_bytes=32)
     # in layer order 16 | 24 + 8: layers.1.ids comes before layers.1.norm
-    assert [list(load_file(file)) for file in sorted((tmp_path / "out").glob("*.safetensors"))] == [["layers.0.w"], ["layers.1.ids", "layers.1.norm"]]
+    assert [list(load_file(file)) for file in sorted((tmp_path / "out").glob("*.safetensors"))] == [
+        ["layers.0.w"],
+        ["layers.1.ids", "layers.1.norm"],
+    ]
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == 48
     assert index["weight_map"]["layers.0.w"] == "model-00001-of-00002.safetensors"
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("float32", F32), ("float16", F16), ("bfloat16", BF16)])
-def test_a_named_dtype_holds_for_floats_only_and_stands_in_the_config(tmp_path: Path, toy: Checkpoint, dtype: str, expected: torch.dtype) -> None:
+def test_a_named_dtype_holds_for_floats_only_and_stands_in_the_config(
+    tmp_path: Path, toy: Checkpoint, dtype: str, expected: torch.dtype
+) -> None:
     copy(toy, tmp_path / "out", dtype)
     out = open_checkpoint(tmp_path / "out")
-    assert {name: info.dtype for name, info in out.tensors.items()} == {"layers.0.w": expected, "layers.1.norm": expected, "layers.1.ids": torch.int64}
+    assert {name: info.dtype for name, info in out.tensors.items()} == {
+        "layers.0.w": expected,
+        "layers.1.norm": expected,
+        "layers.1.ids": torch.int64,
+    }
     assert out.config["torch_dtype"] == dtype
     assert out.tensor("layers.1.norm").tolist() == [1.5, -2.0]
 
 
 def test_dtype_base_keeps_each_dtype_and_the_config_names_that_of_most_bytes(tmp_path: Path) -> None:
-    base = open_checkpoint(toy_checkpoint(tmp_path / "b", {"w": torch.ones(8).to(BF16), "n": torch.ones(1)}, {"torch_dtype": "float32", "dtype": "float32"}))
+    base = open_checkpoint(
+        toy_checkpoint(
+            tmp_path / "b",
+            {"w": torch.ones(8).to(BF16), "n": torch.ones(1)},
+            {"torch_dtype": "float32", "dtype": "float32"},
+        )
+    )
     copy(base, tmp_path / "out")
     out = open_checkpoint(tmp_path / "out")
     assert (out.tensors["w"].dtype, out.tensors["n"].dtype) == (BF16, F32)
     assert (out.config["torch_dtype"], out.config["dtype"]) == ("bfloat16", "bfloat16")
 
 
-def test_tokenizer_generation_config_and_stop_tokens_come_from_their_checkpoint_and_nothing_else_is_copied(tmp_path: Path, toy: Checkpoint) -> None:
-    folder = toy_checkpoint(tmp_path / "chat", {"w": torch.ones(1)}, {"eos_token_id": [7, 8], "pad_token_id": 3, "hidden_size": 99})
-    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "evil.py", "README.md", "recipe.json"):
+def test_tokenizer_generation_config_and_stop_tokens_come_from_their_checkpoint_and_nothing_else_is_copied(
+    tmp_path: Path, toy: Checkpoint
+) -> None:
+    folder = toy_checkpoint(
+        tmp_path / "chat", {"w": torch.ones(1)}, {"eos_token_id": [7, 8], "pad_token_id": 3, "hidden_size": 99}
+    )
+    for name in (
+        "tokenizer.json",
+        "chat_template.jinja",
+        "generation_config.json",
+        "evil.py",
+        "README.md",
+        "recipe.json",
+    ):
         (folder / name).write_text(f'{{"from": "{name}"}}')
     write_checkpoint(tmp_path / "out", stream(toy), toy, open_checkpoint(folder), "base")
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json"}
+    assert written == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    }
     assert (tmp_path / "out" / "chat_template.jinja").read_bytes() == (folder / "chat_template.jinja").read_bytes()
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["eos_token_id"], config["pad_token_id"]) == ([7, 8], 3)
@@ -133,7 +184,9 @@ def test_tokenizer_generation_config_and_stop_tokens_come_from_their_checkpoint_
 
 
 def test_a_stop_token_of_the_base_that_the_tokenizers_checkpoint_lacks_is_not_kept(tmp_path: Path) -> None:
-    base = open_checkpoint(toy_checkpoint(tmp_path / "base", {"w": torch.ones(1)}, {"eos_token_id": 2, "pad_token_id": 0}))
+    base = open_checkpoint(
+        toy_checkpoint(tmp_path / "base", {"w": torch.ones(1)}, {"eos_token_id": 2, "pad_token_id": 0})
+    )
     chat = open_checkpoint(toy_checkpoint(tmp_path / "chat", {"w": torch.ones(1)}, {"eos_token_id": 7}))
     write_checkpoint(tmp_path / "out", stream(base), base, chat, "base")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -142,7 +195,11 @@ def test_a_stop_token_of_the_base_that_the_tokenizers_checkpoint_lacks_is_not_ke
 
 
 def test_the_config_names_the_written_dtype_in_each_section_and_nobodys_folder(tmp_path: Path) -> None:
-    config = {"text_config": {"dtype": "bfloat16", "hidden_size": 4}, "_name_or_path": "/home/ada/secret", "note": "half a character \ud800"}
+    config = {
+        "text_config": {"dtype": "bfloat16", "hidden_size": 4},
+        "_name_or_path": "/home/ada/secret",
+        "note": "half a character \ud800",
+    }
     base = open_checkpoint(toy_checkpoint(tmp_path / "toy", {"w": torch.ones(2, dtype=BF16)}, config))
     copy(base, tmp_path / "out", "float16")
     out = open_checkpoint(tmp_path / "out").config
@@ -172,7 +229,9 @@ def test_files_are_readable_by_others(tmp_path: Path, toy: Checkpoint) -> None:
 
 def test_a_strided_wider_or_gradient_tensor_is_written_as_its_rounded_values(tmp_path: Path) -> None:
     base = open_checkpoint(toy_checkpoint(tmp_path / "base", {"w": torch.zeros(2, 3, dtype=BF16)}))
-    wide = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.00390625, 6.0]], requires_grad=True)  # 1 + 2**-8 is a tie: to even, 1.0
+    wide = torch.tensor(
+        [[1.0, 2.0], [3.0, 4.0], [1.00390625, 6.0]], requires_grad=True
+    )  # 1 + 2**-8 is a tie: to even, 1.0
     write_checkpoint(tmp_path / "out", [("w", wide.T)], base, base, "base")
     assert loaded(tmp_path / "out")["w"].tolist() == [[1.0, 3.0, 1.0], [2.0, 4.0, 6.0]]
 
@@ -204,7 +263,9 @@ def test_a_place_that_cannot_be_a_folder_is_a_config_error(tmp_path: Path, toy: 
 
 
 @pytest.mark.parametrize(("dtype", "shard_bytes"), [("float8", 2**30), ("base", 0)])
-def test_an_impossible_dtype_or_shard_size_is_a_config_error(tmp_path: Path, toy: Checkpoint, dtype: str, shard_bytes: int) -> None:
+def test_an_impossible_dtype_or_shard_size_is_a_config_error(
+    tmp_path: Path, toy: Checkpoint, dtype: str, shard_bytes: int
+) -> None:
     with pytest.raises(ConfigError):
         copy(toy, tmp_path / "out", dtype, shard_bytes)
     assert left(tmp_path) == []
@@ -212,7 +273,9 @@ def test_an_impossible_dtype_or_shard_size_is_a_config_error(tmp_path: Path, toy
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ArtefactError, RuntimeError, SystemExit])
 @pytest.mark.parametrize("shard_bytes", [2**30, 16])
-def test_an_interruption_leaves_nothing_not_even_parents(tmp_path: Path, toy: Checkpoint, stop: type[BaseException], shard_bytes: int) -> None:
+def test_an_interruption_leaves_nothing_not_even_parents(
+    tmp_path: Path, toy: Checkpoint, stop: type[BaseException], shard_bytes: int
+) -> None:
     def broken() -> Iterator[tuple[str, torch.Tensor]]:
         yield next(stream(toy))
         raise stop("in the middle")
@@ -240,7 +303,9 @@ def test_an_interruption_leaves_an_empty_target_as_it_was(tmp_path: Path, toy: C
     ],
     ids=["missing", "twice", "unknown", "shape", "float for integer"],
 )
-def test_tensors_that_are_not_the_bases_are_refused(tmp_path: Path, toy: Checkpoint, change: object, phrase: str) -> None:
+def test_tensors_that_are_not_the_bases_are_refused(
+    tmp_path: Path, toy: Checkpoint, change: object, phrase: str
+) -> None:
     with pytest.raises(PsomergeError, match=phrase):
         write_checkpoint(tmp_path / "out", change(list(stream(toy))), toy, toy, "base")  # type: ignore[operator]
     assert left(tmp_path) == []
@@ -270,11 +335,15 @@ def test_a_full_or_forbidden_disk_is_named_with_the_bytes_needed(
         copy(toy, tmp_path / "out")
     monkeypatch.undo()
     assert str(tmp_path / "out") in str(caught.value)
-    assert any(int(word) >= 48 for word in str(caught.value).split() if word.isdecimal())  # the tensors alone have 48 bytes
+    assert any(
+        int(word) >= 48 for word in str(caught.value).split() if word.isdecimal()
+    )  # the tensors alone have 48 bytes
     assert left(tmp_path) == []
 
 
-def test_too_little_room_is_seen_before_a_tensor_is_asked_for(tmp_path: Path, toy: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_room_is_seen_before_a_tensor_is_asked_for(
+    tmp_path: Path, toy: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     genuine = os.statvfs
 
     def nearly_full(path: Path) -> os.statvfs_result:
@@ -295,7 +364,9 @@ def test_too_little_room_is_seen_before_a_tensor_is_asked_for(tmp_path: Path, to
 def test_a_real_limit_of_the_system_in_the_middle_of_a_tensor_leaves_nothing(tmp_path: Path) -> None:
     base = open_checkpoint(toy_checkpoint(tmp_path / "toy", {"w": torch.ones(2**20)}))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))  # a quarter of the tensor: the first write is cut short, the second fails
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (2**20, before[1])
+    )  # a quarter of the tensor: the first write is cut short, the second fails
     try:
         with pytest.raises(SpaceError, match="no room for"):
             copy(base, tmp_path / "out")
@@ -308,7 +379,9 @@ def test_a_real_limit_of_the_system_in_the_middle_of_a_tensor_leaves_nothing(tmp
 def test_a_disk_that_fills_up_while_tensors_come_leaves_nothing(tmp_path: Path, toy: Checkpoint) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True, check=False
+    ).returncode:
         pytest.skip("this container mounts nothing")
     try:
 
@@ -337,17 +410,25 @@ write_checkpoint(Path(sys.argv[2]), tensors(), base, base, "base")
 """
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next_one_to_the_same_place(tmp_path: Path, toy: Checkpoint) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(toy.folder), str(tmp_path / "out")], capture_output=True, check=False)
+def test_what_a_killed_writer_left_is_removed_by_the_next_one_to_the_same_place(
+    tmp_path: Path, toy: Checkpoint
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(toy.folder), str(tmp_path / "out")], capture_output=True, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert any(name.startswith(".out.psomerge-") for name in left(tmp_path))
     copy(toy, tmp_path / "other")
-    assert any(name.startswith(".out.psomerge-") for name in left(tmp_path))  # not a writer to this place: none of its business
+    assert any(
+        name.startswith(".out.psomerge-") for name in left(tmp_path)
+    )  # not a writer to this place: none of its business
     copy(toy, tmp_path / "out")
     assert not any(name.startswith(".") for name in left(tmp_path))
 
 
-def test_a_writer_that_still_works_is_not_disturbed_and_the_second_to_finish_yields(tmp_path: Path, toy: Checkpoint) -> None:
+def test_a_writer_that_still_works_is_not_disturbed_and_the_second_to_finish_yields(
+    tmp_path: Path, toy: Checkpoint
+) -> None:
     def slow() -> Iterator[tuple[str, torch.Tensor]]:
         yield from stream(toy)
         copy(toy, tmp_path / "out")
@@ -382,8 +463,11 @@ def descriptors() -> set[str]:
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])
-def test_a_failed_write_keeps_no_file_open(tmp_path: Path, toy: Checkpoint, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    # The first wrong version opened the shard, failed on its header and never closed it: the full disk could not even be unmounted.
+def test_a_failed_write_keeps_no_file_open(
+    tmp_path: Path, toy: Checkpoint, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    # The first wrong version opened the shard, failed on its header and never closed it: the full disk could not even
+    # be unmounted.
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

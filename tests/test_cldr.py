@@ -15,7 +15,9 @@ JAPAN = Concept("territory", "JP")
 
 
 def benchmarks() -> dict[str, list[Item]]:
-    return {f"pick-{language}": pick_items(language) for language in LANGUAGES} | {f"kind-{language}": kind_items(language) for language in (*LANGUAGES, "en")}
+    return {f"pick-{language}": pick_items(language) for language in LANGUAGES} | {
+        f"kind-{language}": kind_items(language) for language in (*LANGUAGES, "en")
+    }
 
 
 def test_training_and_suite_split_by_the_same_salt_and_shares():
@@ -32,7 +34,9 @@ def test_the_suite_has_the_seven_benchmarks_with_equal_weight():
 
 
 # Names as in CLDR, looked up by hand.
-@pytest.mark.parametrize(("locale", "name"), [("en", "Japan"), ("de", "Japan"), ("so", "Jabaan"), ("tk", "Ýaponiýa"), ("eu", "Japonia")])
+@pytest.mark.parametrize(
+    ("locale", "name"), [("en", "Japan"), ("de", "Japan"), ("so", "Jabaan"), ("tk", "Ýaponiýa"), ("eu", "Japonia")]
+)
 def test_a_country_has_its_name_in_every_language(locale: str, name: str):
     assert names(locale)[JAPAN] == name
 
@@ -53,14 +57,20 @@ def test_a_name_is_short_and_plain_and_belongs_to_one_concept(locale: str):
 
 @pytest.mark.parametrize("locale", ["en", "de", *LANGUAGES])
 def test_no_name_holds_a_kind_word(locale: str):
-    # With "astronomical units" among the names every base answered "unit" to everything, and no mean of experts could change its mind.
+    # With "astronomical units" among the names every base answered "unit" to everything, and no mean of experts could
+    # change its mind.
     words = {word for name in names(locale).values() for word in re.findall(r"\w+", name.lower())}
     assert not words & {"country", "language", "languages", "currency", "unit", "units"}
     assert "United Kingdom" in names("en").values()
 
 
 def test_there_are_460_concepts_each_named_in_all_languages():
-    assert Counter(concept.kind for concept in concepts()) == {"territory": 130, "language": 130, "currency": 100, "unit": 100}
+    assert Counter(concept.kind for concept in concepts()) == {
+        "territory": 130,
+        "language": 130,
+        "currency": 100,
+        "unit": 100,
+    }
     assert len(set(concepts())) == 460
     assert all(concept in names(locale) for concept in concepts() for locale in ("en", *LANGUAGES))
 
@@ -98,7 +108,11 @@ def test_the_right_choice_of_a_pick_item_is_the_name_and_the_others_are_of_its_k
 
 
 def test_a_pick_item_asks_for_the_english_name_in_the_language():
-    concept = next(concept for concept in concepts() if concept.kind == "territory" and names("en")[concept] != names("eu")[concept])
+    concept = next(
+        concept
+        for concept in concepts()
+        if concept.kind == "territory" and names("en")[concept] != names("eu")[concept]
+    )
     item = next(item for item in pick_items("eu") if item.concept == concept.group)
     assert item.prompt == f"{names('en')[concept]} in Basque is"
 

@@ -1,4 +1,5 @@
-"""What the command line refuses: one line that helps, the right exit code, nothing left behind. And what it answers quickly."""
+"""What the command line refuses: one line that helps, the right exit code, nothing left behind. And what it answers
+quickly."""
 
 import json
 import os
@@ -17,7 +18,9 @@ from models import tiny_llama
 from safetensors.torch import load_file, save_file
 from small_run import ROOT, Small, perturbed, small_run
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 COMMANDS = ("quickstart", "run", "plan", "merge", "check", "materialize", "ui", "report", "doctor")
 Breaker = Callable[[Path], object]
@@ -67,13 +70,17 @@ def truncate(folder: Path) -> None:
 
 def other_architecture(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["MistralForCausalLM"], "model_type": "mistral"}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"architectures": ["MistralForCausalLM"], "model_type": "mistral"})
+    )
 
 
 def index_outside(folder: Path) -> None:
     names = list(tensors(folder))
     shutil.move(folder / "model.safetensors", folder.parent / "outside.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, "../outside.safetensors")}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": dict.fromkeys(names, "../outside.safetensors")})
+    )
 
 
 def fifo(folder: Path) -> None:
@@ -104,9 +111,18 @@ NORM = "model.norm.weight"
 MISFITS: dict[str, tuple[Breaker, str]] = {
     "truncated": (truncate, "truncated"),
     "other architecture": (other_architecture, "MistralForCausalLM"),
-    "missing tensor": (with_tensors(lambda all_: {name: tensor for name, tensor in all_.items() if name != NORM}), f"has no tensor '{NORM}'"),
-    "extra tensor": (with_tensors(lambda all_: all_ | {"model.more": torch.zeros(2, dtype=torch.bfloat16)}), "'model.more' that the base has not"),
-    "other shape": (with_tensors(lambda all_: all_ | {NORM: torch.ones(65, dtype=torch.bfloat16)}), f"'{NORM}' of shape [65], the base [64]"),
+    "missing tensor": (
+        with_tensors(lambda all_: {name: tensor for name, tensor in all_.items() if name != NORM}),
+        f"has no tensor '{NORM}'",
+    ),
+    "extra tensor": (
+        with_tensors(lambda all_: all_ | {"model.more": torch.zeros(2, dtype=torch.bfloat16)}),
+        "'model.more' that the base has not",
+    ),
+    "other shape": (
+        with_tensors(lambda all_: all_ | {NORM: torch.ones(65, dtype=torch.bfloat16)}),
+        f"'{NORM}' of shape [65], the base [64]",
+    ),
     "wrong dtype": (with_tensors(lambda all_: all_ | {NORM: all_[NORM].float()}), f"'{NORM}' in float32"),
     "index outside": (index_outside, "../outside.safetensors"),
     "FIFO": (fifo, "FIFO"),
@@ -143,7 +159,11 @@ def test_an_expert_that_does_not_fit_is_refused_before_anything_is_made(small: S
 def test_values_that_are_no_numbers_are_refused(small: Small, command: str, value: float) -> None:
     expert, out = small.folder / "expert2", small.folder / "out"
     with_tensors(lambda all_: all_ | {NORM: all_[NORM].index_fill(0, torch.tensor([7]), value)})(expert)
-    arguments = (expert,) if command == "check" else ("linear", "--base", small.folder / "base", "--expert", expert, "--out", out)
+    arguments = (
+        (expert,)
+        if command == "check"
+        else ("linear", "--base", small.folder / "base", "--expert", expert, "--out", out)
+    )
     said = psomerge(command, *arguments, home=small.home)
     assert said.code == 3
     assert NORM in said.line
@@ -153,7 +173,9 @@ def test_values_that_are_no_numbers_are_refused(small: Small, command: str, valu
 
 
 def test_a_run_refuses_values_that_are_no_numbers_without_a_run_folder(small: Small) -> None:
-    with_tensors(lambda all_: all_ | {NORM: all_[NORM].index_fill(0, torch.tensor([7]), float("nan"))})(small.folder / "expert2")
+    with_tensors(lambda all_: all_ | {NORM: all_[NORM].index_fill(0, torch.tensor([7]), float("nan"))})(
+        small.folder / "expert2"
+    )
     done = small.psomerge("run", str(small.config), "--json")
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = [one for one in done.stderr.splitlines() if one]
@@ -211,7 +233,12 @@ def test_an_override_that_cannot_be_is_refused(small: Small, override: str, word
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("quickstat", "did you mean quickstart?"), ("missing.yaml", "cannot read the file"), ("some/folder", "unknown config")]
+    ("name", "words"),
+    [
+        ("quickstat", "did you mean quickstart?"),
+        ("missing.yaml", "cannot read the file"),
+        ("some/folder", "unknown config"),
+    ],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_a_config_that_is_not_there_is_told(tmp_path: Path, command: str, name: str, words: str) -> None:
@@ -221,7 +248,10 @@ def test_a_config_that_is_not_there_is_told(tmp_path: Path, command: str, name: 
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("arguments", [["rnu"], ["run"], ["run", "quickstart", "--jsn"], ["merge", "linear"], ["ui", "--prefect-port", "many"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["rnu"], ["run"], ["run", "quickstart", "--jsn"], ["merge", "linear"], ["ui", "--prefect-port", "many"]],
+)
 def test_a_misspelt_command_line_is_told_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
     said = psomerge(*arguments, home=tmp_path / "home")
     assert said.code == 2
@@ -233,7 +263,10 @@ def test_the_time_of_a_suite_that_never_ran_is_called_a_guess(small: Small) -> N
 
 
 def test_an_override_reaches_the_plan(small: Small) -> None:
-    before, after = (json.loads(psomerge("plan", small.config, "--json", *more, home=small.home).out) for more in ((), ("--set", "swarm.steps=7")))
+    before, after = (
+        json.loads(psomerge("plan", small.config, "--json", *more, home=small.home).out)
+        for more in ((), ("--set", "swarm.steps=7"))
+    )
     # Two experts: 5 particles a step; 2 to rank again, 1 average, and 5 rows on the test split.
     assert (before["steps"], before["judgements"]) == (2, 2 * 5 + 2 + 1 + 5)
     assert (after["steps"], after["judgements"]) == (7, 7 * 5 + 2 + 1 + 5)
@@ -256,7 +289,17 @@ def full(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_merge_without_room_leaves_nothing(small: Small, full: Path) -> None:
     out = full / "out"
-    said = psomerge("merge", "linear", "--base", small.folder / "base", "--expert", small.folder / "expert1", "--out", out, home=small.home)
+    said = psomerge(
+        "merge",
+        "linear",
+        "--base",
+        small.folder / "base",
+        "--expert",
+        small.folder / "expert1",
+        "--out",
+        out,
+        home=small.home,
+    )
     assert said.code == 6
     assert str(full) in said.line
     assert list(full.iterdir()) == []
@@ -268,7 +311,9 @@ def test_a_run_on_a_full_disk_says_so(small: Small, full: Path) -> None:
     (line,) = [one for one in done.stderr.splitlines() if one]
     assert (done.returncode, done.stdout) == (6, ""), done.stderr[-3000:]
     assert str(full) in line
-    assert monotonic() - begin < 60  # Prefect's server, which cannot come up, was waited for in silence for five minutes
+    assert (
+        monotonic() - begin < 60
+    )  # Prefect's server, which cannot come up, was waited for in silence for five minutes
 
 
 def test_folders_of_another_user_are_refused(small: Small) -> None:
@@ -286,9 +331,20 @@ def test_folders_of_another_user_are_refused(small: Small) -> None:
     environment = small.environment | {"PSOMERGE_HOME": str(theirs / "home"), "HOME": "/nonexistent"}
     if subprocess.run([*command, "--help"], env=environment, cwd="/", capture_output=True, timeout=60).returncode:
         pytest.skip("another user cannot reach this interpreter or checkout")
-    merge = ["merge", "linear", "--base", str(small.folder / "base"), "--expert", str(small.folder / "expert1"), "--out", str(theirs / "out")]
+    merge = [
+        "merge",
+        "linear",
+        "--base",
+        str(small.folder / "base"),
+        "--expert",
+        str(small.folder / "expert1"),
+        "--out",
+        str(theirs / "out"),
+    ]
     for arguments in (merge, ["run", str(small.config)]):
-        done = subprocess.run([*command, *arguments], env=environment, cwd="/", capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [*command, *arguments], env=environment, cwd="/", capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 6, done.stderr
         (line,) = done.stderr.splitlines()
         assert "theirs" in line
@@ -300,7 +356,14 @@ def test_help_lists_every_command_within_a_second(tmp_path: Path) -> None:
     seconds = []
     for _ in range(3):  # the first one may compile, others may meet a busy machine
         begin = monotonic()
-        done = subprocess.run([sys.executable, "-m", "flows.cli", "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli", "--help"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         seconds.append(monotonic() - begin)
     assert (done.returncode, done.stderr) == (0, "")
     assert [command for command in COMMANDS if f" {command} " not in done.stdout] == []
@@ -319,7 +382,11 @@ def test_every_command_has_help_of_its_own(tmp_path: Path) -> None:
 def test_debug_shows_the_traceback(small: Small) -> None:
     small.change(swram={})
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "--debug", "plan", str(small.config)], env=small.environment, cwd=small.folder, capture_output=True, text=True
+        [sys.executable, "-m", "flows.cli", "--debug", "plan", str(small.config)],
+        env=small.environment,
+        cwd=small.folder,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode != 0
     assert "Traceback" in done.stderr
@@ -351,13 +418,23 @@ def test_doctor_says_what_is_wrong_with_the_home(small: Small) -> None:
     small.home.write_text("a file")
     said = psomerge("doctor", home=small.home)
     assert said.code == 1
-    assert any(line.startswith("NOT  home folder") and str(small.home) in line for line in said.out.splitlines()), said.out
+    assert any(line.startswith("NOT  home folder") and str(small.home) in line for line in said.out.splitlines()), (
+        said.out
+    )
 
 
 def test_a_perturbed_copy_is_sound_and_fits(small: Small) -> None:
     # Else the refusals above might be of everything.
     perturbed(small.folder / "base", small.folder / "more", 9)
-    said = psomerge("check", small.folder / "more", small.folder / "expert1", "--base", small.folder / "base", "--json", home=small.home)
+    said = psomerge(
+        "check",
+        small.folder / "more",
+        small.folder / "expert1",
+        "--base",
+        small.folder / "base",
+        "--json",
+        home=small.home,
+    )
     assert said.code == 0
     assert list(json.loads(said.out)) == [str(small.folder / "more"), str(small.folder / "expert1")]
 

@@ -16,7 +16,15 @@ from evals.statistics import Difference, paired
 
 def score(values, groups=None, benchmark="b", language="en", weight=1.0):
     names = tuple(f"i{number}" for number in range(len(values)))
-    return BenchmarkScore(benchmark, language, "acc", weight, names, tuple(groups) if groups is not None else names, tuple(float(value) for value in values))
+    return BenchmarkScore(
+        benchmark,
+        language,
+        "acc",
+        weight,
+        names,
+        tuple(groups) if groups is not None else names,
+        tuple(float(value) for value in values),
+    )
 
 
 def won(wins, losses, ties, benchmark="b", language="en"):
@@ -33,9 +41,13 @@ def apart(generator, items, gap, rate):
 
 
 def of_passages(generator, gap, groups=60):
-    """Three benchmarks over the same passages, on each of which one model or the other is far better in all three alike."""
+    """Three benchmarks over the same passages, on each of which one model or the other is far better in all three
+    alike."""
     names, lean = [f"g{number}" for number in range(groups)], 0.3 * generator.choice([-1, 1], groups)
-    return tuple([score(generator.random(groups) < 0.5 + sign * (lean + gap) / 2, names, f"b{n}") for n in range(3)] for sign in (1, -1))
+    return tuple(
+        [score(generator.random(groups) < 0.5 + sign * (lean + gap) / 2, names, f"b{n}") for n in range(3)]
+        for sign in (1, -1)
+    )
 
 
 def test_languages_are_corrected_by_holm():
@@ -44,7 +56,11 @@ def test_languages_are_corrected_by_holm():
     found = compare([a for a, _ in both], [b for _, b in both], 400).languages
     assert [one.difference.p_value for one in found.values()] == pytest.approx([1 / 128, 1, 1 / 64])
     assert [one.corrected for one in found.values()] == pytest.approx([3 / 128, 1, 2 / 64])
-    assert {language: one.verdict for language, one in found.items()} == {"so": "better", "tk": "no difference shown", "eu": "worse"}
+    assert {language: one.verdict for language, one in found.items()} == {
+        "so": "better",
+        "tk": "no difference shown",
+        "eu": "worse",
+    }
     assert {one.tests for one in found.values()} == {3}
 
 
@@ -57,18 +73,35 @@ def test_what_is_significant_alone_may_be_noise_among_many():
 
 
 def test_a_language_holds_all_its_benchmarks_by_weight():
-    first = [score([1, 1, 0, 1], benchmark="b1", language="so"), score([1, 0], benchmark="b2", language="so", weight=3), score([1, 0], benchmark="b3")]
-    second = [score([1, 0, 0, 0], benchmark="b1", language="so"), score([0, 0], benchmark="b2", language="so", weight=3), score([1, 0], benchmark="b3")]
+    first = [
+        score([1, 1, 0, 1], benchmark="b1", language="so"),
+        score([1, 0], benchmark="b2", language="so", weight=3),
+        score([1, 0], benchmark="b3"),
+    ]
+    second = [
+        score([1, 0, 0, 0], benchmark="b1", language="so"),
+        score([0, 0], benchmark="b2", language="so", weight=3),
+        score([1, 0], benchmark="b3"),
+    ]
     found = compare(first, second, 400)
     assert list(found.benchmarks) == ["b1", "b2", "b3"]
     # (1 * 0.5 + 3 * 0.5) / 4 over 6 items; the other language is equal.
-    assert {tag: (one.difference.mean, one.difference.n) for tag, one in found.languages.items()} == {"so": (pytest.approx(0.5), 6), "en": (0, 2)}
+    assert {tag: (one.difference.mean, one.difference.n) for tag, one in found.languages.items()} == {
+        "so": (pytest.approx(0.5), 6),
+        "en": (0, 2),
+    }
 
 
 def test_a_family_so_large_that_sampled_tests_could_never_pass_gets_more_resamples():
     # Graded items have no exact test: from 100 resamples the smallest p-value is 1/101, ten times which is above 5 %.
     generator = np.random.default_rng(0)
-    both = [(score(0.5 + 0.5 * generator.random(30), benchmark=f"b{n}"), score(0.5 * generator.random(30), benchmark=f"b{n}")) for n in range(10)]
+    both = [
+        (
+            score(0.5 + 0.5 * generator.random(30), benchmark=f"b{n}"),
+            score(0.5 * generator.random(30), benchmark=f"b{n}"),
+        )
+        for n in range(10)
+    ]
     found = compare([a for a, _ in both], [b for _, b in both], 100).benchmarks
     assert {one.verdict for one in found.values()} == {"better"}
 
@@ -77,12 +110,22 @@ def test_equal_models_are_seldom_called_different_in_any_of_ten_languages():
     generator = np.random.default_rng(1)
 
     def any_difference():
-        both = [(score(generator.random(40) < 0.5, None, f"b{n}", f"l{n}"), score(generator.random(40) < 0.5, None, f"b{n}", f"l{n}")) for n in range(10)]
+        both = [
+            (
+                score(generator.random(40) < 0.5, None, f"b{n}", f"l{n}"),
+                score(generator.random(40) < 0.5, None, f"b{n}", f"l{n}"),
+            )
+            for n in range(10)
+        ]
         found = compare([a for a, _ in both], [b for _, b in both], 100).languages.values()
-        return [any(one.verdict != "no difference shown" for one in found), any(one.difference.p_value < 0.05 for one in found)]
+        return [
+            any(one.verdict != "no difference shown" for one in found),
+            any(one.difference.p_value < 0.05 for one in found),
+        ]
 
     corrected, alone = np.mean([any_difference() for _ in range(120)], axis=0)
-    # Three standard errors of 5 % in 120 experiments are 6 %. Without the correction McNemar's test, at its true 3 % here, gives 1 - 0.97^10 = 26 %.
+    # Three standard errors of 5 % in 120 experiments are 6 %. Without the correction McNemar's test, at its true 3 %
+    # here, gives 1 - 0.97^10 = 26 %.
     assert corrected < 0.11
     assert alone > 0.15
 
@@ -99,9 +142,12 @@ def test_equal_models_are_seldom_ranked_apart():
 
 @pytest.mark.parametrize(("items", "rate", "tests"), [(50, 0.4, 1), (200, 0.3, 1), (200, 0.3, 20)])
 def test_a_difference_that_can_be_shown_is_found_in_four_of_five_experiments(items, rate, tests):
-    # The promised difference, from items answered apart at the true rate; then how often McNemar's test, called directly, finds it.
+    # The promised difference, from items answered apart at the true rate; then how often McNemar's test, called
+    # directly, finds it.
     level, found = 0.05 / tests, Difference(0, 0, 0, 1, items)
-    gap = detectable([score([1] * items)], [score([0] * round(items * rate) + [1] * round(items * (1 - rate)))], found, level)
+    gap = detectable(
+        [score([1] * items)], [score([0] * round(items * rate) + [1] * round(items * (1 - rate)))], found, level
+    )
     assert gap is not None
     generator = np.random.default_rng(3)
     hits = []
@@ -118,12 +164,14 @@ def test_a_difference_over_shared_passages_is_found_in_four_of_five_experiments(
     pilots = [of_passages(generator, 0.18) for _ in range(40)]
     gap = float(np.mean([detectable(*pilot, paired(*pilot, 400)) for pilot in pilots]))
     results = [paired(*of_passages(generator, gap), 400) for _ in range(500)]
-    # Three standard errors of 80 % in 500 experiments are 5.4 %. With the items taken as independent, it would be found in two of three.
+    # Three standard errors of 80 % in 500 experiments are 5.4 %. With the items taken as independent, it would be found
+    # in two of three.
     assert np.mean([found.p_value < 0.05 and found.mean > 0 for found in results]) == pytest.approx(0.8, abs=0.054)
 
 
 def test_a_difference_of_a_corpus_metric_is_found_in_four_of_five_experiments():
-    # Texts of made-up words of which each model gets some wrong; the true difference is chrF's over all 500, an experiment draws 64 of them.
+    # Texts of made-up words of which each model gets some wrong; the true difference is chrF's over all 500, an
+    # experiment draws 64 of them.
     generator = np.random.default_rng(0)
     words = ["".join(generator.choice(list("abcdefghijklmnop"), generator.integers(2, 8))) for _ in range(300)]
     texts = [list(generator.choice(words, generator.integers(4, 16))) for _ in range(500)]
@@ -138,12 +186,16 @@ def test_a_difference_of_a_corpus_metric_is_found_in_four_of_five_experiments():
 
     def experiment():
         drawn = generator.integers(500, size=64)
-        first, second = ([replace(score([0.5] * 64), corpus="chrf", statistics=tuple(map(tuple, own[drawn])))] for own in rows)
+        first, second = (
+            [replace(score([0.5] * 64), corpus="chrf", statistics=tuple(map(tuple, own[drawn])))] for own in rows
+        )
         found = paired(first, second, 400)
         return [detectable(first, second, found), found.p_value < 0.05 and found.mean > 0]
 
     promised, power = np.mean([experiment() for _ in range(400)], axis=0)
-    assert promised == pytest.approx(truth, rel=0.06)  # of 64 texts, which are so many that the true difference is the one promised
+    assert promised == pytest.approx(
+        truth, rel=0.06
+    )  # of 64 texts, which are so many that the true difference is the one promised
     assert power == pytest.approx(0.8, abs=0.06)  # three standard errors
 
 
@@ -158,7 +210,8 @@ def test_many_groups_have_the_formula_with_z():
 
 
 def test_items_that_all_agree_could_still_have_shown_only_so_much():
-    # Two equal models on 50 items have no spread, but McNemar needs 6 items one way (2 / 2^6 < 5 %): P(X >= 6) = 80 % for X of 50 items.
+    # Two equal models on 50 items have no spread, but McNemar needs 6 items one way (2 / 2^6 < 5 %): P(X >= 6) = 80 %
+    # for X of 50 items.
     found = detectable(*[[score([1, 0] * 25)]] * 2, Difference(0, 0, 0, 1, 50))
     assert found is not None
     assert stats.binom.sf(5, 50, found) == pytest.approx(0.8, abs=1e-3)
@@ -167,7 +220,9 @@ def test_items_that_all_agree_could_still_have_shown_only_so_much():
 def test_passages_without_spread_count_as_items():
     names = [f"g{number % 50}" for number in range(100)]
     grouped, alone = [score([1, 0] * 50, names)], [score([1, 0] * 25)]
-    assert detectable(grouped, grouped, paired(grouped, grouped, 100)) == detectable(alone, alone, paired(alone, alone, 100))
+    assert detectable(grouped, grouped, paired(grouped, grouped, 100)) == detectable(
+        alone, alone, paired(alone, alone, 100)
+    )
 
 
 @pytest.mark.parametrize("values", [[1, 0, 1, 0, 1], [0.9, 0.3, 0.8, 0.2, 0.6]])
@@ -195,7 +250,12 @@ def test_ranks_count_the_models_that_are_better_and_worse():
 
     # a beats c only, and d is beaten by all: b may be first, and c second beside b.
     worse = {("c", "a"), ("d", "a"), ("d", "b"), ("d", "c")}
-    pairs = {(x, y): tested("worse" if (x, y) in worse else "better" if (y, x) in worse else "no difference shown") for x in "abcd" for y in "abcd" if x != y}
+    pairs = {
+        (x, y): tested("worse" if (x, y) in worse else "better" if (y, x) in worse else "no difference shown")
+        for x in "abcd"
+        for y in "abcd"
+        if x != y
+    }
     assert ranks("abcd", pairs) == {"a": Ranks(1, 2), "b": Ranks(1, 3), "c": Ranks(2, 3), "d": Ranks(4, 4)}
 
 
@@ -208,8 +268,14 @@ def test_all_pairs_are_one_family_and_mirror_each_other():
     found = compare_all({"a": [first], "b": [second], "c": [first]}, 400)
     # McNemar: 2 (1 + 13) / 2^13, twice; a and c are equal. Holm: times 3, and then no less.
     p_value = 2 * 14 / 2**13
-    assert [found[pair].corrected for pair in (("a", "b"), ("b", "c"), ("a", "c"))] == pytest.approx([3 * p_value, 3 * p_value, 1])
-    assert (found["a", "b"].verdict, found["b", "a"].verdict, found["c", "a"].verdict) == ("better", "worse", "no difference shown")
+    assert [found[pair].corrected for pair in (("a", "b"), ("b", "c"), ("a", "c"))] == pytest.approx(
+        [3 * p_value, 3 * p_value, 1]
+    )
+    assert (found["a", "b"].verdict, found["b", "a"].verdict, found["c", "a"].verdict) == (
+        "better",
+        "worse",
+        "no difference shown",
+    )
     one, other = found["a", "b"].difference, found["b", "a"].difference
     assert (other.mean, other.low, other.high) == (-one.mean, -one.high, -one.low)
 

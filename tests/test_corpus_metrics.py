@@ -1,4 +1,5 @@
-"""Corpus metrics are sacrebleu's and the harness's to the last digit, from the journal too; no score without its tokeniser."""
+"""Corpus metrics are sacrebleu's and the harness's to the last digit, from the journal too; no score without its
+tokeniser."""
 
 import json
 import math
@@ -22,7 +23,9 @@ from evals.suite_file import load_suite
 from psomerge.errors import ArtefactError, ConfigError, ServiceError
 from tasks.judge import Label, pooled
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 OFFLINE = ("bleu", "chrf", "chrf++")
 
@@ -39,7 +42,11 @@ def tokenisers(tmp_path_factory, monkeypatch) -> Path:
         generator = random.Random(size)
         with (folder / "models" / name).open("wb") as file:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter([sentence(generator) for _ in range(200)]), model_writer=file, vocab_size=size, model_type="bpe", minloglevel=2
+                sentence_iterator=iter([sentence(generator) for _ in range(200)]),
+                model_writer=file,
+                vocab_size=size,
+                model_type="bpe",
+                minloglevel=2,
             )
     monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(folder))
     monkeypatch.setattr(spm, "PUBLISHED", {})
@@ -74,7 +81,10 @@ def test_the_two_tokenisers_of_spbleu_score_differently(tokenisers):
     items = [(listed[0], prediction) for prediction, listed in zip(predictions, asked, strict=True)]
     found = {spbleu_flores101(items), spbleu_flores200(items), 100 * of_texts("bleu", predictions, asked)}
     assert len(found) == 3
-    assert spbleu_flores200(items) == sacrebleu.corpus_bleu(predictions, list(zip(*asked, strict=True)), tokenize="flores200").score
+    assert (
+        spbleu_flores200(items)
+        == sacrebleu.corpus_bleu(predictions, list(zip(*asked, strict=True)), tokenize="flores200").score
+    )
 
 
 def test_an_item_s_value_is_sacrebleus_sentence_score():
@@ -86,16 +96,21 @@ def test_an_item_s_value_is_sacrebleus_sentence_score():
             "chrf++": sacrebleu.sentence_chrf(prediction, listed, word_order=2).score,
         }
         for metric, expected in theirs.items():
-            assert corpus.sentence_score(metric, corpus.statistics(metric, prediction, listed)) == min(expected / 100, 1)
+            assert corpus.sentence_score(metric, corpus.statistics(metric, prediction, listed)) == min(
+                expected / 100, 1
+            )
 
 
 def test_chrf_and_bleu_are_what_their_formulas_give():
-    # chrF of "abc" for "abd": 2 of 3 letters, 1 of 2 pairs, 0 of 1 triple; no longer n-grams. Precision = recall = (2/3 + 1/2 + 0) / 3 = F.
+    # chrF of "abc" for "abd": 2 of 3 letters, 1 of 2 pairs, 0 of 1 triple; no longer n-grams. Precision = recall = (2/3
+    # + 1/2 + 0) / 3 = F.
     assert judged("chrf", ["abc"], [["abd"]]).score == pytest.approx(7 / 18)
     # BLEU of the first four of five words: every n-gram matches, brevity exp(1 - 5/4).
     assert judged("bleu", ["a b c d"], [["a b c d e"]]).score == pytest.approx(math.exp(-1 / 4))
     # Two items together: 4 + 4 words of 5 + 4, all right; the mean of the two alone would be (exp(-1/4) + 1) / 2.
-    assert judged("bleu", ["a b c d", "a b c d"], [["a b c d e"], ["a b c d"]]).score == pytest.approx(math.exp(1 - 9 / 8))
+    assert judged("bleu", ["a b c d", "a b c d"], [["a b c d e"], ["a b c d"]]).score == pytest.approx(
+        math.exp(1 - 9 / 8)
+    )
 
 
 def test_a_perfect_translation_scores_exactly_one():
@@ -112,10 +127,23 @@ def test_a_metric_of_no_items_is_an_error():
 
 @pytest.mark.parametrize("metric", OFFLINE)
 def test_scores_of_many_sums_are_those_of_each(metric):
-    rows = np.array([corpus.statistics(metric, *pair) for pair in zip(*pairs(60, seed=2), strict=True)], dtype=np.float64)
-    short = [corpus.statistics(metric, *pair) for pair in (("a", ["a"]), ("a b", ["b a"]), ("", ["a"]), ("x y z w v", ["a b c d e"]), ("a b c d", ["a b c d"]))]
+    rows = np.array(
+        [corpus.statistics(metric, *pair) for pair in zip(*pairs(60, seed=2), strict=True)], dtype=np.float64
+    )
+    short = [
+        corpus.statistics(metric, *pair)
+        for pair in (
+            ("a", ["a"]),
+            ("a b", ["b a"]),
+            ("", ["a"]),
+            ("x y z w v", ["a b c d e"]),
+            ("a b c d", ["a b c d"]),
+        )
+    ]
     sums = np.vstack([rows, np.cumsum(rows, axis=0), np.array(short, dtype=np.float64), np.zeros_like(rows[:1])])
-    assert corpus.scores(metric, sums) == pytest.approx([corpus.score(metric, sums[place : place + 1]) for place in range(len(sums))], rel=1e-13, abs=1e-15)
+    assert corpus.scores(metric, sums) == pytest.approx(
+        [corpus.score(metric, sums[place : place + 1]) for place in range(len(sums))], rel=1e-13, abs=1e-15
+    )
 
 
 def test_an_item_is_read_as_the_harness_reads_it():
@@ -149,21 +177,31 @@ metadata: {{version: 1}}
 
 
 def line(metric: str) -> str:
-    return f"  - {{metric: {metric}, aggregation: {metric}, higher_is_better: {'false' if metric == 'ter' else 'true'}}}"
+    return (
+        f"  - {{metric: {metric}, aggregation: {metric}, higher_is_better: {'false' if metric == 'ter' else 'true'}}}"
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Tasks of 40 short sentences in 20 documents: with one reference, with two by `process_results`, and with two as the harness cannot score them."""
+    """Tasks of 40 short sentences in 20 documents: with one reference, with two by `process_results`, and with two as
+    the harness cannot score them."""
     folder = tmp_path_factory.mktemp("translation")
     generator = random.Random(5)
     made = [sentence(generator, 8) for _ in range(40)]
-    listed = [{"source": f"{n} {text}", "target": text, "both": [text, made[n - 1]], "passage": f"p{n // 2}"} for n, text in enumerate(made)]
+    listed = [
+        {"source": f"{n} {text}", "target": text, "both": [text, made[n - 1]], "passage": f"p{n // 2}"}
+        for n, text in enumerate(made)
+    ]
     (folder / "data.py").write_text(DATA.format(sentences=listed))
     names = ("bleu", "chrf", "chrf++", "spbleu_flores101", "spbleu_flores200", "ter")
-    (folder / "one.yaml").write_text(TASK.format(name="one", target="target", metrics="\n".join(map(line, names)), more=""))
+    (folder / "one.yaml").write_text(
+        TASK.format(name="one", target="target", metrics="\n".join(map(line, names)), more="")
+    )
     more = "process_results: !function data.several"
-    (folder / "two.yaml").write_text(TASK.format(name="two", target="target", metrics="\n".join(map(line, ("chrf++", "bleu"))), more=more))
+    (folder / "two.yaml").write_text(
+        TASK.format(name="two", target="target", metrics="\n".join(map(line, ("chrf++", "bleu"))), more=more)
+    )
     (folder / "lost.yaml").write_text(TASK.format(name="lost", target="both", metrics=line("chrf"), more=""))
     return folder
 
@@ -175,8 +213,13 @@ def tokenizer_folder(tmp_path_factory) -> Path:
 
 def suite_of(folder: Path, *entries: str, name: str = "made"):
     path = folder / f"{name}.yaml"
-    head = f"name: made\nsalt: s\nshares: {{optimisation: 0.5, validation: 0.2, test: 0.3}}\ngroup: passage\ninclude: [{folder}]\nbenchmarks:\n"
-    path.write_text(head + "\n".join(f"  - {{{entry}, language: en, name: {place}-{name}}}" for place, entry in enumerate(entries)))
+    head = (
+        f"name: made\nsalt: s\nshares: {{optimisation: 0.5, validation: 0.2, test: 0.3}}\ngroup: passage\ninclude: "
+        f"[{folder}]\nbenchmarks:\n"
+    )
+    path.write_text(
+        head + "\n".join(f"  - {{{entry}, language: en, name: {place}-{name}}}" for place, entry in enumerate(entries))
+    )
     return load_suite(path)
 
 
@@ -209,7 +252,12 @@ def harness_results(folder: Path, task: str, samples: list[int]) -> dict:
 
         loglikelihood_rolling = loglikelihood
 
-    found = evaluate(Scripted(), TaskManager(include_path=[folder], include_defaults=False).load([task]), samples={task: samples}, bootstrap_iters=0)
+    found = evaluate(
+        Scripted(),
+        TaskManager(include_path=[folder], include_defaults=False).load([task]),
+        samples={task: samples},
+        bootstrap_iters=0,
+    )
     assert found is not None
     return found["results"][task]
 
@@ -269,14 +317,30 @@ def test_pooled_splits_score_as_one_corpus(folder, tokenizer_folder, tmp_path):
     whole = judged("bleu", predictions, asked, benchmark="0-made")
     parts = [judged("bleu", predictions[rows], asked[rows], benchmark="0-made") for rows in (slice(0, 5), slice(5, 30))]
     made = judging(tmp_path, suite, {"optimisation": evaluation}, ScriptedEngine(lambda *_: 0.0))
-    both = pooled(made, {split: Judgement(part.score, (part,)) for split, part in zip(("optimisation", "validation"), parts, strict=True)})
+    both = pooled(
+        made,
+        {
+            split: Judgement(part.score, (part,))
+            for split, part in zip(("optimisation", "validation"), parts, strict=True)
+        },
+    )
     assert both.fitness == whole.score != pytest.approx((5 * parts[0].score + 25 * parts[1].score) / 30, abs=1e-4)
 
 
-def test_an_evaluation_set_is_another_with_another_tokeniser_or_sacrebleu(folder, tokenizer_folder, tokenisers, monkeypatch):
-    digests = [built(folder, tokenizer_folder, f"task: one, metric: {metric}").digest for metric in ("spbleu_flores101", "spbleu_flores200", "bleu")]
-    (tokenisers / "models" / "sacrebleu_tokenizer_spm.model").write_bytes((tokenisers / "models" / "flores200sacrebleuspm").read_bytes())
-    changed = [built(folder, tokenizer_folder, f"task: one, metric: {metric}").digest for metric in ("spbleu_flores101", "spbleu_flores200", "bleu")]
+def test_an_evaluation_set_is_another_with_another_tokeniser_or_sacrebleu(
+    folder, tokenizer_folder, tokenisers, monkeypatch
+):
+    digests = [
+        built(folder, tokenizer_folder, f"task: one, metric: {metric}").digest
+        for metric in ("spbleu_flores101", "spbleu_flores200", "bleu")
+    ]
+    (tokenisers / "models" / "sacrebleu_tokenizer_spm.model").write_bytes(
+        (tokenisers / "models" / "flores200sacrebleuspm").read_bytes()
+    )
+    changed = [
+        built(folder, tokenizer_folder, f"task: one, metric: {metric}").digest
+        for metric in ("spbleu_flores101", "spbleu_flores200", "bleu")
+    ]
     assert [one != other for one, other in zip(digests, changed, strict=True)] == [True, False, False]
     monkeypatch.setattr(corpus, "version", lambda name: "0")
     assert built(folder, tokenizer_folder, "task: one, metric: bleu").digest != digests[2]
@@ -288,7 +352,8 @@ def test_an_evaluation_set_is_another_with_another_tokeniser_or_sacrebleu(folder
         ("task: one, metric: ter", r"of metric 'ter' lower is better, and a search raises its fitness"),
         (
             "task: one, metric: exact_match, config: {metric_list: [{metric: exact_match, aggregation: median}]}",
-            r"metric 'exact_match' is aggregated by 'median', expected a mean over items, such as acc .* or one of bleu, chrf, chrf\+\+, spbleu_",
+            r"metric 'exact_match' is aggregated by 'median', expected a mean over items, such as acc .* or one of "
+            r"bleu, chrf, chrf\+\+, spbleu_",
         ),
         ("task: lost, metric: chrf", r"makes 0 or 1 of a chrf with several references an item"),
     ],
@@ -298,13 +363,19 @@ def test_a_metric_that_cannot_be_a_fitness_is_refused_with_the_reason(folder, to
         built(folder, tokenizer_folder, entry)
 
 
-def test_a_tokeniser_that_cannot_be_had_is_known_when_the_suite_is_built(folder, tokenizer_folder, tmp_path, monkeypatch):
+def test_a_tokeniser_that_cannot_be_had_is_known_when_the_suite_is_built(
+    folder, tokenizer_folder, tmp_path, monkeypatch
+):
     from sacrebleu.tokenizers import tokenizer_spm
 
     monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
-    monkeypatch.setitem(tokenizer_spm.SPM_MODELS, "flores101", {"url": "http://127.0.0.1:9/spm.model", "signature": "flores101"})
+    monkeypatch.setitem(
+        tokenizer_spm.SPM_MODELS, "flores101", {"url": "http://127.0.0.1:9/spm.model", "signature": "flores101"}
+    )
     with pytest.raises(
-        ServiceError, match=rf"tokeniser flores101, and http://127.0.0.1:9/spm.model cannot be fetched .* put it at {tmp_path}/models/spm.model$"
+        ServiceError,
+        match=r"tokeniser flores101, and http://127.0.0.1:9/spm.model cannot be fetched .* put it at "
+        rf"{tmp_path}/models/spm.model$",
     ):
         built(folder, tokenizer_folder, "task: one, metric: spbleu_flores101")
     assert not list(tmp_path.iterdir())
@@ -318,10 +389,14 @@ def test_a_missing_or_empty_tokeniser_is_fetched_whole_and_kept_only_if_it_is_th
     source.write_bytes(b"a model")
     monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
     monkeypatch.setitem(tokenizer_spm.SPM_MODELS, "flores200", {"url": source.as_uri(), "signature": "flores200"})
-    with pytest.raises(ArtefactError, match=rf"{source.as_uri()}: expected the tokeniser flores200 with SHA-256 14bb8dfb"):
+    with pytest.raises(
+        ArtefactError, match=rf"{source.as_uri()}: expected the tokeniser flores200 with SHA-256 14bb8dfb"
+    ):
         spm.model_file("flores200")
     # The SHA-256 of `a model`, by coreutils.
-    monkeypatch.setattr(spm, "PUBLISHED", {"flores200": "97ff8a35544dcf40ad84047074439dd6aa3a0be469ea578a1b1c017d939ec61c"})
+    monkeypatch.setattr(
+        spm, "PUBLISHED", {"flores200": "97ff8a35544dcf40ad84047074439dd6aa3a0be469ea578a1b1c017d939ec61c"}
+    )
     path = tmp_path / "models" / "spm.model"
     for damage in (lambda: None, lambda: path.write_bytes(b"")):
         damage()
@@ -336,5 +411,7 @@ def test_an_item_without_a_text_fails_the_benchmark(folder, tokenizer_folder):
     evaluation = built(folder, tokenizer_folder, "task: two, metric: chrf++")
     one = evaluation.prepared[0]
     one.task.config.process_results = lambda doc, results: {"chrf++": 1.0}
-    with pytest.raises(FailedBenchmark, match=r"0-made: ValueError: expected a reference \(or several\) and a prediction, found 1\.0"):
+    with pytest.raises(
+        FailedBenchmark, match=r"0-made: ValueError: expected a reference \(or several\) and a prediction, found 1\.0"
+    ):
         evaluation.score(answers(evaluation, tokenizer_folder))

@@ -1,4 +1,5 @@
-"""Intervals and tests of corpus metrics are those that scoring every draw, and every exchange, of the texts themselves gives."""
+"""Intervals and tests of corpus metrics are those that scoring every draw, and every exchange, of the texts themselves
+gives."""
 
 import math
 import random
@@ -31,7 +32,11 @@ def test_the_interval_of_a_mixed_mean_draws_a_passage_for_both_kinds_at_once():
     means = BenchmarkScore("acc", "en", "acc", 3.0, names, names, tuple(right))
     found = mean_interval([judged("chrf++", predictions, asked, names), means], 40_000)
     drawn = [
-        (of_texts("chrf++", [predictions[n] for n in groups], [asked[n] for n in groups]) + 3 * sum(right[n] for n in groups) / 5) / 4
+        (
+            of_texts("chrf++", [predictions[n] for n in groups], [asked[n] for n in groups])
+            + 3 * sum(right[n] for n in groups) / 5
+        )
+        / 4
         for groups in product(range(5), repeat=5)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -39,7 +44,9 @@ def test_the_interval_of_a_mixed_mean_draws_a_passage_for_both_kinds_at_once():
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.01 * (high - low))
 
 
-def exchanged(first: list[str], second: list[str], groups: list[int], swapped: tuple[int, ...]) -> tuple[list[str], list[str]]:
+def exchanged(
+    first: list[str], second: list[str], groups: list[int], swapped: tuple[int, ...]
+) -> tuple[list[str], list[str]]:
     mine = [b if swapped[group] else a for a, b, group in zip(first, second, groups, strict=True)]
     return mine, [a if swapped[group] else b for a, b, group in zip(first, second, groups, strict=True)]
 
@@ -70,7 +77,10 @@ def test_mixed_means_are_compared_by_exchanges_of_a_passage_in_both_kinds_at_onc
     for swapped in product((0, 1), repeat=7):
         mine, theirs = exchanged(first, second, groups, swapped)
         signs = 1 - 2 * np.array(swapped)
-        differences.append((of_texts("chrf", mine, asked) - of_texts("chrf", theirs, asked) + 0.5 * np.mean(signs * (right - other))) / 1.5)
+        differences.append(
+            (of_texts("chrf", mine, asked) - of_texts("chrf", theirs, asked) + 0.5 * np.mean(signs * (right - other)))
+            / 1.5
+        )
     assert found.mean == pytest.approx(differences[0], abs=1e-15)
     assert found.p_value == np.mean(np.abs(differences) >= abs(differences[0]) - 1e-12) < 1
 
@@ -80,7 +90,9 @@ def test_sampled_exchanges_agree_with_all_of_them():
     second = [heard(random.Random(n), listed[0], 0.55) for n, listed in enumerate(asked)]
     scores = [[judged("bleu", texts, asked)] for texts in (first, second)]
     exact = paired(*scores).p_value  # 2^13 = 8192 ways
-    assert paired(*scores, 4_000).p_value == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 4_000) + 1 / 4_000)
+    assert paired(*scores, 4_000).p_value == pytest.approx(
+        exact, abs=4 * math.sqrt(exact * (1 - exact) / 4_000) + 1 / 4_000
+    )
 
 
 def test_a_model_does_not_differ_from_itself_in_a_corpus_metric():
@@ -93,7 +105,10 @@ def test_a_better_translator_is_called_better_and_an_equal_one_seldom():
     better = equal = 0
     for seed in range(40):
         first, asked = pairs(60, seed=seed, share=0.7)
-        rivals = [[heard(random.Random(f"{seed} {n} {share}"), listed[0], share) for n, listed in enumerate(asked)] for share in (0.4, 0.7)]
+        rivals = [
+            [heard(random.Random(f"{seed} {n} {share}"), listed[0], share) for n, listed in enumerate(asked)]
+            for share in (0.4, 0.7)
+        ]
         mine, worse, alike = ([judged("chrf", texts, asked)] for texts in (first, *rivals))
         better += paired(mine, worse, 300).p_value < 0.05
         equal += paired(mine, alike, 300).p_value < 0.05

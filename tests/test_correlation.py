@@ -28,14 +28,20 @@ def test_it_is_scipys_for_any_numbers_with_ties():
 
 def test_many_sums_at_once_are_the_same_numbers():
     draw = random.Random(4)
-    rows = [np.array(statistics(f"{draw.randrange(26) / 5}", f"{draw.randrange(26) / 5}"), dtype=float) for _ in range(40)]
+    rows = [
+        np.array(statistics(f"{draw.randrange(26) / 5}", f"{draw.randrange(26) / 5}"), dtype=float) for _ in range(40)
+    ]
     sums = np.stack([np.sum(rows[begin:], axis=0) for begin in range(0, 36, 4)])
-    assert corpus.scores(NAME, sums) == pytest.approx([corpus.score(NAME, rows[begin:]) for begin in range(0, 36, 4)], abs=1e-15)
+    assert corpus.scores(NAME, sums) == pytest.approx(
+        [corpus.score(NAME, rows[begin:]) for begin in range(0, 36, 4)], abs=1e-15
+    )
 
 
 def test_what_is_no_number_counts_as_0_and_others_stay_on_the_scale():
     # By hand: fifths of 5 from 0 to 25; nan would spread over the whole corpus.
-    assert [level(text) for text in ("3.2", " 3.2 ", "5", "7", "-1", "", "very", "nan", "inf", "1e400", "0.1", "0.31")] == [
+    assert [
+        level(text) for text in ("3.2", " 3.2 ", "5", "7", "-1", "", "very", "nan", "inf", "1e400", "0.1", "0.31")
+    ] == [
         16,
         16,
         25,

@@ -1,4 +1,5 @@
-"""How far experts lie from their base, and whom that gives away: fine-tunes raise no alarm, another seed and a copy of the base do."""
+"""How far experts lie from their base, and whom that gives away: fine-tunes raise no alarm, another seed and a copy of
+the base do."""
 
 from pathlib import Path
 
@@ -14,18 +15,29 @@ from tasks.check import check
 
 
 def models(folder: Path, *others: tuple[str, float, int]) -> list[Checkpoint]:
-    """A base of four matrices and a norm, and experts (name, relative noise, seed): noise `inf` is another base altogether."""
+    """A base of four matrices and a norm, and experts (name, relative noise, seed): noise `inf` is another base
+    altogether."""
 
     def draw(seed: int) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        return {f"model.layers.{i}.w": torch.randn(40, 30, generator=generator) for i in range(4)} | {"model.norm.weight": torch.ones(30)}
+        return {f"model.layers.{i}.w": torch.randn(40, 30, generator=generator) for i in range(4)} | {
+            "model.norm.weight": torch.ones(30)
+        }
 
     base = draw(0)
-    found = [open_checkpoint(toy_checkpoint(folder / "base", {name: tensor.bfloat16() for name, tensor in base.items()}), "base")]
+    found = [
+        open_checkpoint(
+            toy_checkpoint(folder / "base", {name: tensor.bfloat16() for name, tensor in base.items()}), "base"
+        )
+    ]
     for name, noise, seed in others:
         other = draw(seed)
         tensors = other if noise == float("inf") else {key: base[key] + noise * other[key] for key in base}
-        found.append(open_checkpoint(toy_checkpoint(folder / name, {key: tensor.bfloat16() for key, tensor in tensors.items()}), name))
+        found.append(
+            open_checkpoint(
+                toy_checkpoint(folder / name, {key: tensor.bfloat16() for key, tensor in tensors.items()}), name
+            )
+        )
     return found
 
 
@@ -41,7 +53,9 @@ def test_distances_are_relative_norms_of_task_vectors(tmp_path: Path) -> None:
     found = measure(base, [expert])[0]["one"]
     for name in ("model.layers.0.w", "model.layers.3.w"):
         ours, theirs = base.tensor(name).double(), expert.tensor(name).double()
-        assert found.matrices[name] == pytest.approx(((theirs - ours).square().sum() / ours.square().sum()).sqrt().item(), rel=1e-5)
+        assert found.matrices[name] == pytest.approx(
+            ((theirs - ours).square().sum() / ours.square().sum()).sqrt().item(), rel=1e-5
+        )
     assert "model.norm.weight" not in found.matrices
     assert found.level() == pytest.approx(0.05, rel=0.1)
 
@@ -55,7 +69,16 @@ def test_values_whose_squares_overflow_are_measured_all_the_same(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "noises", [(0.001,), (0.1,), (0.001, 0.1), (0.001, 0.01, 0.1), (0.002, 0.002, 0.002, 0.1), (0.14, 0.14, 0.15, 0.15), (0.25, 0.01, 0.01)]
+    "noises",
+    [
+        (0.001,),
+        (0.1,),
+        (0.001, 0.1),
+        (0.001, 0.01, 0.1),
+        (0.002, 0.002, 0.002, 0.1),
+        (0.14, 0.14, 0.15, 0.15),
+        (0.25, 0.01, 0.01),
+    ],
 )
 def test_fine_tunes_raise_no_alarm(tmp_path: Path, noises: tuple[float, ...]) -> None:
     assert alarms(tmp_path, *((f"e{seed}", noise, seed) for seed, noise in enumerate(noises, 1))) == []
@@ -95,7 +118,11 @@ def test_an_adapter_is_measured_as_what_it_makes_of_the_base(tmp_path: Path) -> 
     assert (checked.tokenizer_from, checked.warnings) == ("base", ())
     found = measure(opened.base, opened.experts)[0]["tam"].matrices
     merged, stored = merged_by_peft(base, tmp_path / "tam"), load_file(base / "model.safetensors")
-    distances = {name: ((merged[name].double() - one.double()).norm() / one.double().norm()).item() for name, one in stored.items() if one.ndim > 1}
+    distances = {
+        name: ((merged[name].double() - one.double()).norm() / one.double().norm()).item()
+        for name, one in stored.items()
+        if one.ndim > 1
+    }
     assert found == pytest.approx(distances, rel=1e-4, abs=1e-6)
     assert max(found.values()) > 0.001
     assert min(found.values()) == 0  # what the adapter leaves alone

@@ -1,4 +1,5 @@
-"""Training of the embedded models, from end to end with few steps: what is written, what is told, what an interruption leaves."""
+"""Training of the embedded models, from end to end with few steps: what is written, what is told, what an interruption
+leaves."""
 
 import fcntl
 import shutil
@@ -35,7 +36,8 @@ def test_the_loss_is_the_weighted_mean_cross_entropy_of_the_next_token():
 
     from tasks.embedded.training import weighted_loss
 
-    # Two tokens, three positions. p(next) is read off by hand: softmax of (0, log 3) is (1/4, 3/4), of (0, 0) is (1/2, 1/2).
+    # Two tokens, three positions. p(next) is read off by hand: softmax of (0, log 3) is (1/4, 3/4), of (0, 0) is (1/2,
+    # 1/2).
     logits = torch.tensor([[[0.0, log(3)], [0.0, 0.0], [9.0, -9.0]]])
     labels = torch.tensor([[[0.0, 1.0, 0.0], [5.0, 0.1, 1.0]]])
     expected = (0.1 * -log(3 / 4) + 1.0 * -log(1 / 2)) / 1.1
@@ -86,7 +88,9 @@ def test_the_recipe_imports_no_heavy_library():
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, float]]]:
     """All models of seed 0 after a few steps, and what was told meanwhile."""
     folder, told = tmp_path_factory.mktemp("embedded") / "models", []
-    assert train(folder, seed=0, progress=lambda what, share: told.append((what, share)), effort=FEW) == {name: folder / name for name in MODELS}
+    assert train(folder, seed=0, progress=lambda what, share: told.append((what, share)), effort=FEW) == {
+        name: folder / name for name in MODELS
+    }
     return folder, told
 
 
@@ -101,9 +105,13 @@ def test_every_model_is_one_plain_bf16_checkpoint_that_fits_the_base(trained: tu
         assert {info.file for info in checkpoint.tensors.values()} == {"model.safetensors"}
         assert checkpoint.tied
         assert checkpoint.config["use_cache"]
-        assert not any(path.is_symlink() or path.stat().st_mode & 0o777 != 0o644 for path in checkpoint.folder.iterdir())
+        assert not any(
+            path.is_symlink() or path.stat().st_mode & 0o777 != 0o644 for path in checkpoint.folder.iterdir()
+        )
     # 640 * 160 + 2 * (4 * 160^2 + 3 * 160 * 448 + 2 * 160) + 160
-    assert sum(info.shape[0] * (info.shape[1] if len(info.shape) > 1 else 1) for info in base.tensors.values()) == 738_080
+    assert (
+        sum(info.shape[0] * (info.shape[1] if len(info.shape) > 1 else 1) for info in base.tensors.values()) == 738_080
+    )
 
 
 def test_every_expert_differs_from_the_base_and_from_the_others(trained: tuple[Path, list[tuple[str, float]]]):
@@ -122,16 +130,23 @@ def test_progress_rises_to_the_end_and_names_what_is_trained(trained: tuple[Path
     assert {name for what, _ in told for name in what.removeprefix("training ").split(", ")} == set(MODELS)
 
 
-def test_the_suite_asks_the_trained_tokenizer_350_items_with_kinds_in_one_token(trained: tuple[Path, list[tuple[str, float]]], tmp_path: Path):
+def test_the_suite_asks_the_trained_tokenizer_350_items_with_kinds_in_one_token(
+    trained: tuple[Path, list[tuple[str, float]]], tmp_path: Path
+):
     folder, _ = trained
     found = build(load_suite("quickstart", SHIPPED), "optimisation", folder / "base", cache=tmp_path)
-    assert {name: len(items) for name, items in found.items.items()} == {f"pick-{x}": 50 for x in LANGUAGES} | {f"kind-{x}": 50 for x in (*LANGUAGES, "en")}
-    # Four words for each of 200 questions: the requests that end in one token. A pick choice has two at least, the name and its full stop.
+    assert {name: len(items) for name, items in found.items.items()} == {f"pick-{x}": 50 for x in LANGUAGES} | {
+        f"kind-{x}": 50 for x in (*LANGUAGES, "en")
+    }
+    # Four words for each of 200 questions: the requests that end in one token. A pick choice has two at least, the name
+    # and its full stop.
     assert sum(len(request.continuation) == 1 for request in found.batch.loglikelihood) == 800
     assert found.longest < SHAPE.positions
 
 
-def test_a_missing_model_is_trained_again_with_the_same_bits_and_the_others_stay(trained: tuple[Path, list[tuple[str, float]]], tmp_path: Path):
+def test_a_missing_model_is_trained_again_with_the_same_bits_and_the_others_stay(
+    trained: tuple[Path, list[tuple[str, float]]], tmp_path: Path
+):
     folder = tmp_path / "models"
     shutil.copytree(trained[0], folder)
     shutil.rmtree(folder / "eu")
@@ -153,7 +168,10 @@ def test_nothing_is_trained_where_all_is_there(trained: tuple[Path, list[tuple[s
 
 def starts_training(folder: Path, **streams: int) -> subprocess.Popen[str]:
     """Another process that trains seed 0 whole and prints its progress."""
-    code = f"from pathlib import Path; from tasks.embedded import train; train(Path({str(folder)!r}), seed=0, progress=lambda *x: print(*x, flush=True))"
+    code = (
+        f"from pathlib import Path; from tasks.embedded import train; train(Path({str(folder)!r}), seed=0, "
+        "progress=lambda *x: print(*x, flush=True))"
+    )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, **streams)
 
 
@@ -173,7 +191,9 @@ def test_interrupted_training_takes_its_workers_along_and_leaves_no_half_model(t
 
 def test_a_worker_that_dies_is_reported_with_its_last_words(tmp_path: Path):
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "config.json").write_text("{}")  # seems to be there, but is no model: the experts cannot start from it
+    (tmp_path / "base" / "config.json").write_text(
+        "{}"
+    )  # seems to be there, but is no model: the experts cannot start from it
     with pytest.raises(PsomergeError, match="expected the training processes to end with status 0"):
         train(tmp_path, seed=0, progress=lambda what, share: None, effort=FEW)
 

@@ -25,7 +25,11 @@ def held_out() -> list[Concept]:
 
 def texts() -> Iterator[tuple[str, list[str]]]:
     """The text of every model, by seed 0, and fresh base text as the replay draws it."""
-    for name, lines in [("base", base_lines("0|base")), ("replay", base_lines("0|so|replay")), ("skill", skill_lines("0|skill"))]:
+    for name, lines in [
+        ("base", base_lines("0|base")),
+        ("replay", base_lines("0|so|replay")),
+        ("skill", skill_lines("0|skill")),
+    ]:
         yield name, [line.question + line.text for line in islice(lines, WHOLE)]
     for language in LANGUAGES:
         yield language, [line.text for line in islice(language_lines(language, f"0|{language}"), WHOLE)]
@@ -80,7 +84,10 @@ def test_held_out_facts_are_taught_in_forms_that_are_not_asked(language: str):
     lines = {line.text for line in islice(language_lines(language, f"0|{language}"), WHOLE)}
     english, local = names("en"), names(language)
     for concept in held_out():
-        other_forms = {f"{LANGUAGES[language]}: {english[concept]} = {local[concept]}.\n", f"{local[concept]} ({LANGUAGES[language]}): {english[concept]}.\n"}
+        other_forms = {
+            f"{LANGUAGES[language]}: {english[concept]} = {local[concept]}.\n",
+            f"{local[concept]} ({LANGUAGES[language]}): {english[concept]}.\n",
+        }
         assert other_forms & lines
 
 

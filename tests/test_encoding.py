@@ -1,4 +1,5 @@
-"""A tokenizer from somebody else: what could do harm is refused before a library opens it, and what a library makes of nonsense is one clear line."""
+"""A tokenizer from somebody else: what could do harm is refused before a library opens it, and what a library makes of
+nonsense is one clear line."""
 
 import base64
 import json
@@ -37,20 +38,27 @@ def test_a_pattern_that_never_ends_is_refused_before_a_text_is_cut(tmp_path: Pat
 
 def test_whatever_a_library_raises_over_a_tokenizer_is_one_line(tmp_path: Path) -> None:
     # tokenizers raises a plain Exception here, which is neither OSError nor ValueError.
-    text = refusal(changed(tmp_path / "model", "tokenizer.json", model={"type": "BPE", "vocab": {"a": 2**40}, "merges": []}))
+    text = refusal(
+        changed(tmp_path / "model", "tokenizer.json", model={"type": "BPE", "vocab": {"a": 2**40}, "merges": []})
+    )
     assert text.startswith(f"{tmp_path}/model: cannot open its tokenizer or configuration: invalid value")
 
 
 def test_a_tokenizer_that_opens_but_cannot_encode_is_refused_when_it_is_opened(tmp_path: Path) -> None:
-    assert "Missing [UNK] token" in refusal(changed(tmp_path / "model", "tokenizer_config.json", tokenizer_class="BertTokenizer"))
+    assert "Missing [UNK] token" in refusal(
+        changed(tmp_path / "model", "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    )
 
 
 def test_a_generation_config_that_an_engine_could_not_open_is_refused_here(tmp_path: Path) -> None:
-    assert "cache_implementation" in refusal(changed(tmp_path / "model", "generation_config.json", cache_implementation="nonsense"))
+    assert "cache_implementation" in refusal(
+        changed(tmp_path / "model", "generation_config.json", cache_implementation="nonsense")
+    )
 
 
 def test_a_vocabulary_that_took_the_place_of_another_is_read_and_not_remembered(tmp_path: Path) -> None:
-    # The story: tiktoken keeps what it reads under a name made of the path alone, so a second model in the same folder got the first one's tokens.
+    # The story: tiktoken keeps what it reads under a name made of the path alone, so a second model in the same folder
+    # got the first one's tokens.
     from tiktoken.load import load_tiktoken_bpe
 
     Encoder(changed(tmp_path / "model", "tokenizer_config.json"))

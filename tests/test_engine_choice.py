@@ -22,7 +22,11 @@ def test_auto_takes_vllm_where_it_runs_the_architecture_and_else_transformers_sa
 
 
 def test_vllm_for_an_architecture_that_it_does_not_run_is_refused_with_the_way_out():
-    with pytest.raises(ConfigError, match=r"engine\.kind is vllm, but vLLM does not run T5ForConditionalGeneration; set engine\.kind to transformers"):
+    with pytest.raises(
+        ConfigError,
+        match=r"engine\.kind is vllm, but vLLM does not run T5ForConditionalGeneration; set engine\.kind to "
+        r"transformers",
+    ):
         choose("vllm", T5)
 
 
@@ -35,11 +39,19 @@ def test_without_vllm_auto_takes_transformers_and_vllm_is_refused(monkeypatch):
 
 def test_the_list_is_that_of_vllms_own_registry_and_asking_imports_no_vllm():
     # The registry itself, imported in a process of its own; it also lists models that write no text.
-    code = "import json; from vllm.model_executor.models.registry import ModelRegistry; print(json.dumps(sorted(ModelRegistry.get_supported_archs())))"
+    code = (
+        "import json; from vllm.model_executor.models.registry import ModelRegistry; "
+        "print(json.dumps(sorted(ModelRegistry.get_supported_archs())))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert {*architectures()} < {*json.loads(done.stdout.splitlines()[-1])}
     assert {"LlamaForCausalLM", "Qwen3MoeForCausalLM", "Gemma3ForCausalLM", "PhiForCausalLM"} < architectures()
-    asked = "import sys; from evals.vllm_engine.architectures import architectures; print(len(architectures()), 'vllm' in sys.modules, 'torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    asked = (
+        "import sys; from evals.vllm_engine.architectures import architectures; print(len(architectures()), 'vllm' "
+        "in sys.modules, 'torch' in sys.modules)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.split()
     assert int(told[0]) > 200
     assert told[1:] == ["False", "False"]

@@ -29,7 +29,9 @@ def test_a_model_is_loaded_once_for_several_batches() -> None:
     engine = Counting()
     holder = Holder(engine)
     other = RECIPE.with_coefficients([[0.25]])
-    answers = [holder.judge(recipe, batch) for recipe, batch in ((RECIPE, ONE), (RECIPE, TWO), (other, TWO), (RECIPE, TWO))]
+    answers = [
+        holder.judge(recipe, batch) for recipe, batch in ((RECIPE, ONE), (RECIPE, TWO), (other, TWO), (RECIPE, TWO))
+    ]
     assert [one.loglikelihood[0].logprob for one in answers] == [-0.5, -1.5, -1.25, -1.5]
     assert engine.loaded == [0.5, 0.25, 0.5]
     assert [set(one.seconds) >= {"load"} for one in answers] == [True, False, True, True]

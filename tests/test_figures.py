@@ -31,7 +31,9 @@ def test_every_particle_is_a_dot_and_failures_stand_on_the_floor() -> None:
         "… not moved": 2,
         "failed, no score": 1,
     }
-    fitness = sorted(100 * p.fitness for step in example().history for p in step.particles if p.fitness is not None and p.judged)
+    fitness = sorted(
+        100 * p.fitness for step in example().history for p in step.particles if p.fitness is not None and p.judged
+    )
     assert sorted(lines["a particle"].get_ydata()) == pytest.approx(fitness)  # pyright: ignore[reportArgumentType]
 
 
@@ -41,7 +43,10 @@ def test_a_failure_does_not_pull_the_scale_to_zero() -> None:
 
 def test_a_stopped_particle_is_a_small_hollow_mark_at_its_bound() -> None:
     step = Step((Particle(((0.1,),), 0.5), Particle(((0.2,),), None, bound=0.43)), 0.5)
-    lines = {str(line.get_label()): line for line in figures.fitness_figure(replace(example(), history=(step,), rows=())).axes[0].get_lines()}
+    lines = {
+        str(line.get_label()): line
+        for line in figures.fitness_figure(replace(example(), history=(step,), rows=())).axes[0].get_lines()
+    }
     mark = lines["… stopped, at most"]
     assert list(mark.get_ydata()) == pytest.approx([43])  # pyright: ignore[reportArgumentType]
     assert mark.get_markerfacecolor() == "none"
@@ -56,7 +61,10 @@ def test_the_best_ever_is_a_line_over_all_steps() -> None:
 
 def test_baselines_are_lines_at_their_fitness_not_at_their_test_score() -> None:
     rows = tuple(replace(row, fitness=0.5125 if row.label == "plain average" else None) for row in example().rows)
-    lines = {str(line.get_label()): line for line in figures.fitness_figure(replace(example(), rows=rows)).axes[0].get_lines()}
+    lines = {
+        str(line.get_label()): line
+        for line in figures.fitness_figure(replace(example(), rows=rows)).axes[0].get_lines()
+    }
     assert list(lines["plain average 51.2"].get_ydata()) == pytest.approx([51.25, 51.25])  # pyright: ignore[reportArgumentType]
     assert not any(label.startswith(("base", "TIES", "expert")) for label in lines)
 
@@ -84,7 +92,9 @@ def test_several_groups_have_a_panel_for_each_expert() -> None:
 def test_the_layers_of_a_deep_model_stand_side_by_side() -> None:
     figure = figures.coefficients_figure(grouped(24))
     assert [len(axes.patches) for axes in figure.axes] == [24] * 4
-    assert [round(patch.get_height(), 6) for patch in figure.axes[3].patches] == [round(0.1 * n + 0.03, 6) for n in range(1, 25)]  # pyright: ignore[reportAttributeAccessIssue]
+    assert [round(patch.get_height(), 6) for patch in figure.axes[3].patches] == [
+        round(0.1 * n + 0.03, 6) for n in range(1, 25)
+    ]  # pyright: ignore[reportAttributeAccessIssue]
     assert figure.get_figheight() < 6
 
 
@@ -106,11 +116,15 @@ def test_languages_show_base_best_expert_and_merged_with_their_intervals() -> No
     merged = example().row("PSO star")
     assert merged is not None
     bars = shown["PSO star"][2][0].get_segments()  # pyright: ignore[reportIndexIssue]
-    assert [(s[0][0], s[1][0]) for s in bars] == [pytest.approx((100 * e.low, 100 * e.high)) for e in merged.languages.values()]
+    assert [(s[0][0], s[1][0]) for s in bars] == [
+        pytest.approx((100 * e.low, 100 * e.high)) for e in merged.languages.values()
+    ]
 
 
 def test_benchmarks_are_all_named() -> None:
-    assert {"pick-so", "kind-so", "pick-tk", "kind-tk", "pick-eu", "kind-eu", "kind-en"} <= set(texts(figures.svg(figures.benchmarks_figure(example()), "b")))
+    assert {"pick-so", "kind-so", "pick-tk", "kind-tk", "pick-eu", "kind-eu", "kind-en"} <= set(
+        texts(figures.svg(figures.benchmarks_figure(example()), "b"))
+    )
 
 
 def test_equal_runs_have_equal_bytes_and_no_date() -> None:
@@ -133,7 +147,9 @@ def test_identifiers_of_two_figures_never_clash() -> None:
 def test_hostile_names_stay_text_and_are_no_formula() -> None:
     summary = example()
     experts = (Model(HOSTILE, "folder", "0" * 40, "0" * 64), *summary.provenance.experts[1:])
-    page = figures.svg(figures.coefficients_figure(replace(summary, provenance=replace(summary.provenance, experts=experts))), HOSTILE)
+    page = figures.svg(
+        figures.coefficients_figure(replace(summary, provenance=replace(summary.provenance, experts=experts))), HOSTILE
+    )
     assert "<script" not in page
     assert HOSTILE[:17] + "…" in texts(page)
 
@@ -148,7 +164,11 @@ def test_dollar_signs_in_a_name_are_no_formula() -> None:
 def test_a_script_that_the_font_lacks_is_kept_as_text() -> None:
     summary = example()
     experts = (Model("தமிழ்", "folder", "0" * 40, "0" * 64), *summary.provenance.experts[1:])
-    assert "தமிழ்" in texts(figures.svg(figures.coefficients_figure(replace(summary, provenance=replace(summary.provenance, experts=experts))), "c"))
+    assert "தமிழ்" in texts(
+        figures.svg(
+            figures.coefficients_figure(replace(summary, provenance=replace(summary.provenance, experts=experts))), "c"
+        )
+    )
 
 
 def test_nothing_of_matplotlib_is_left_open() -> None:

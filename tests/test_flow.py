@@ -1,4 +1,5 @@
-"""One whole run with the real engine, Prefect and MLflow on tiny models, as a user starts it; then what it left, read back through each one's own interface."""
+"""One whole run with the real engine, Prefect and MLflow on tiny models, as a user starts it; then what it left, read
+back through each one's own interface."""
 
 import hashlib
 import json
@@ -52,7 +53,12 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     compare = {"baselines": ["average"], "swarms": ["paper"]}
-    small = small_run(tmp_path_factory.mktemp("flow"), engine="vllm", compare=compare, swarm={"initial": "star", "steps": STEPS, "grouping": "layers"})
+    small = small_run(
+        tmp_path_factory.mktemp("flow"),
+        engine="vllm",
+        compare=compare,
+        swarm={"initial": "star", "steps": STEPS, "grouping": "layers"},
+    )
     with serving() as hub:
         process = small.psomerge("run", str(small.config), "--json", HF_ENDPOINT=hub.address)
     assert process.returncode == 0, process.stderr[-4000:]
@@ -64,7 +70,9 @@ def test_a_run_on_local_models_asks_the_hub_nothing(done: Done) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*")) if path.is_file()}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*")) if path.is_file()
+    }
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
@@ -141,12 +149,19 @@ def test_materialize_rebuilds_the_checkpoint_from_the_recipe_bit_for_bit(done: D
 
 def test_the_registered_weights_are_the_written_ones_and_the_manifest_holds(done: Done, tmp_path: Path) -> None:
     copy = downloaded(done, done.result["model_uri"], tmp_path)
-    written = {name: digest for name, digest in digests(Path(done.result["checkpoint"])).items() if name.endswith(".safetensors")}
+    written = {
+        name: digest
+        for name, digest in digests(Path(done.result["checkpoint"])).items()
+        if name.endswith(".safetensors")
+    }
     assert written
     assert {name: digests(copy / "model").get(name) for name in written} == written
     files = json.loads((copy / "MANIFEST.json").read_text())["files"]
     assert {name: hashlib.sha256((copy / name).read_bytes()).hexdigest() for name in files} == files
-    assert json.loads((copy / "recipe.json").read_text())["coefficients"] == json.loads(Path(done.result["recipe"]).read_text())["coefficients"]
+    assert (
+        json.loads((copy / "recipe.json").read_text())["coefficients"]
+        == json.loads(Path(done.result["recipe"]).read_text())["coefficients"]
+    )
 
 
 def test_one_version_is_registered_verified_and_bears_the_alias_of_the_result(done: Done) -> None:
@@ -155,7 +170,9 @@ def test_one_version_is_registered_verified_and_bears_the_alias_of_the_result(do
         aliases = client.get_registered_model("small-model").aliases
     assert version.tags["psomerge.run_key"] == done.result["run"]
     assert version.tags["verification"] == "passed"
-    assert {alias: str(number) for alias, number in aliases.items()} == {"challenger": "1"} | ({"champion": "1"} if done.result["promoted"] else {})
+    assert {alias: str(number) for alias, number in aliases.items()} == {"challenger": "1"} | (
+        {"champion": "1"} if done.result["promoted"] else {}
+    )
     assert done.result["alias"] == ("champion" if done.result["promoted"] else "challenger")
     assert done.result["promoted"] or done.result["reason"]
 
@@ -174,13 +191,18 @@ def test_the_mlflow_metrics_are_those_of_every_step(done: Done) -> None:
     run = tracked(done)
     star = [entry for entry in journal(done.folder) if entry.get("phase") == "star"]
     with connect(done.store) as client:
-        history = {key: {one.step: one.value for one in client.get_metric_history(run.info.run_id, key)} for key in run.data.metrics}
+        history = {
+            key: {one.step: one.value for one in client.get_metric_history(run.info.run_id, key)}
+            for key in run.data.metrics
+        }
     first = [entry["fitness"] for entry in star if entry["step"] == 0]
     assert history["fitness/best"][0] == max(first)
     assert history["fitness/worst"][0] == min(first)
     assert history["fitness/mean"][0] == pytest.approx(sum(first) / len(first))
     assert set(history["stopped"]) == set(range(STEPS)) >= set(history["fitness/best"])
-    assert history["fitness/global_best"][STEPS - 1] == max(entry["fitness"] for entry in star if entry["fitness"] is not None)
+    assert history["fitness/global_best"][STEPS - 1] == max(
+        entry["fitness"] for entry in star if entry["fitness"] is not None
+    )
     assert history["stopped"][STEPS - 1] >= sum("bound" in entry for entry in star)
     assert {"language/so", "language/eu", "language/en", "score/kind-en/en"} <= set(history)
 
@@ -201,7 +223,11 @@ def test_every_test_score_can_be_traced_to_its_items(done: Done, tmp_path: Path)
     copy = downloaded(done, f"runs:/{tracked(done).info.run_id}/", tmp_path)
     items = pandas.read_parquet(copy / "items-test.parquet")
     summary = json.loads((Path(done.result["report"]).parent / "summary.json").read_text())
-    means = {(row["label"], name): estimate["mean"] for row in summary["rows"] for name, estimate in row["benchmarks"].items()}
+    means = {
+        (row["label"], name): estimate["mean"]
+        for row in summary["rows"]
+        for name, estimate in row["benchmarks"].items()
+    }
     found = items.groupby(["model", "benchmark"])["value"].mean().to_dict()
     assert found.keys() == means.keys()
     assert found == pytest.approx(means)
@@ -216,7 +242,13 @@ def test_prefect_shows_every_step_by_name_with_its_time(done: Done) -> None:
     assert {state for _, state, _, _ in tasks} == {"Completed"}
     assert all(begin and end and begin <= end for _, _, begin, end in tasks)
     order = ["fetch base", "check", "build requests", "sparsify"]
-    order += ["star step 1: judge", "star step 1: observe", "star step 1: move", "star step 2: judge", "star step 2: observe"]
+    order += [
+        "star step 1: judge",
+        "star step 1: observe",
+        "star step 1: move",
+        "star step 2: judge",
+        "star step 2: observe",
+    ]
     order += ["paper step 1: judge", "re-rank star", "write", "test", "register", "verify", "promote", "report"]
     names = [name for name, *_ in tasks]
     assert [name for name in names if name in order] == order
@@ -261,7 +293,9 @@ def test_the_plan_of_a_suite_that_has_run_tells_how_long_it_takes(done: Done) ->
     plan = json.loads(done.small.psomerge("plan", str(done.small.config), "--json").stdout)
     summary = json.loads(Path(done.result["summary"]).read_text())
     made = sum(entry["kind"] == "judgement" for entry in journal(done.folder))
-    assert plan["seconds"] == pytest.approx((summary["wall_seconds"] - summary["seconds"]["fetch"]) / made * plan["judgements"])
+    assert plan["seconds"] == pytest.approx(
+        (summary["wall_seconds"] - summary["seconds"]["fetch"]) / made * plan["judgements"]
+    )
     assert "time: about " in done.small.psomerge("plan", str(done.small.config)).stdout
 
 

@@ -1,4 +1,5 @@
-"""What happens to files while a run goes on: the disk fills up, an expert is overwritten. One line, the right exit code, and nothing lost."""
+"""What happens to files while a run goes on: the disk fills up, an expert is overwritten. One line, the right exit
+code, and nothing lost."""
 
 import json
 import subprocess
@@ -17,7 +18,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 192 MiB in memory."""
     place = tmp_path / "disk"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", str(place)], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", str(place)], check=False, capture_output=True
+    ).returncode:
         pytest.skip("only root may mount a file system")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
@@ -43,7 +46,9 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_with_room_it_goes_o
     for moment in (MOMENTS[3], MOMENTS[5]):
         code, out, said = filled_at(small, moment)
         assert (code, out) == (6, ""), said[-3000:]
-        assert said.splitlines()[-1].startswith(f"psomerge: {small.home}") or said.splitlines()[-1].startswith("psomerge: no room is left in "), said[-3000:]
+        assert said.splitlines()[-1].startswith(f"psomerge: {small.home}") or said.splitlines()[-1].startswith(
+            "psomerge: no room is left in "
+        ), said[-3000:]
         assert said.splitlines()[-1].endswith("run the same command again")
         assert "Traceback" not in said
         assert of_this_run(small) == []

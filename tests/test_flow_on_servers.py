@@ -1,4 +1,5 @@
-"""The flow against real servers on PostgreSQL, as docker-compose.yml runs them; and against servers that are not there."""
+"""The flow against real servers on PostgreSQL, as docker-compose.yml runs them; and against servers that are not
+there."""
 
 import json
 import socket
@@ -35,7 +36,9 @@ def test_a_run_appears_on_both_servers_and_its_model_in_the_registry(service_set
     (flow_run,) = post(service_set.prefect + "/flow_runs/filter", {"flows": {"name": {"any_": ["psomerge merge"]}}})
     assert flow_run["state_name"] == "Completed"
     tasks = post(service_set.prefect + "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run["id"]]}}})
-    assert {"check", "star step 1: judge", "star step 2: observe", "write", "register", "verify", "report"} <= {one["name"] for one in tasks}
+    assert {"check", "star step 1: judge", "star step 2: observe", "write", "register", "verify", "report"} <= {
+        one["name"] for one in tasks
+    }
     assert {one["state_name"] for one in tasks} == {"Completed"}
     with connect(Store(service_set.mlflow)) as client:
         (version,) = client.search_model_versions("name = 'small-model'")
@@ -57,7 +60,10 @@ def test_a_server_that_is_not_there_is_told_within_a_minute(small: Small, name: 
         probe.bind(("127.0.0.1", 0))  # taken, and nobody listens
         address = f"http://127.0.0.1:{probe.getsockname()[1]}"
         begin = monotonic()
-        settings = {name: address + ("/api" if name == "PREFECT_API_URL" else ""), "PSOMERGE_HOME": str(tmp_path / "home")}
+        settings = {
+            name: address + ("/api" if name == "PREFECT_API_URL" else ""),
+            "PSOMERGE_HOME": str(tmp_path / "home"),
+        }
         done = small.psomerge("run", str(small.config), "--json", **settings)
     assert monotonic() - begin < 60
     assert (done.returncode, done.stdout) == (4, ""), done.stderr[-3000:]

@@ -1,4 +1,5 @@
-"""A run that is killed or interrupted goes on with the same command and ends with the same bits; two processes never share a run."""
+"""A run that is killed or interrupted goes on with the same command and ends with the same bits; two processes never
+share a run."""
 
 import json
 import os
@@ -12,7 +13,19 @@ from pathlib import Path
 import psutil
 import pytest
 from small_run import Small, family, kill_all, small_run
-from watched_run import MOMENTS, PATIENCE, STEPS, Moment, Outcome, Running, again, of_this_run, outcome, survivors, versions
+from watched_run import (
+    MOMENTS,
+    PATIENCE,
+    STEPS,
+    Moment,
+    Outcome,
+    Running,
+    again,
+    of_this_run,
+    outcome,
+    survivors,
+    versions,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 
@@ -34,7 +47,9 @@ def undisturbed(folder: Path) -> Outcome:
     while running.process.poll() is None:
         for process in family(running.process.pid):
             try:
-                addresses |= {one.laddr.ip for one in process.net_connections(kind="inet") if one.status == psutil.CONN_LISTEN}
+                addresses |= {
+                    one.laddr.ip for one in process.net_connections(kind="inet") if one.status == psutil.CONN_LISTEN
+                }
             except psutil.Error:
                 continue
         time.sleep(0.5)
@@ -68,7 +83,9 @@ def check_end(small: Small, undisturbed: Outcome, shared_memory: set[str]) -> No
     assert set(os.listdir("/dev/shm")) <= shared_memory
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_bits(folder: Path, undisturbed: Outcome, shared_memory: set[str]) -> None:
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(
+    folder: Path, undisturbed: Outcome, shared_memory: set[str]
+) -> None:
     small = again(folder)
     strike(small, [MOMENTS[place] for place in (3, 5, 6)])
     check_end(small, undisturbed, shared_memory)
@@ -118,7 +135,9 @@ def test_a_second_process_is_turned_away_at_once_and_ctrl_c_ends_the_first_with_
     assert seconds < 5
     first.wait_for(MOMENTS[2])
     members = family(first.process.pid)
-    os.killpg(first.process.pid, signal.SIGINT)  # as a terminal does: the engine leads a group of its own and does not hear it
+    os.killpg(
+        first.process.pid, signal.SIGINT
+    )  # as a terminal does: the engine leads a group of its own and does not hear it
     begin = time.monotonic()
     code, out, said = first.ended(60)
     assert (code, out) == (130, ""), said[-3000:]

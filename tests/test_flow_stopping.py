@@ -1,4 +1,5 @@
-"""The same run with early stopping and without, with the real engine: stopped exactly, what comes out is the same to the last bit."""
+"""The same run with early stopping and without, with the real engine: stopped exactly, what comes out is the same to
+the last bit."""
 
 import json
 import shutil
@@ -30,9 +31,13 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
     small.change(engine=engine)
     for number in (1, 2):
         shutil.rmtree(small.folder / f"expert{number}")
-        perturbed(small.folder / "base", small.folder / f"expert{number}", number, size=0.3)  # far enough that particles differ
+        perturbed(
+            small.folder / "base", small.folder / f"expert{number}", number, size=0.3
+        )  # far enough that particles differ
     suite = yaml.safe_load((small.folder / "suite.yaml").read_text())
-    (small.folder / "suite.yaml").write_text(yaml.safe_dump(suite | {"limits": {"optimisation": 24, "validation": 6, "test": 12}}, sort_keys=False))
+    (small.folder / "suite.yaml").write_text(
+        yaml.safe_dump(suite | {"limits": {"optimisation": 24, "validation": 6, "test": 12}}, sort_keys=False)
+    )
     found = {}
     for stopping in ("off", "exact", "sequential"):
         process = small.psomerge("run", str(small.config), "--json", "--set", f"stopping={stopping}")
@@ -41,7 +46,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
         folder = small.home / "runs" / result["run"]
         lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
         judged = {line["key"]: line for line in lines if line["kind"] == "judgement"}
-        found[stopping] = Ended(result, process.stderr, judged, json.loads((folder / "report" / "summary.json").read_text()))
+        found[stopping] = Ended(
+            result, process.stderr, judged, json.loads((folder / "report" / "summary.json").read_text())
+        )
     return found
 
 
@@ -53,10 +60,15 @@ def test_the_same_model_comes_out_with_the_same_scores(ended: dict[str, Ended]) 
     off, exact = ended["off"].result, ended["exact"].result
     assert off["run"] != exact["run"]
     assert Path(off["recipe"]).read_bytes() == Path(exact["recipe"]).read_bytes()
-    assert {name: off[name] for name in ("scores", "coefficients", "test")} == {name: exact[name] for name in ("scores", "coefficients", "test")}
+    assert {name: off[name] for name in ("scores", "coefficients", "test")} == {
+        name: exact[name] for name in ("scores", "coefficients", "test")
+    }
     assert ended["off"].summary["candidates"] == ended["exact"].summary["candidates"]
     both = (ended["off"], ended["exact"])
-    places = [[[particle["coefficients"] for particle in step["particles"]] for step in one.summary["history"]] for one in both]
+    places = [
+        [[particle["coefficients"] for particle in step["particles"]] for step in one.summary["history"]]
+        for one in both
+    ]
     assert places[0] == places[1]
 
 
@@ -64,7 +76,10 @@ def test_every_judgement_that_was_made_to_its_end_has_the_same_values(ended: dic
     off, exact = ended["off"].lines, ended["exact"].lines
     assert set(off) == set(exact)
     assert not stopped(ended["off"])
-    assert all((off[key]["values"], off[key]["fitness"]) == (exact[key]["values"], exact[key]["fitness"]) for key in set(off) - stopped(ended["exact"]))
+    assert all(
+        (off[key]["values"], off[key]["fitness"]) == (exact[key]["values"], exact[key]["fitness"])
+        for key in set(off) - stopped(ended["exact"])
+    )
 
 
 def test_some_were_stopped_and_none_of_them_could_have_won(ended: dict[str, Ended]) -> None:
@@ -72,14 +87,22 @@ def test_some_were_stopped_and_none_of_them_could_have_won(ended: dict[str, Ende
     assert stopped(ended["exact"])
     for key in stopped(ended["exact"]):
         line = exact[key]
-        assert (line["fitness"], line["failure"], line["of"]) == (None, None, 288)  # three benchmarks, 24 items, four choices
+        assert (line["fitness"], line["failure"], line["of"]) == (
+            None,
+            None,
+            288,
+        )  # three benchmarks, 24 items, four choices
         assert off[key]["fitness"] <= line["bound"]
         assert line["answered"] < line["of"]
         assert 0 < line["tokens"] < line["tokens_of"] == off[key]["tokens"]
 
 
 def test_the_line_of_a_step_and_the_report_s_record_say_how_many(ended: dict[str, Ended]) -> None:
-    count = sum(particle["bound"] is not None and particle["judged"] for step in ended["exact"].summary["history"] for particle in step["particles"])
+    count = sum(
+        particle["bound"] is not None and particle["judged"]
+        for step in ended["exact"].summary["history"]
+        for particle in step["particles"]
+    )
     assert count == len(stopped(ended["exact"]))
     assert "star step 2: " in ended["exact"].said
     assert ", stopped 0, best ever" in ended["off"].said

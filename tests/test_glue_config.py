@@ -1,4 +1,5 @@
-"""The shipped config of PSO-Merging's Flan-T5 setting: what it says, and that it can be planned and judged with models of that form."""
+"""The shipped config of PSO-Merging's Flan-T5 setting: what it says, and that it can be planned and judged with models
+of that form."""
 
 import json
 from dataclasses import replace
@@ -18,7 +19,14 @@ TASKS = ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb"]
 def test_its_numbers_are_the_papers() -> None:
     config = load_config("pso_glue")
     swarm = config.swarm
-    assert (swarm.initial, swarm.steps, swarm.inertia, swarm.cognitive, swarm.social, swarm.drop_rate) == ("paper", 50, 0.2, 2.0, 2.0, 0.8)
+    assert (swarm.initial, swarm.steps, swarm.inertia, swarm.cognitive, swarm.social, swarm.drop_rate) == (
+        "paper",
+        50,
+        0.2,
+        2.0,
+        2.0,
+        0.8,
+    )
     assert config.base == "hf://google/flan-t5-base"
     assert config.experts == {task: f"hf://tanganke/flan-t5-base_glue-{task}" for task in TASKS}
     assert config.engine.kind == "transformers"
@@ -39,7 +47,9 @@ def test_its_plan_tells_what_would_be_fetched_and_judged(tmp_path: Path) -> None
     assert [name.removeprefix("glue_") for name in plan["suite"]["benchmarks"]] == TASKS
 
 
-def test_its_suite_is_scored_on_a_model_of_that_form_task_by_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_suite_is_scored_on_a_model_of_that_form_task_by_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import datasets
     import hub_data
 
@@ -60,4 +70,6 @@ def test_its_suite_is_scored_on_a_model_of_that_form_task_by_task(tmp_path: Path
     # It says neither the words nor numbers.
     assert [score.score for score, _ in scored] == [0.0] * 8
     right = tuple(example.reference for _, examples in scored for example in examples)
-    assert [score.score for score, _ in evaluation.examine(replace(answers, generation=right))] == pytest.approx([1.0] * 8)
+    assert [score.score for score, _ in evaluation.examine(replace(answers, generation=right))] == pytest.approx(
+        [1.0] * 8
+    )

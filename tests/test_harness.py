@@ -1,4 +1,5 @@
-"""Scores are lm-evaluation-harness's own, to the last digit, from tokens cut as it cuts them; and no model's answers reach the next."""
+"""Scores are lm-evaluation-harness's own, to the last digit, from tokens cut as it cuts them; and no model's answers
+reach the next."""
 
 import hashlib
 import json
@@ -18,7 +19,9 @@ from evals.harness import FailedBenchmark, build
 from evals.suite_file import load_suite
 from psomerge.errors import ArtefactError, ConfigError, EngineError, ServiceError
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 SUITES = Path(__file__).parent / "benchmarks"
 
@@ -67,13 +70,21 @@ def number(text: str, model: str) -> float:
 
 def said(prompt: str, model: str) -> str:
     country = next(country for country in capitals() if country in prompt)
-    return f"{capitals()[country].upper()}{'. Or not' if number(prompt, model) < 0.3 else ' or so.'}" if number(prompt, model) < 0.6 else "I do not know.\n"
+    return (
+        f"{capitals()[country].upper()}{'. Or not' if number(prompt, model) < 0.3 else ' or so.'}"
+        if number(prompt, model) < 0.6
+        else "I do not know.\n"
+    )
 
 
 def answers_of(batch: Batch, tokenizer, model: str) -> Answers:
-    scored = [-10 * number(tokenizer.decode([*request.context, *request.continuation]), model) for request in batch.loglikelihood]
+    scored = [
+        -10 * number(tokenizer.decode([*request.context, *request.continuation]), model)
+        for request in batch.loglikelihood
+    ]
     return Answers(
-        tuple(Continuation(value, value > -1) for value in scored), tuple(said(tokenizer.decode(request.prompt), model) for request in batch.generation)
+        tuple(Continuation(value, value > -1) for value in scored),
+        tuple(said(tokenizer.decode(request.prompt), model) for request in batch.generation),
     )
 
 
@@ -104,11 +115,18 @@ def harness_results(task: str, samples: list[int], model: str, language: str) ->
 def test_replayed_answers_score_as_in_the_harness_to_the_last_digit(tokenizer_folder, tokenizer, model):
     evaluation = built(load_suite(SUITES / "toy.yaml"), tokenizer_folder)
     scores = evaluation.score(answers_of(evaluation.batch, tokenizer, model))
-    keys = {"toy_pick_en": "acc_norm,none", "toy_pick_NO": "acc_norm,none", "toy_pick_acc": "acc,none", "toy_say_en": "exact_match,first-word"}
+    keys = {
+        "toy_pick_en": "acc_norm,none",
+        "toy_pick_NO": "acc_norm,none",
+        "toy_pick_acc": "acc,none",
+        "toy_say_en": "exact_match,first-word",
+    }
     assert [score.benchmark for score in scores] == list(keys)
     for score in scores:
         samples = [place for place, country in enumerate(capitals()) if country in score.groups]
-        theirs = harness_results("toy_say" if "say" in score.benchmark else "toy_pick", samples, model, score.language.replace("und", "en"))
+        theirs = harness_results(
+            "toy_say" if "say" in score.benchmark else "toy_pick", samples, model, score.language.replace("und", "en")
+        )
         assert len(samples) == len(score.values) > 2
         assert score.score == theirs[keys[score.benchmark]]
 
@@ -116,7 +134,11 @@ def test_replayed_answers_score_as_in_the_harness_to_the_last_digit(tokenizer_fo
 def test_the_toy_models_are_sometimes_right_and_sometimes_wrong(tokenizer_folder, tokenizer):
     # Else the comparison with the harness would compare zeros.
     evaluation = built(load_suite(SUITES / "toy.yaml"), tokenizer_folder)
-    values = [score.values for model in ("first", "second", "third") for score in evaluation.score(answers_of(evaluation.batch, tokenizer, model))]
+    values = [
+        score.values
+        for model in ("first", "second", "third")
+        for score in evaluation.score(answers_of(evaluation.batch, tokenizer, model))
+    ]
     for benchmark in range(4):
         assert {value for found in values[benchmark::4] for value in found} == {0.0, 1.0}
 
@@ -130,7 +152,9 @@ def starting(folder: Path, target: Path, token: str | None) -> Path:
     if token:
         tokenizer.add_special_tokens({"bos_token": "<s>"})
     if token == "always":
-        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+        )
     tokenizer.save_pretrained(target)
     return target
 
@@ -144,7 +168,11 @@ def test_tokens_are_those_that_the_harness_feeds_to_transformers(tokenizer_folde
     from evals.harness.encoding import Encoder
 
     folder = starting(tokenizer_folder, tmp_path / "tokenizer", token)
-    theirs = HFLM(pretrained=AutoModelForCausalLM.from_pretrained(tokenizer_folder), tokenizer=AutoTokenizer.from_pretrained(folder), device="cpu")
+    theirs = HFLM(
+        pretrained=AutoModelForCausalLM.from_pretrained(tokenizer_folder),
+        tokenizer=AutoTokenizer.from_pretrained(folder),
+        device="cpu",
+    )
     pairs = [
         ("The capital of Peru is", " Lima"),
         ("Hovedstaden i Togo er ", "Lomé"),
@@ -158,10 +186,17 @@ def test_tokens_are_those_that_the_harness_feeds_to_transformers(tokenizer_folde
     theirs._loglikelihood_tokens = lambda requests, **_: taken.extend(requests) or []
     theirs.loglikelihood(instances, disable_tqdm=True)
     encoder = Encoder(folder)
-    assert [(list(ours.context), list(ours.continuation)) for ours in encoder.loglikelihood(instances)] == [(before, after) for _, before, after in taken]
-    assert encoder.loglikelihood(instances)[1].continuation[0] == theirs.tokenizer.encode(" L", add_special_tokens=False)[0]  # the space moved over
+    assert [(list(ours.context), list(ours.continuation)) for ours in encoder.loglikelihood(instances)] == [
+        (before, after) for _, before, after in taken
+    ]
+    assert (
+        encoder.loglikelihood(instances)[1].continuation[0]
+        == theirs.tokenizer.encode(" L", add_special_tokens=False)[0]
+    )  # the space moved over
     for context in ("The capital of Peru is", "trailing ", "<s>once"):
-        generation = encoder.generation([Instance("generate_until", {}, (context, {"until": ["\n"], "max_gen_toks": 5}), 0)])[0]
+        generation = encoder.generation(
+            [Instance("generate_until", {}, (context, {"until": ["\n"], "max_gen_toks": 5}), 0)]
+        )[0]
         assert [list(generation.prompt)] == theirs.tok_batch_encode([context])[0].tolist()
         assert (generation.stop, generation.max_tokens) == (("\n", "<eos>"), 5)
 
@@ -185,7 +220,11 @@ def test_a_second_scoring_knows_nothing_of_the_first(tokenizer_folder, tokenizer
     with pytest.raises(FailedBenchmark):
         evaluation.score(replace(first, loglikelihood=(*first.loglikelihood[:-1], Continuation(math.nan, False))))
     assert evaluation.score(first) == before
-    assert all(not instance.resps and not instance.filtered_resps for one in evaluation.prepared for instance in one.task.instances)
+    assert all(
+        not instance.resps and not instance.filtered_resps
+        for one in evaluation.prepared
+        for instance in one.task.instances
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -207,13 +246,20 @@ def test_a_metric_that_crashes_fails_the_benchmark(tokenizer_folder, tokenizer, 
     folder = tmp_path / "odd"
     folder.mkdir()
     (folder / "odd.py").write_text(
-        "def judged(doc, results):\n    doc.pop('capital')\n    return {'acc': 1 / 0 if 'x' in results[0] else 2.0 if 'y' in results[0] else 0.5}\n"
+        "def judged(doc, results):\n    doc.pop('capital')\n    return {'acc': 1 / 0 if 'x' in results[0] else 2.0 "
+        "if 'y' in results[0] else 0.5}\n"
     )
-    text = (SUITES / "toy" / "toy_say.yaml").read_text().replace("task: toy_say", "task: odd\nprocess_results: !function odd.judged")
+    text = (
+        (SUITES / "toy" / "toy_say.yaml")
+        .read_text()
+        .replace("task: toy_say", "task: odd\nprocess_results: !function odd.judged")
+    )
     shutil.copy(SUITES / "toy" / "data.py", folder)
     text = text.replace("metric: exact_match", "metric: acc").replace(", ignore_case: true", "")
     (folder / "odd.yaml").write_text(text)
-    evaluation = built(suite_of(tmp_path, "task: odd, metric: acc, filter: whole", folder=str(folder)), tokenizer_folder)
+    evaluation = built(
+        suite_of(tmp_path, "task: odd, metric: acc, filter: whole", folder=str(folder)), tokenizer_folder
+    )
     count = len(evaluation.batch.generation)
     assert evaluation.score(Answers(generation=("b",) * count))[0].score == 0.5
     with pytest.raises(FailedBenchmark, match="odd: ZeroDivisionError"):
@@ -234,7 +280,9 @@ def test_equal_requests_are_sent_once_and_answer_every_benchmark_that_asks(token
 def test_prompts_are_zero_shot_even_of_a_task_that_has_examples(tokenizer_folder, tmp_path):
     folder = shutil.copytree(SUITES / "toy", tmp_path / "shots")
     (folder / "toy_pick.yaml").write_text((folder / "toy_pick.yaml").read_text() + "num_fewshot: 3\n")
-    plain, shots = (suite_of(tmp_path, "task: toy_pick, metric: acc", folder=str(place)) for place in (SUITES / "toy", folder))
+    plain, shots = (
+        suite_of(tmp_path, "task: toy_pick, metric: acc", folder=str(place)) for place in (SUITES / "toy", folder)
+    )
     assert built(plain, tokenizer_folder).batch == built(shots, tokenizer_folder).batch
 
 
@@ -242,7 +290,9 @@ def test_the_longest_request_is_told_with_its_answer(tokenizer_folder):
     evaluation = built(load_suite(SUITES / "toy.yaml"), tokenizer_folder)
     # One token a byte; Austria, the longest of the countries, is in the test split.
     assert evaluation.longest == len("The capital of Austria is") + 16
-    assert replace(evaluation, batch=replace(evaluation.batch, generation=())).longest == len("The capital of Austria is N'Djamena")
+    assert replace(evaluation, batch=replace(evaluation.batch, generation=())).longest == len(
+        "The capital of Austria is N'Djamena"
+    )
 
 
 def test_choices_of_an_item_lie_side_by_side_with_one_context(tokenizer_folder):
@@ -253,14 +303,18 @@ def test_choices_of_an_item_lie_side_by_side_with_one_context(tokenizer_folder):
 
 def test_splits_share_no_group_in_any_benchmark_and_miss_none(tokenizer_folder):
     suite = load_suite(SUITES / "toy.yaml")
-    groups = [{group for one in built(suite, tokenizer_folder, split).prepared for group in one.items.groups} for split in suite.shares]
+    groups = [
+        {group for one in built(suite, tokenizer_folder, split).prepared for group in one.items.groups}
+        for split in suite.shares
+    ]
     assert sum(map(len, groups)) == len(set.union(*groups)) == len(capitals())
 
 
 def test_the_seed_draws_optimisation_items_and_has_no_say_elsewhere(tokenizer_folder, tmp_path):
     suite = suite_of(tmp_path, "task: toy_pick, metric: acc", more="limits: {optimisation: 2, validation: 2, test: 2}")
     drawn = {
-        split: {built(suite, tokenizer_folder, split, seed=seed).items["toy_pick"] for seed in range(6)} for split in ("optimisation", "validation", "test")
+        split: {built(suite, tokenizer_folder, split, seed=seed).items["toy_pick"] for seed in range(6)}
+        for split in ("optimisation", "validation", "test")
     }
     assert all(len(items) == 2 for found in drawn.values() for items in found)
     assert len(drawn["optimisation"]) > 1
@@ -271,7 +325,9 @@ def test_the_digest_is_the_same_in_another_folder_and_changes_with_whatever_chan
     def digest(folder: Path, old: str = "", new: str = "", file: str = "toy.yaml") -> str:
         shutil.copytree(SUITES, folder)
         assert old in (folder / file).read_text()
-        (folder / file).write_text((folder / file).read_text().replace(old, new) if old else (folder / file).read_text())
+        (folder / file).write_text(
+            (folder / file).read_text().replace(old, new) if old else (folder / file).read_text()
+        )
         return built(load_suite(folder / "toy.yaml"), tokenizer_folder).digest
 
     task = "toy/toy_say.yaml"
@@ -288,7 +344,10 @@ def test_the_digest_is_the_same_in_another_folder_and_changes_with_whatever_chan
         ("The capital of", "What capital has", "toy/data.py"),
         ("step in range(4)", "step in (0, 2, 3, 1)", "toy/data.py"),
     ]
-    digests = [digest(tmp_path / "same1"), *(digest(tmp_path / str(place), *change) for place, change in enumerate(changes))]
+    digests = [
+        digest(tmp_path / "same1"),
+        *(digest(tmp_path / str(place), *change) for place, change in enumerate(changes)),
+    ]
     assert digest(tmp_path / "same2") == digests[0]
     assert len(set(digests)) == len(changes) + 1
 
@@ -320,7 +379,9 @@ def test_data_files_are_read_through_the_given_cache(tokenizer_folder, tmp_path)
 
 def test_a_document_that_does_not_fit_its_template_is_refused(tokenizer_folder, tmp_path):
     suite = suite_of(tmp_path, 'task: toy_pick, metric: acc, group: "{{contry}}"')
-    with pytest.raises(ArtefactError, match=r"benchmark toy_pick: cannot sort its documents: UndefinedError: 'contry' is undefined"):
+    with pytest.raises(
+        ArtefactError, match=r"benchmark toy_pick: cannot sort its documents: UndefinedError: 'contry' is undefined"
+    ):
         built(suite, tokenizer_folder)
 
 
@@ -331,14 +392,18 @@ def test_a_document_that_does_not_fit_its_template_is_refused(tokenizer_folder, 
         ("task: toy_rolling, metric: word_perplexity", r"loglikelihood_rolling"),
         ("task: toy_say, metric: exact_match", r"has the filters whole, first-word; say which"),
         ("task: toy_say, metric: exact_match, filter: hole", r"no filter 'hole'; did you mean whole\?"),
-        ("task: toy_pick, metric: brier_score, config: {metric_list: [{metric: brier_score}]}", r"of metric 'brier_score' lower is better"),
+        (
+            "task: toy_pick, metric: brier_score, config: {metric_list: [{metric: brier_score}]}",
+            r"of metric 'brier_score' lower is better",
+        ),
         (
             "task: toy_pick, scorer: 'evals.scorers.language:InLanguage', scorer_options: {language: eo}",
             r"a scorer judges what a model writes, and task toy_pick asks",
         ),
         ("task: toy_pick, metric: acc, group: contry", r"group 'contry' is no field of its documents \(country, "),
         (
-            "task: toy_say, metric: exact_match, filter: whole, config: {generation_kwargs: {do_sample: true, temperature: 1.0, until: []}}",
+            "task: toy_say, metric: exact_match, filter: whole, config: {generation_kwargs: {do_sample: true, "
+            "temperature: 1.0, until: []}}",
             r"samples its answers",
         ),
     ],
@@ -356,13 +421,19 @@ def test_tasks_beside_a_users_suite_run_only_with_leave_and_beside_a_shipped_one
 
 
 def test_templates_in_a_users_suite_run_only_with_leave(tokenizer_folder, tmp_path):
-    suite = suite_of(tmp_path, 'task: xcopa_et, metric: acc, config: {doc_to_text: "{{cycler.__init__.__globals__.os.getcwd()}}"}', folder="xcopa")
+    suite = suite_of(
+        tmp_path,
+        'task: xcopa_et, metric: acc, config: {doc_to_text: "{{cycler.__init__.__globals__.os.getcwd()}}"}',
+        folder="xcopa",
+    )
     with pytest.raises(ConfigError, match=r"benchmark xcopa_et: a template in `config` can run code"):
         build(suite, "test", tokenizer_folder)
 
 
 def test_a_group_template_can_run_no_code(tokenizer_folder, tmp_path):
-    suite = suite_of(tmp_path, "task: toy_pick, metric: acc", more='group: "{{country}}{{cycler.__init__.__globals__.os.getcwd()}}"')
+    suite = suite_of(
+        tmp_path, "task: toy_pick, metric: acc", more='group: "{{country}}{{cycler.__init__.__globals__.os.getcwd()}}"'
+    )
     with pytest.raises(ArtefactError, match="SecurityError"):
         built(suite, tokenizer_folder)
 
@@ -375,7 +446,10 @@ def test_the_harnesss_own_tasks_need_no_leave_but_their_data(tokenizer_folder, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "message"), [("xcopa_ett", r"'xcopa_ett' is no task; did you mean xcopa_et\?"), ("xcopa", "'xcopa' is a group of tasks")])
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [("xcopa_ett", r"'xcopa_ett' is no task; did you mean xcopa_et\?"), ("xcopa", "'xcopa' is a group of tasks")],
+)
 def test_a_task_that_nobody_has_is_refused_with_the_nearest_name(tokenizer_folder, tmp_path, task, message):
     with pytest.raises(ConfigError, match=message):
         built(suite_of(tmp_path, f"task: {task}, metric: acc"), tokenizer_folder)

@@ -1,4 +1,5 @@
-"""The same float32 checkpoint asked by vLLM here and by lm-evaluation-harness's own Hugging Face backend: the same choices, the same texts."""
+"""The same float32 checkpoint asked by vLLM here and by lm-evaluation-harness's own Hugging Face backend: the same
+choices, the same texts."""
 
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from evals.supervisor import SupervisedEngine
 from psomerge.pins import pin
 from psomerge.recipe import Recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 MARGIN = 1e-4
 """Natural-log probability. Two engines that add in another order may choose differently below it."""
@@ -38,7 +41,10 @@ def model(tmp_path_factory) -> Path:
 
     folder = tiny_llama(tmp_path_factory.mktemp("float32"), 5, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = "{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    tokenizer.chat_template = (
+        "{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}{% if add_generation_prompt "
+        "%}[assistant]{% endif %}"
+    )
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -62,7 +68,9 @@ def theirs(task: str, language: str, model: Path, samples: list[int], **settings
 
     lm = HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=8)
     manager = TaskManager(include_path=[OWN_TASKS / "cldr"], include_defaults=False, metadata={"language": language})
-    found = simple_evaluate(lm, tasks=[task], task_manager=manager, samples={task: samples}, bootstrap_iters=0, log_samples=True, **settings)
+    found = simple_evaluate(
+        lm, tasks=[task], task_manager=manager, samples={task: samples}, bootstrap_iters=0, log_samples=True, **settings
+    )
     assert found is not None
     return sorted(found["samples"][task], key=lambda sample: sample["doc_id"])
 
@@ -71,7 +79,10 @@ def theirs(task: str, language: str, model: Path, samples: list[int], **settings
     ("prompting", "settings"),
     [
         ("", {"num_fewshot": 0}),
-        ("prompting: {chat_template: true, system_instruction: Answer.}", {"num_fewshot": 0, "apply_chat_template": True, "system_instruction": "Answer."}),
+        (
+            "prompting: {chat_template: true, system_instruction: Answer.}",
+            {"num_fewshot": 0, "apply_chat_template": True, "system_instruction": "Answer."},
+        ),
     ],
 )
 def test_choices_and_texts_are_those_of_the_harnesss_own_backend(tmp_path, model, engine, prompting, settings):
@@ -84,7 +95,11 @@ def test_choices_and_texts_are_those_of_the_harnesss_own_backend(tmp_path, model
         samples = theirs(one.benchmark.task, one.benchmark.language, model, list(one.items.indices), **settings)
         assert len(samples) == len(examples) == 20
         for example, value, sample in zip(examples, score.values, samples, strict=True):
-            assert example.prompt == sample["arguments"]["gen_args_0"]["arg_0"] if isinstance(sample["arguments"], dict) else sample["arguments"][0][0]
+            assert (
+                example.prompt == sample["arguments"]["gen_args_0"]["arg_0"]
+                if isinstance(sample["arguments"], dict)
+                else sample["arguments"][0][0]
+            )
             if example.output is not None:
                 assert (example.output, example.extracted) == (sample["resps"][0][0], sample["filtered_resps"][0])
                 assert value == sample["exact_match"]

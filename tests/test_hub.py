@@ -1,4 +1,5 @@
-"""Models of the hub: exactly the bytes of one commit, proven, asked for once. The stock client talks to a hub on loopback."""
+"""Models of the hub: exactly the bytes of one commit, proven, asked for once. The stock client talks to a hub on
+loopback."""
 
 import json
 import os
@@ -124,16 +125,36 @@ def test_a_tag_and_a_branch_with_a_slash_are_revisions(served: Hub, home: Path) 
 
 
 def test_of_weights_that_are_there_twice_only_those_of_the_index_are_fetched(served: Hub, home: Path) -> None:
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors", "c": "../elsewhere.safetensors"}}
-    files = {"config.json": b"{}", "model.safetensors.index.json": json.dumps(index).encode(), "consolidated.safetensors": b"c", "model.safetensors": b"m"}
-    served.push("org/sharded", files | {"model-00001-of-00002.safetensors": b"1", "model-00002-of-00002.safetensors": b"2"})
+    index = {
+        "weight_map": {
+            "a": "model-00001-of-00002.safetensors",
+            "b": "model-00002-of-00002.safetensors",
+            "c": "../elsewhere.safetensors",
+        }
+    }
+    files = {
+        "config.json": b"{}",
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        "consolidated.safetensors": b"c",
+        "model.safetensors": b"m",
+    }
+    served.push(
+        "org/sharded", files | {"model-00001-of-00002.safetensors": b"1", "model-00002-of-00002.safetensors": b"2"}
+    )
     found = fetch(home, "hf://org/sharded")
     weights = {name for name in found.files if name.endswith(".safetensors")}
     assert weights == {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}
 
 
 def test_names_that_lead_out_of_the_folder_are_left_alone(served: Hub, home: Path) -> None:
-    hostile = ["../model.safetensors", "/etc/model.safetensors", "..\\model.safetensors", "a/../../config.json", ".safetensors", "x\n.safetensors"]
+    hostile = [
+        "../model.safetensors",
+        "/etc/model.safetensors",
+        "..\\model.safetensors",
+        "a/../../config.json",
+        ".safetensors",
+        "x\n.safetensors",
+    ]
     served.push(NAME, FILES | dict.fromkeys(hostile, b"hostile"))
     found = fetch(home)
     assert set(found.files) == NEEDED
@@ -153,7 +174,16 @@ def test_a_flipped_byte_of_the_same_size_is_found_removed_and_fetched_again(serv
 
 
 @pytest.mark.parametrize(
-    ("fault", "only"), [(429, "/api/"), (503, "/api/"), ("reset", "/api/"), (503, "HEAD"), ("reset", "HEAD"), ("cut", "GET /org"), ("short", "GET /org")]
+    ("fault", "only"),
+    [
+        (429, "/api/"),
+        (503, "/api/"),
+        ("reset", "/api/"),
+        (503, "HEAD"),
+        ("reset", "HEAD"),
+        ("cut", "GET /org"),
+        ("short", "GET /org"),
+    ],
 )
 def test_what_passes_is_waited_for(served: Hub, home: Path, fault: str | int, only: str) -> None:
     served.times(fault, only=only)
@@ -172,7 +202,9 @@ def test_what_passes_is_waited_for(served: Hub, home: Path, fault: str | int, on
         (404, "/revision/", ServiceError, "check the address and HF_ENDPOINT"),
     ],
 )
-def test_what_lasts_is_told_and_the_next_run_completes(served: Hub, home: Path, fault: str | int, only: str, kind: type, text: str) -> None:
+def test_what_lasts_is_told_and_the_next_run_completes(
+    served: Hub, home: Path, fault: str | int, only: str, kind: type, text: str
+) -> None:
     served.times(fault, only=only, count=999)
     error = refused(home)
     assert isinstance(error, kind)
@@ -189,7 +221,11 @@ def test_a_gated_model_says_where_to_accept_its_terms(served: Hub, home: Path) -
 
 
 def test_a_token_appears_in_no_file_and_no_message(
-    served: Hub, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    served: Hub,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     secret = "hf_0123456789secret"
     monkeypatch.setenv("HF_TOKEN", secret)
@@ -206,7 +242,9 @@ def test_a_token_appears_in_no_file_and_no_message(
     assert said.err == ""  # nor does the client tell of the repetition
 
 
-@pytest.mark.parametrize(("address", "text"), [("hf://org/nothing", "no such model"), (f"{ADDRESS}@nothing", "no such revision")])
+@pytest.mark.parametrize(
+    ("address", "text"), [("hf://org/nothing", "no such model"), (f"{ADDRESS}@nothing", "no such revision")]
+)
 def test_what_does_not_exist_is_named(served: Hub, home: Path, address: str, text: str) -> None:
     error = refused(home, address)
     assert isinstance(error, ArtefactError)
@@ -216,7 +254,9 @@ def test_what_does_not_exist_is_named(served: Hub, home: Path, address: str, tex
 def test_a_model_without_safetensors_is_refused_before_anything_is_fetched(served: Hub, home: Path) -> None:
     served.push("org/old", {"config.json": b"{}", "pytorch_model.bin": b"a pickle"})
     error = refused(home, "hf://org/old")
-    assert "expected config.json and safetensors, or a LoRA adapter's, found config.json, pytorch_model.bin" in str(error)
+    assert "expected config.json and safetensors, or a LoRA adapter's, found config.json, pytorch_model.bin" in str(
+        error
+    )
     assert not [request for request in served.requests if "/resolve/" in request.path]
 
 
@@ -236,7 +276,19 @@ def test_offline_with_nothing_here_is_told(served: Hub, home: Path, monkeypatch:
     assert served.requests == []
 
 
-@pytest.mark.parametrize("address", ["hf://", "hf://org", "hf://org/", "hf://org/name@", "hf://../name", "hf://org/..", "hf://org/name@../x", "hf://a/b/c"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf://",
+        "hf://org",
+        "hf://org/",
+        "hf://org/name@",
+        "hf://../name",
+        "hf://org/..",
+        "hf://org/name@../x",
+        "hf://a/b/c",
+    ],
+)
 def test_an_address_that_cannot_be_is_refused(home: Path, address: str) -> None:
     assert isinstance(refused(home, address), ConfigError)
 
@@ -285,7 +337,9 @@ fetch(sys.argv[1], Path(sys.argv[2]), lambda what, share: None)
 
 
 def test_what_a_killed_process_left_is_cleared_and_the_next_run_completes(served: Hub, home: Path) -> None:
-    served.fault = lambda request: "stall" if request.method == "GET" and request.path.endswith("/model.safetensors") else None
+    served.fault = lambda request: (
+        "stall" if request.method == "GET" and request.path.endswith("/model.safetensors") else None
+    )
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT), "HF_HOME": str(home.parent / "hf")}
     process = subprocess.Popen([sys.executable, "-c", FETCH, ADDRESS, str(home)], env=environment)
     try:
@@ -310,11 +364,16 @@ def test_models_of_the_hub_are_merged_checked_and_rebuilt_by_commit(served: Hub,
         tensors = {"model.norm.weight": torch.full((4,), float(number))}
         commits[name] = served.push(f"org/{name}", toy_checkpoint(tmp_path / name, tensors))
     out, again = tmp_path / "out", tmp_path / "again"
-    said = psomerge("merge", "linear", "--base", "hf://org/base", "--expert", "hf://org/one@main=0.5", "--out", out, home=home)
+    said = psomerge(
+        "merge", "linear", "--base", "hf://org/base", "--expert", "hf://org/one@main=0.5", "--out", out, home=home
+    )
     assert said.code == 0, said.err
     recipe = json.loads((out / "recipe.json").read_text())
     pinned = [(one["name"], one["source"], one["revision"]) for one in (recipe["base"], *recipe["experts"])]
-    assert pinned == [("base", f"hf://org/base@{commits['base']}", commits["base"]), ("one", f"hf://org/one@{commits['one']}", commits["one"])]
+    assert pinned == [
+        ("base", f"hf://org/base@{commits['base']}", commits["base"]),
+        ("one", f"hf://org/one@{commits['one']}", commits["one"]),
+    ]
     served.push("org/one", {"config.json": b"{}", "model.safetensors": b"moved"})
     other = tmp_path / "another home"
     assert psomerge("materialize", out / "recipe.json", "--out", again, home=other).code == 0

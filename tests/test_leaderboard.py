@@ -1,4 +1,5 @@
-"""The leaderboard holds every number, survives JSON, and is legible as text and as figure for 5 languages and for 122."""
+"""The leaderboard holds every number, survives JSON, and is legible as text and as figure for 5 languages and for
+122."""
 
 import io
 import json
@@ -30,10 +31,16 @@ def right(number, items, benchmark="b", language="en"):
 
 
 def board(languages=5, items=50, per_language=1, **options):
-    """Base, PSO star and TIES: PSO answers 20 of 50 items more than base in every second language, TIES one less than PSO."""
+    """Base, PSO star and TIES: PSO answers 20 of 50 items more than base in every second language, TIES one less than
+    PSO."""
     scores = {
         label: [
-            right(20 + (20 if index % 2 == 0 else 1) * gain - (label[0] == "T"), items, f"belebele{n}-{index}", f"xy{index}_Latn")
+            right(
+                20 + (20 if index % 2 == 0 else 1) * gain - (label[0] == "T"),
+                items,
+                f"belebele{n}-{index}",
+                f"xy{index}_Latn",
+            )
             for index in range(languages)
             for n in range(per_language)
         ]
@@ -52,7 +59,8 @@ def printed(found, stream=None):
 def test_models_stand_by_fitness_with_their_open_ranks():
     found = board()
     assert [line.label for line in found.lines] == ["PSO star", "TIES (density .2, scale 1)", "base"]
-    # PSO and TIES differ on two concepts only, whatever the number of languages: of four sign flips two are as extreme, p = 1/2.
+    # PSO and TIES differ on two concepts only, whatever the number of languages: of four sign flips two are as extreme,
+    # p = 1/2.
     assert [line.ranks for line in found.lines] == [Ranks(1, 2), Ranks(1, 2), Ranks(3, 3)]
     assert found.lines[1].against_best is not None
     assert found.lines[1].against_best.difference.p_value == pytest.approx(0.5)
@@ -62,7 +70,9 @@ def test_models_stand_by_fitness_with_their_open_ranks():
     against = found.line("base").against_best
     assert against is not None
     assert (against.difference.mean, against.verdict, against.tests) == (pytest.approx(0.4 - 0.648), "worse", 3)
-    assert {name: estimate.mean for name, estimate in found.line("base").languages.items()} == {f"xy{n}_Latn": 0.4 for n in range(5)}
+    assert {name: estimate.mean for name, estimate in found.line("base").languages.items()} == {
+        f"xy{n}_Latn": 0.4 for n in range(5)
+    }
 
 
 def test_fitness_and_not_the_mean_sorts():
@@ -77,7 +87,9 @@ def test_the_first_two_are_compared_unless_others_are_named():
     assert named is not None
     assert (named.first, named.second) == ("base", "PSO star")
     # 20 of 20 items one way: p = 2 / 2^20, times 5 languages; one item of one: 1.
-    assert [one.corrected for one in named.languages.values()] == pytest.approx([10 / 2**20, 1, 8 / 2**20, 1, 6 / 2**20], abs=1e-5)
+    assert [one.corrected for one in named.languages.values()] == pytest.approx(
+        [10 / 2**20, 1, 8 / 2**20, 1, 6 / 2**20], abs=1e-5
+    )
     assert [one.verdict for one in named.languages.values()] == ["worse", "no difference shown"] * 2 + ["worse"]
     assert named.overall.difference.mean == pytest.approx(-0.248)
 
@@ -111,7 +123,11 @@ def test_impossible_leaderboards_are_refused():
 def test_items_where_two_models_differ_are_listed():
     first = [score([1, 0, 1], "b1", "so"), score([0.5, 0.25], "b2", "tk")]
     second = [score([1, 1, 0], "b1", "so"), score([0.5, 0.75], "b2", "tk")]
-    assert differing(first, second) == [Differing("b1", "so", "i1", 0, 1), Differing("b1", "so", "i2", 1, 0), Differing("b2", "tk", "i1", 0.25, 0.75)]
+    assert differing(first, second) == [
+        Differing("b1", "so", "i1", 0, 1),
+        Differing("b1", "so", "i2", 1, 0),
+        Differing("b2", "tk", "i1", 0.25, 0.75),
+    ]
     with pytest.raises(ValueError, match="other items"):
         differing(first, second[:1])
 
@@ -129,8 +145,9 @@ def test_the_table_tells_significant_from_noise():
     assert ["significant" in line for line in languages] == [True] * 3 + [False] * 2
     assert ["noise" in line for line in languages] == [False] * 3 + [True] * 2
     # Two languages left at 5 % / 2: with one item apart, P(X >= 7) = 80 % of 50 (2 / 2^7 < 2.5 %) is at 17.7 points.
-    assert "2 of 5 languages: no difference shown; with n = 50 each, a true difference below 18 points had less than 80 % chance to be seen" in " ".join(
-        " ".join(lines).split()
+    assert (
+        "2 of 5 languages: no difference shown; with n = 50 each, a true difference below 18 points had less than 80 "
+        "% chance to be seen" in " ".join(" ".join(lines).split())
     )
 
 
@@ -166,7 +183,9 @@ def test_benchmarks_have_a_table_of_their_own_where_a_language_has_several():
 
 
 def test_one_model_alone_is_printed_without_comparisons():
-    found = leaderboard("belebele", {"base": [right(20, 50)]}, fitness={"base": 0.4}, failures={"expert\x1b[2J": "engine: died"})
+    found = leaderboard(
+        "belebele", {"base": [right(20, 50)]}, fitness={"base": 0.4}, failures={"expert\x1b[2J": "engine: died"}
+    )
     text = printed(found)
     assert "40.0±" in text
     assert "significant" not in text
@@ -191,10 +210,15 @@ def test_a_stream_without_unicode_gets_ascii():
 def test_too_few_items_for_any_difference_are_said_to_be():
     versus = board(3, 50).versus
     assert versus is not None
-    none = {name: replace(one, detectable_corrected=None, verdict="no difference shown") for name, one in versus.languages.items()}
+    none = {
+        name: replace(one, detectable_corrected=None, verdict="no difference shown")
+        for name, one in versus.languages.items()
+    }
     assert remainder(none, "language").endswith("no true difference could have been seen with 80 % chance")
     some = none | {"xy0_Latn": replace(none["xy0_Latn"], detectable_corrected=0.13)}
-    assert "below 13 points had less than 80 % chance to be seen, and any at all in 2 of them" in remainder(some, "language")
+    assert "below 13 points had less than 80 % chance to be seen, and any at all in 2 of them" in remainder(
+        some, "language"
+    )
 
 
 @pytest.mark.parametrize("languages", [2, 5, 122])
@@ -205,7 +229,11 @@ def test_the_figure_names_every_model_and_language_without_overlap(languages):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     models, forest = figure.axes
-    assert [text.get_text().split("  ")[0] for text in models.get_yticklabels()] == ["PSO star", "TIES (density .2, sca…", "base"]
+    assert [text.get_text().split("  ")[0] for text in models.get_yticklabels()] == [
+        "PSO star",
+        "TIES (density .2, sca…",
+        "base",
+    ]
     assert len(forest.get_yticklabels()) == languages
     for axes in (models, forest):
         boxes = [text.get_window_extent() for text in axes.get_yticklabels()]

@@ -1,7 +1,7 @@
 """Nothing bad gets in: every malformed checkpoint of a zoo of 500 is refused in one line, and no sound one is.
 
-Each is handled as an expert is before judging, in a process of its own (`malformed_child`) that may take 10 s and 2 GiB of resident memory, opens nothing
-outside the folder, unpickles nothing, runs nothing and says nothing.
+Each is handled as an expert is before judging, in a process of its own (`malformed_child`) that may take 10 s and 2 GiB
+of resident memory, opens nothing outside the folder, unpickles nothing, runs nothing and says nothing.
 """
 
 import json
@@ -32,7 +32,9 @@ def handled(place: Path, *asked: object) -> list[dict]:
 def wrong(found: dict) -> list[str]:
     """What must not have happened, whatever the checkpoint was."""
     names = ("end", "broken", "read", "executed", "stderr")
-    return [f"{name}: {found[name]}" for name in names if found.get(name)] + ([] if "error" in found else ["gave no answer"])
+    return [f"{name}: {found[name]}" for name in names if found.get(name)] + (
+        [] if "error" in found else ["gave no answer"]
+    )
 
 
 def misjudged(found: dict, kinds: Sequence[malformed.Kind]) -> list[str]:
@@ -43,7 +45,9 @@ def misjudged(found: dict, kinds: Sequence[malformed.Kind]) -> list[str]:
     if found["error"] != "ArtefactError":
         return [f"raised {found['error']}: {text}"]
     said = any(re.search(kind.says, text, re.DOTALL) for kind in kinds)
-    return ([] if said else [f"says something else: {text}"]) + ([] if text.isprintable() and len(text) <= 2000 else [f"not one clear line: {text!r}"])
+    return ([] if said else [f"says something else: {text}"]) + (
+        [] if text.isprintable() and len(text) <= 2000 else [f"not one clear line: {text!r}"]
+    )
 
 
 def check(place: Path, numbers: Sequence[int]) -> None:
@@ -68,7 +72,9 @@ def test_every_case_of_the_zoo_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_no_sound_checkpoint_is_refused(tmp_path: Path) -> None:
     found = handled(tmp_path, "sound")
     assert len(found) >= 20
-    assert {one["what"]: [*wrong(one), one.get("error"), one.get("text")] for one in found if wrong(one) or one["error"]} == {}
+    assert {
+        one["what"]: [*wrong(one), one.get("error"), one.get("text")] for one in found if wrong(one) or one["error"]
+    } == {}
 
 
 def test_what_must_never_happen_would_be_noticed(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""From a recipe to a checkpoint: the same bits from sharded and single files, on one thread and on two, and only from the pinned sources."""
+"""From a recipe to a checkpoint: the same bits from sharded and single files, on one thread and on two, and only from
+the pinned sources."""
 
 import json
 from pathlib import Path
@@ -16,21 +17,29 @@ from psomerge.pins import pin
 from psomerge.recipe import Recipe, read
 
 NAMES = ("base", "so", "tk")
-SHAPES = {"model.embed_tokens.weight": (64, 32), "model.layers.0.mlp.up_proj.weight": (96, 32), "model.norm.weight": (32,)}
+SHAPES = {
+    "model.embed_tokens.weight": (64, 32),
+    "model.layers.0.mlp.up_proj.weight": (96, 32),
+    "model.norm.weight": (32,),
+}
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
     def checkpoint(name: str, seed: int) -> Path:
         generator = torch.Generator().manual_seed(seed)
-        return toy_checkpoint(tmp_path / name, {key: torch.randn(shape, generator=generator).bfloat16() for key, shape in SHAPES.items()})
+        return toy_checkpoint(
+            tmp_path / name, {key: torch.randn(shape, generator=generator).bfloat16() for key, shape in SHAPES.items()}
+        )
 
     return {name: checkpoint(name, seed) for seed, name in enumerate(NAMES)}
 
 
 def recipe_of(folders: dict[str, Path]) -> Recipe:
     sources = {name: pin(folder, name, str(folder)) for name, folder in folders.items()}
-    return Recipe(sources["base"], (sources["so"], sources["tk"]), mask_seed=7).with_coefficients([[0.3, 0.9, 0.25, -0.1]])
+    return Recipe(sources["base"], (sources["so"], sources["tk"]), mask_seed=7).with_coefficients(
+        [[0.3, 0.9, 0.25, -0.1]]
+    )
 
 
 def bits(folder: Path) -> dict[str, bytes]:

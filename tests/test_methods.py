@@ -37,7 +37,13 @@ def test_dare_weighs_only_the_sparsified_copies():
 
 
 @pytest.mark.parametrize(
-    ("method", "weights", "options"), [("linear", [1, -1], {}), ("ties", [1, 1], {"density": 0}), ("ties", [-1, 1], {}), ("dare", [1, 1], {"drop_rate": 1})]
+    ("method", "weights", "options"),
+    [
+        ("linear", [1, -1], {}),
+        ("ties", [1, 1], {"density": 0}),
+        ("ties", [-1, 1], {}),
+        ("dare", [1, 1], {"drop_rate": 1}),
+    ],
 )
 def test_impossible_parameters_are_refused(method, weights, options):
     with pytest.raises(ConfigError):
@@ -45,8 +51,8 @@ def test_impossible_parameters_are_refused(method, weights, options):
 
 
 def test_ties_elects_the_heavier_sign_and_averages_only_what_agrees():
-    # Column 1: all agree, mean 2. Column 2: +3 against -1 elects +, only 3 counts. Column 3: -4 against +1+1 elects -. Column 4: nothing left.
-    # Column 5: an exact tie elects +.
+    # Column 1: all agree, mean 2. Column 2: +3 against -1 elects +, only 3 counts. Column 3: -4 against +1+1 elects -.
+    # Column 4: nothing left. Column 5: an exact tie elects +.
     trimmed = [torch.tensor([1.0, 3, -4, 0, 2]), torch.tensor([3.0, -1, 1, 0, -2]), torch.tensor([2.0, 0, 1, 0, 0])]
     assert elect_and_average(trimmed, [1, 1, 1]).tolist() == [2, 3, -4, 0, 2]
 
@@ -88,7 +94,10 @@ def test_ties_equals_an_independent_implementation_on_whole_tensors(tmp_path: Pa
 
 
 def test_ties_of_an_empty_tensor_is_empty(tmp_path: Path):
-    folders = {name: toy_checkpoint(tmp_path / name, {"w": torch.ones(2, 3), "none": torch.ones(0, 3)}) for name in ("base", "a", "b")}
+    folders = {
+        name: toy_checkpoint(tmp_path / name, {"w": torch.ones(2, 3), "none": torch.ones(0, 3)})
+        for name in ("base", "a", "b")
+    }
     merged = open_basis(folders).merged_tensor(METHODS["ties"](RECIPE, [1.0, 1.0]), "none")
     assert merged.shape == (0, 3)
 

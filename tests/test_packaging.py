@@ -26,7 +26,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(folder), str(wheel)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(folder),
+        str(wheel),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
@@ -34,21 +45,41 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_installed(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Python with the installed copy before everything else: the environment's own psomerge leads to the repository."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PSOMERGE_", "MLFLOW_", "PREFECT_"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PSOMERGE_", "MLFLOW_", "PREFECT_"))
+    }
     command = [sys.executable, "-P", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def data_files() -> set[str]:
-    """The names that the wheel must have for all files of the repository's packages and configs that are not Python's."""
+    """The names that the wheel must have for all files of the repository's packages and configs that are not
+    Python's."""
     inside = {ROOT / name: name for name in PACKAGES} | {ROOT / "configs": "flows/configs"}
-    found = {f"{name}/{path.relative_to(folder).as_posix()}" for folder, name in inside.items() for path in folder.rglob("*") if path.is_file()}
+    found = {
+        f"{name}/{path.relative_to(folder).as_posix()}"
+        for folder, name in inside.items()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
     return {name for name in found if not name.endswith((".py", ".pyc"))}
 
 
 def test_the_wheel_holds_every_data_file_of_the_repository(wheel: Path) -> None:
     expected = data_files()
-    for pattern in ("flows/configs/quickstart.yaml", "*/suites/*.yaml", "evals/benchmarks/*/*.yaml", "*/report.html.jinja"):
+    for pattern in (
+        "flows/configs/quickstart.yaml",
+        "*/suites/*.yaml",
+        "evals/benchmarks/*/*.yaml",
+        "*/report.html.jinja",
+    ):
         assert fnmatch.filter(expected, pattern), f"the repository has no {pattern}"
     assert expected - set(zipfile.ZipFile(wheel).namelist()) == set()
 
@@ -71,7 +102,10 @@ def test_the_wheel_declares_the_command_and_the_engine_s_plug_in(wheel: Path) ->
 
 
 def test_the_installed_copy_comes_before_the_repository(installed: Path, tmp_path: Path) -> None:
-    code = "import evals, flows, psomerge, tasks; print(*(module.__path__[0] for module in (psomerge, evals, tasks, flows)))"
+    code = (
+        "import evals, flows, psomerge, tasks; print(*(module.__path__[0] for module in (psomerge, evals, tasks, "
+        "flows)))"
+    )
     done = run_installed(installed, tmp_path, "-c", code)
     assert done.stdout.split() == [str(installed / name) for name in PACKAGES], done.stderr[-2000:]
 

@@ -1,4 +1,5 @@
-"""What `psomerge plan` says of models that are not here: all that is wrong with them, what they take, and that nothing large was fetched to know it."""
+"""What `psomerge plan` says of models that are not here: all that is wrong with them, what they take, and that nothing
+large was fetched to know it."""
 
 import collections
 import json
@@ -63,7 +64,10 @@ def planned(config: Path, home: Path) -> dict[str, Any]:
 
 def steady(plan: dict[str, Any]) -> dict[str, Any]:
     """The plan without what differs from call to call: free space, and the machine's speed."""
-    return plan | {"seconds_guessed": None, "disk": {name: value for name, value in plan["disk"].items() if name != "free_bytes"}}
+    return plan | {
+        "seconds_guessed": None,
+        "disk": {name: value for name, value in plan["disk"].items() if name != "free_bytes"},
+    }
 
 
 def refused(config: Path, home: Path, code: int) -> str:
@@ -78,13 +82,20 @@ def only_ranges_of_weights(served: Hub) -> bool:
     """Whether of no weights file more was asked for than a range, and every pickle left alone."""
     asked = [request for request in served.requests if "/resolve/" in request.path]
     weights = [request for request in asked if request.path.endswith(".safetensors")]
-    return all(request.range for request in weights) and not [request for request in asked if request.path.endswith((".pth", ".bin"))]
+    return all(request.range for request in weights) and not [
+        request for request in asked if request.path.endswith((".pth", ".bin"))
+    ]
 
 
 def small_model(value: float = 0.0, **tensors: torch.Tensor) -> dict[str, Any]:
     """The files of a checkpoint of one real file."""
     content = {NORM: torch.full((4,), value), **tensors}
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32", "tie_word_embeddings": True}
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "torch_dtype": "float32",
+        "tie_word_embeddings": True,
+    }
     return {"config.json": json.dumps(config).encode(), "model.safetensors": save(content, metadata={"format": "pt"})}
 
 
@@ -97,16 +108,29 @@ main()
 """
 
 
-def test_a_base_of_70_b_and_eight_experts_are_planned_in_seconds_and_megabytes(served: Hub, home: Path, tmp_path: Path, record_property: Any) -> None:
+def test_a_base_of_70_b_and_eight_experts_are_planned_in_seconds_and_megabytes(
+    served: Hub, home: Path, tmp_path: Path, record_property: Any
+) -> None:
     experts = [f"expert{number}" for number in range(1, 9)]
     for name in ("base", *experts):
         served.push(f"org/{name}", large_model() | {"README.md": name.encode()})
     config = written(tmp_path, of_hub(*experts))
-    environment = os.environ | {"PSOMERGE_HOME": str(home), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
+    environment = os.environ | {
+        "PSOMERGE_HOME": str(home),
+        "HF_HUB_OFFLINE": "0",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
 
     def run() -> tuple[dict[str, Any], float]:
         start = monotonic()
-        done = subprocess.run([sys.executable, "-c", MACHINE, "plan", str(config), "--json"], env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [sys.executable, "-c", MACHINE, "plan", str(config), "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
         return steady(json.loads(done.stdout)), monotonic() - start
 
@@ -133,15 +157,23 @@ def test_a_base_of_70_b_and_eight_experts_are_planned_in_seconds_and_megabytes(s
     assert seconds < 25  # 3 to 5 s on two idle cores
 
 
-def test_everything_that_is_wrong_with_all_experts_is_told_at_once_and_binds_nobody(served: Hub, home: Path, tmp_path: Path) -> None:
+def test_everything_that_is_wrong_with_all_experts_is_told_at_once_and_binds_nobody(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
     served.push("org/base", large_model())
     served.push("org/sound", large_model())
-    served.push("org/narrow", large_model(change=lambda every: every | {"model.layers.7.mlp.up_proj.weight": (WIDE + 8, HIDDEN)}))
+    served.push(
+        "org/narrow",
+        large_model(change=lambda every: every | {"model.layers.7.mlp.up_proj.weight": (WIDE + 8, HIDDEN)}),
+    )
     served.push("org/mistral", large_model(config={"architectures": ["MistralForCausalLM"], "model_type": "mistral"}))
     served.push("org/tongues", large_model(tokens=tokenizer("another-token")))
     config = written(tmp_path, of_hub("sound", "narrow", "mistral", "tongues"))
     line = refused(config, home, 3)
-    assert f"expert \"narrow\" has tensor 'model.layers.7.mlp.up_proj.weight' of shape [{WIDE + 8}, {HIDDEN}], the base [{WIDE}, {HIDDEN}]" in line
+    assert (
+        f"expert \"narrow\" has tensor 'model.layers.7.mlp.up_proj.weight' of shape [{WIDE + 8}, {HIDDEN}], the base "
+        f"[{WIDE}, {HIDDEN}]" in line
+    )
     assert "expert \"mistral\" has architectures ['MistralForCausalLM'], the base ['LlamaForCausalLM']" in line
     assert 'expert "tongues" gives tokens other ids than the base' in line
     assert "another-token" in line
@@ -152,7 +184,9 @@ def test_everything_that_is_wrong_with_all_experts_is_told_at_once_and_binds_nob
     assert planned(config, home)["models"]["narrow"]["state"] == "to fetch"
 
 
-def test_what_keeps_single_models_from_being_looked_at_is_told_beside_the_misfits_of_others(served: Hub, home: Path, tmp_path: Path) -> None:
+def test_what_keeps_single_models_from_being_looked_at_is_told_beside_the_misfits_of_others(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
     served.push("org/base", small_model())
     served.push("org/wide", small_model() | {"model.safetensors": save({NORM: torch.zeros(5)})})
     served.push("org/gated", small_model())
@@ -169,7 +203,9 @@ def test_what_keeps_single_models_from_being_looked_at_is_told_beside_the_misfit
     assert "hf://org/cut" in line
 
 
-def test_no_network_is_told_once_with_all_models_that_it_keeps_away(served: Hub, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_told_once_with_all_models_that_it_keeps_away(
+    served: Hub, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     line = refused(written(tmp_path, of_hub("one", "two")), home, 4)
     assert line.count("cannot be reached") == 1
@@ -187,10 +223,15 @@ def test_a_plan_that_stands_binds_the_run_to_the_commits_that_it_saw(served: Hub
     assert planned(config, home) == plan
     assert len(served.requests) == asked
     found = fetch("hf://org/one", home, lambda what, share: None)
-    assert (found.revision, (found.folder / "model.safetensors").read_bytes()) == (commit, small_model(1.0)["model.safetensors"])
+    assert (found.revision, (found.folder / "model.safetensors").read_bytes()) == (
+        commit,
+        small_model(1.0)["model.safetensors"],
+    )
 
 
-def test_of_models_that_are_here_nothing_is_asked_and_what_is_partly_here_counts_less(served: Hub, home: Path, tmp_path: Path) -> None:
+def test_of_models_that_are_here_nothing_is_asked_and_what_is_partly_here_counts_less(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
     half = large_model(shard=80 * 10**9)
     for name in ("base", "whole"):
         served.push(f"org/{name}", small_model())
@@ -206,23 +247,33 @@ def test_of_models_that_are_here_nothing_is_asked_and_what_is_partly_here_counts
     with (home / "experts" / "hub" / "org" / "large" / commit / first).open("wb") as file:
         file.truncate(len(half[first]))  # of an interrupted download
     plan = planned(config, home)
-    assert (plan["models"]["large"]["download_bytes"], plan["models"]["large"]["download_files"]) == (len(half[second]), 1)
+    assert (plan["models"]["large"]["download_bytes"], plan["models"]["large"]["download_files"]) == (
+        len(half[second]),
+        1,
+    )
     assert plan["disk"]["download_bytes"] == len(half[second])  # one file, though two models of the plan are in it
 
 
-def test_a_disk_that_will_not_do_is_told_before_anything_large_is_fetched(served: Hub, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_will_not_do_is_told_before_anything_large_is_fetched(
+    served: Hub, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     served.push("org/base", large_model())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(5 * 10**11, 0, 5 * 10**11))
     config = written(tmp_path, {"one": "hf://org/base"})
     # 141 GB to fetch, and three copies of as much.
     line = refused(config, home, 6)
-    assert "needs 525.7 GiB (131.4 GiB to fetch, 394.2 GiB for the merged model and its copies), 465.7 GiB are free" in line
+    assert (
+        "needs 525.7 GiB (131.4 GiB to fetch, 394.2 GiB for the merged model and its copies), 465.7 GiB are free"
+        in line
+    )
     assert only_ranges_of_weights(served)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(6 * 10**11, 0, 6 * 10**11))
     assert planned(config, home)["disk"]["needed_bytes"] == pytest.approx(4 * 2 * PARAMETERS, rel=1e-3)
 
 
-def test_memory_that_will_not_do_is_a_warning_and_what_is_held_is_added_up(served: Hub, home: Path, tmp_path: Path) -> None:
+def test_memory_that_will_not_do_is_a_warning_and_what_is_held_is_added_up(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
     served.push("org/base", large_model())
     config = written(tmp_path, {"one": "hf://org/base"}, engine={"kind": "transformers", "kv_cache_gib": 1e6})
     plan = planned(config, home)
@@ -233,7 +284,9 @@ def test_memory_that_will_not_do_is_a_warning_and_what_is_held_is_added_up(serve
     assert planned(config, home)["memory"]["dtype"] == "float32"
 
 
-def test_a_run_is_refused_by_the_plan_before_it_fetches_or_starts_anything(served: Hub, home: Path, tmp_path: Path) -> None:
+def test_a_run_is_refused_by_the_plan_before_it_fetches_or_starts_anything(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
     served.push("org/base", small_model())
     served.push("org/wide", small_model() | {"model.safetensors": save({NORM: torch.zeros(5)})})
     said = psomerge("run", written(tmp_path, of_hub("wide")), home=home)
@@ -243,7 +296,9 @@ def test_a_run_is_refused_by_the_plan_before_it_fetches_or_starts_anything(serve
     assert not list(home.rglob("*.safetensors"))
 
 
-def test_a_header_longer_than_expected_is_read_whole_and_an_absurd_one_not_at_all(served: Hub, home: Path, tmp_path: Path) -> None:
+def test_a_header_longer_than_expected_is_read_whole_and_an_absurd_one_not_at_all(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
     many = {f"model.layers.{number}.norm.weight": torch.zeros(1) for number in range(2000)}
     served.push("org/base", small_model(**many))
     config = written(tmp_path, {"one": "hf://org/base"})
@@ -257,7 +312,9 @@ def test_a_header_longer_than_expected_is_read_whole_and_an_absurd_one_not_at_al
     assert sum(served.sent) < 2**20
 
 
-def test_a_server_that_knows_no_ranges_is_not_listened_to_for_gigabytes(served: Hub, home: Path, tmp_path: Path) -> None:
+def test_a_server_that_knows_no_ranges_is_not_listened_to_for_gigabytes(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
     weights = save({NORM: torch.zeros(2**24)})  # 64 MiB
     served.push("org/base", small_model() | {"model.safetensors": weights})
     served.fault = lambda request: "whole" if request.range else None
@@ -266,7 +323,9 @@ def test_a_server_that_knows_no_ranges_is_not_listened_to_for_gigabytes(served: 
 
 
 @pytest.mark.parametrize("fault", ["short", "cut", "reset", 503])
-def test_headers_that_come_short_are_asked_for_again_and_then_told(served: Hub, home: Path, tmp_path: Path, fault: str | int) -> None:
+def test_headers_that_come_short_are_asked_for_again_and_then_told(
+    served: Hub, home: Path, tmp_path: Path, fault: str | int
+) -> None:
     served.push("org/base", small_model())
     config = written(tmp_path, {"one": "hf://org/base"})
     served.times(fault, only=".safetensors", count=99)
@@ -276,12 +335,16 @@ def test_headers_that_come_short_are_asked_for_again_and_then_told(served: Hub, 
     assert planned(config, home)["to_fetch"] == ["base", "one"]
 
 
-def test_two_checkpoints_without_values_are_not_refused_for_integers_that_nobody_has_read(served: Hub, home: Path, tmp_path: Path) -> None:
+def test_two_checkpoints_without_values_are_not_refused_for_integers_that_nobody_has_read(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
     served.push("org/base", small_model(positions=torch.arange(3)))
     served.push("org/other", small_model(positions=torch.arange(3) + 1))
     served.push("org/short", small_model(positions=torch.arange(2)))
     assert planned(written(tmp_path, of_hub("other")), home)["to_fetch"] == ["base", "other"]
-    assert "'positions' of shape [2], the base [3]" in refused(written(tmp_path, of_hub("other", "short")), tmp_path / "new", 3)
+    assert "'positions' of shape [2], the base [3]" in refused(
+        written(tmp_path, of_hub("other", "short")), tmp_path / "new", 3
+    )
 
 
 def test_a_local_base_and_experts_of_the_hub_share_one_tokenizer(served: Hub, home: Path, tmp_path: Path) -> None:
@@ -291,7 +354,9 @@ def test_a_local_base_and_experts_of_the_hub_share_one_tokenizer(served: Hub, ho
     served.push("org/same", small_model() | {"tokenizer.json": words})
     plan = planned(written(tmp_path, of_hub("same"), base=str(base)), home)
     assert [plan["models"][name]["state"] for name in ("base", "same")] == ["here", "to fetch"]
-    assert not [request for request in served.requests if request.path.endswith("tokenizer.json") and request.method == "GET"]
+    assert not [
+        request for request in served.requests if request.path.endswith("tokenizer.json") and request.method == "GET"
+    ]
     assert [path.read_bytes() for path in home.rglob("tokenizer.json")] == [words]
 
 
@@ -302,7 +367,9 @@ def test_an_embedded_model_is_known_before_it_is_trained(home: Path, tmp_path: P
     model = new_model(0).to(torch.bfloat16)
     model.save_pretrained(tmp_path / "model")
     trained, expected = open_checkpoint(tmp_path / "model"), untrained(tmp_path, "base")
-    assert {name: (info.dtype, info.shape) for name, info in trained.tensors.items()} == {n: (i.dtype, i.shape) for n, i in expected.tensors.items()}
+    assert {name: (info.dtype, info.shape) for name, info in trained.tensors.items()} == {
+        n: (i.dtype, i.shape) for n, i in expected.tensors.items()
+    }
     assert misfits(trained, expected) == misfits(expected, trained) == []
     experts = {"one": "embedded://so@0", "far": "embedded://eu@0"}
     plan = planned(written(tmp_path, experts, base="embedded://base@0"), home)

@@ -25,7 +25,9 @@ from tasks import summary as summaries
 from tasks.fetch import fetch
 from tasks.mlflow_store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 NORM = "model.norm.weight"
 
 
@@ -40,7 +42,11 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 def written(folder: Path, base: str, **experts: str) -> Path:
     """A config over these models."""
     path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump({"name": "small", "base": base, "experts": experts, "suite": "bayling2", "register": {"model": "small"}}))
+    path.write_text(
+        yaml.safe_dump(
+            {"name": "small", "base": base, "experts": experts, "suite": "bayling2", "register": {"model": "small"}}
+        )
+    )
     return path
 
 
@@ -56,7 +62,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_an_adapter_of_the_hub_is_held_against_its_base_by_its_header(served: Hub, tmp_path: Path) -> None:
     base, home = tiny_llama(tmp_path / "base"), tmp_path / "home"
-    served.push("org/adapter", files(lora(base, tmp_path / "adapter", 1, r=4, target_modules=["q_proj", "embed_tokens"])))
+    served.push(
+        "org/adapter", files(lora(base, tmp_path / "adapter", 1, r=4, target_modules=["q_proj", "embed_tokens"]))
+    )
     config = written(tmp_path, str(base), one="hf://org/adapter")
     plan = planned(config, home)
     weights = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
@@ -64,7 +72,11 @@ def test_an_adapter_of_the_hub_is_held_against_its_base_by_its_header(served: Hu
     assert not list(home.rglob("*.safetensors"))
     fetch("hf://org/adapter", home, lambda what, share: None)
     assert planned(config, home)["memory"] == plan["memory"]
-    smaller = psomerge("plan", written(tmp_path, str(tiny_llama(tmp_path / "other", hidden=32)), one="hf://org/adapter"), home=tmp_path / "second")
+    smaller = psomerge(
+        "plan",
+        written(tmp_path, str(tiny_llama(tmp_path / "other", hidden=32)), one="hf://org/adapter"),
+        home=tmp_path / "second",
+    )
     assert smaller.code == 3
     assert "has a product of shape [64, 64], the base's tensor has [32, 32]" in smaller.line
 
@@ -104,21 +116,35 @@ def test_versions_in_files_are_seen_where_they_are_and_an_alias_is_kept(stocked:
     assert (said.code, "has no such version; known are 1, 2" in said.line) == (3, True)
 
 
-def test_of_a_server_headers_are_read_and_of_another_store_s_files_it_is_said_that_they_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_server_headers_are_read_and_of_another_store_s_files_it_is_said_that_they_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, other, home = tiny_llama(tmp_path / "base"), tiny_llama(tmp_path / "other", hidden=32), tmp_path / "home"
     with server(tmp_path) as address:
         stock(Store(address), tmp_path)
         plan = planned(written(tmp_path, str(base), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
-        said = psomerge("plan", written(tmp_path, str(other), one="models:/merged/1"), home=home, settings={"MLFLOW_TRACKING_URI": address})
+        said = psomerge(
+            "plan",
+            written(tmp_path, str(other), one="models:/merged/1"),
+            home=home,
+            settings={"MLFLOW_TRACKING_URI": address},
+        )
         longer = extended(base, tmp_path / "longer", [], 1, multiple=100)  # rows that the version has not
         other_rows = planned(written(tmp_path, str(longer), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
         toy = toy_checkpoint(tmp_path / "toy", {NORM: torch.zeros(4)}, json.loads((base / "config.json").read_text()))
-        unlike = psomerge("plan", written(tmp_path, str(toy), one="models:/merged/1"), home=home, settings={"MLFLOW_TRACKING_URI": address})
+        unlike = psomerge(
+            "plan",
+            written(tmp_path, str(toy), one="models:/merged/1"),
+            home=home,
+            settings={"MLFLOW_TRACKING_URI": address},
+        )
         monkeypatch.setattr(registered_look, "_SERVED", "s3")
         unseen = planned(written(tmp_path, str(longer), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
     assert (plan["warnings"], other_rows["warnings"]) == ([], [])
     assert (unlike.code, "that the base has not" in unlike.line) == (3, True)
-    assert plan["models"]["one"]["download_bytes"] == sum(len(content) for content in files(tmp_path / "made1" / "checkpoint").values())
+    assert plan["models"]["one"]["download_bytes"] == sum(
+        len(content) for content in files(tmp_path / "made1" / "checkpoint").values()
+    )
     assert unseen["warnings"] == ["one (models:/merged/1): whether its tensors fit is known once it is fetched"]
     assert not list(home.rglob("*.safetensors"))
     assert said.code == 3

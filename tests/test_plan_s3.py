@@ -18,7 +18,9 @@ from tasks.fetch import fetch
 
 __all__ = ["behind"]
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 
 @pytest.fixture
@@ -42,7 +44,11 @@ def home(tmp_path: Path) -> Path:
 
 
 def written(folder: Path, *experts: str) -> Path:
-    content = {"name": "small", "base": "s3://bucket/models/base", "experts": {name: f"s3://bucket/models/{name}" for name in experts}}
+    content = {
+        "name": "small",
+        "base": "s3://bucket/models/base",
+        "experts": {name: f"s3://bucket/models/{name}" for name in experts},
+    }
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(content | {"suite": "bayling2", "register": {"model": "small"}}))
     return path
@@ -57,7 +63,10 @@ def planned(config: Path, home: Path) -> dict[str, Any]:
 def test_a_plan_reads_headers_of_s3_and_binds_the_run_to_what_it_saw(served: S3, home: Path, tmp_path: Path) -> None:
     config = written(tmp_path, "adapter")
     plan = planned(config, home)
-    weights = {"base": tmp_path / "base" / "model.safetensors", "adapter": tmp_path / "adapter" / "adapter_model.safetensors"}
+    weights = {
+        "base": tmp_path / "base" / "model.safetensors",
+        "adapter": tmp_path / "adapter" / "adapter_model.safetensors",
+    }
     sizes = {name: path.stat().st_size for name, path in weights.items()}
     assert {name: plan["models"][name]["download_bytes"] for name in sizes} == sizes
     assert plan["memory"] is not None
@@ -86,13 +95,17 @@ def test_a_plan_that_is_refused_binds_nobody_and_names_the_misfits(served: S3, h
     assert not list(home.rglob("names"))
 
 
-def test_what_the_plan_saw_is_fetched_and_only_the_weights_are_asked_for(served: S3, home: Path, tmp_path: Path) -> None:
+def test_what_the_plan_saw_is_fetched_and_only_the_weights_are_asked_for(
+    served: S3, home: Path, tmp_path: Path
+) -> None:
     plan = planned(written(tmp_path, "adapter"), home)
     served.requests.clear()
     found = fetch("s3://bucket/models/base", home, lambda what, share: None)
     assert found.source == plan["models"]["base"]["source"]
     assert {path for path in served.asked() if path.startswith("GET")} == {"GET model.safetensors"}
-    assert torch.equal(*(load_file(folder / "model.safetensors")["model.norm.weight"] for folder in (found.folder, tmp_path / "base")))
+    assert torch.equal(
+        *(load_file(folder / "model.safetensors")["model.norm.weight"] for folder in (found.folder, tmp_path / "base"))
+    )
 
 
 @pytest.mark.parametrize("fault", ["cut", "short", "reset", (503, "SlowDown")])

@@ -33,13 +33,21 @@ def right(count):
 )
 def test_the_gate_opens_for_significant_gains_only(candidate, champion, base, experts, promoted, reason):
     others = {name: right(count) for name, count in experts.items()}
-    decision = decide(right(candidate), champion=None if champion is None else right(champion), base=right(base), experts=others, lacks={})
+    decision = decide(
+        right(candidate),
+        champion=None if champion is None else right(champion),
+        base=right(base),
+        experts=others,
+        lacks={},
+    )
     assert decision.promoted is promoted
     assert reason in decision.reason
 
 
 def test_a_model_below_a_floor_of_its_suite_is_no_champion_however_good_it_is():
-    decision = decide(right(40), champion=right(10), base=right(5), experts={}, lacks={"kind-en": 0.0125, "pick-en": 0.5})
+    decision = decide(
+        right(40), champion=right(10), base=right(5), experts={}, lacks={"kind-en": 0.0125, "pick-en": 0.5}
+    )
     assert decision == Promotion(False, "below the suite's floor on kind-en by 0.0125, pick-en by 0.5000")
 
 
@@ -60,7 +68,10 @@ def register(store, model, key):
 
 
 def bearers(store):
-    return [found and found.version for found in (registry.bearer(store, "merged", alias) for alias in ("challenger", "champion"))]
+    return [
+        found and found.version
+        for found in (registry.bearer(store, "merged", alias) for alias in ("challenger", "champion"))
+    ]
 
 
 def test_a_version_becomes_challenger_and_only_a_better_one_champion(store, model):

@@ -1,4 +1,5 @@
-"""Few-shot examples and chat templates: prompts are those of lm-evaluation-harness, and no example comes from an item that anybody is judged on."""
+"""Few-shot examples and chat templates: prompts are those of lm-evaluation-harness, and no example comes from an item
+that anybody is judged on."""
 
 import shutil
 from pathlib import Path
@@ -12,16 +13,21 @@ from evals.splits import SPLITS
 from evals.suite_file import load_suite
 from psomerge.errors import ArtefactError, ConfigError
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 TOY = Path(__file__).parent / "benchmarks" / "toy"
 TEMPLATE = (
-    "{% for turn in messages %}{% if turn.role == 'system' and no_system is defined %}{{ raise_exception('no system role') }}{% endif %}"
+    "{% for turn in messages %}{% if turn.role == 'system' and no_system is defined %}{{ raise_exception('no system "
+    "role') }}{% endif %}"
     "[{{ turn.role }}]{{ turn.content }}{% if not (loop.last and continue_final_message) %}[end]{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 SMALL = "{optimisation: 0.1, validation: 0.2, test: 0.2}"
-CHAT = "prompting: {chat_template: true, num_fewshot: 2, fewshot_as_multiturn: true, system_instruction: Answer briefly.}"
+CHAT = (
+    "prompting: {chat_template: true, num_fewshot: 2, fewshot_as_multiturn: true, system_instruction: Answer briefly.}"
+)
 TRAINING = """
 
 def taught(**given):
@@ -53,7 +59,14 @@ def taught(tmp_path_factory) -> Path:
     return folder
 
 
-def sets_of(tmp_path: Path, model: Path, folder: Path, prompting: str, *, shares: str = "{optimisation: 0.2, validation: 0.2, test: 0.3}"):
+def sets_of(
+    tmp_path: Path,
+    model: Path,
+    folder: Path,
+    prompting: str,
+    *,
+    shares: str = "{optimisation: 0.2, validation: 0.2, test: 0.3}",
+):
     (tmp_path / "made.yaml").write_text(
         f"name: made\nsalt: made\nshares: {shares}\ngroup: country\ninclude: [{folder}]\n{prompting}\nbenchmarks:\n"
         "  - {task: toy_pick, metric: acc}\n  - {task: toy_say, metric: exact_match, filter: whole}\n"
@@ -92,7 +105,9 @@ def asked_by_the_harness(task: str, folder: Path, model: Path, samples: list[int
             raise NotImplementedError
 
     manager = TaskManager(include_path=[folder], include_defaults=False)
-    simple_evaluate(Listener(), tasks=[task], task_manager=manager, samples={task: samples}, bootstrap_iters=0, **settings)
+    simple_evaluate(
+        Listener(), tasks=[task], task_manager=manager, samples={task: samples}, bootstrap_iters=0, **settings
+    )
     return asked
 
 
@@ -101,15 +116,29 @@ def asked_by_the_harness(task: str, folder: Path, model: Path, samples: list[int
     [
         ("prompting: {num_fewshot: 3}", {"num_fewshot": 3}),
         ("prompting: {chat_template: true}", {"apply_chat_template": True, "num_fewshot": 0}),
-        ("prompting: {chat_template: true, num_fewshot: 2}", {"apply_chat_template": True, "fewshot_as_multiturn": False, "num_fewshot": 2}),
-        (CHAT, {"apply_chat_template": True, "fewshot_as_multiturn": True, "num_fewshot": 2, "system_instruction": "Answer briefly."}),
+        (
+            "prompting: {chat_template: true, num_fewshot: 2}",
+            {"apply_chat_template": True, "fewshot_as_multiturn": False, "num_fewshot": 2},
+        ),
+        (
+            CHAT,
+            {
+                "apply_chat_template": True,
+                "fewshot_as_multiturn": True,
+                "num_fewshot": 2,
+                "system_instruction": "Answer briefly.",
+            },
+        ),
     ],
 )
 def test_prompts_are_the_harnesss_own(tmp_path, model, taught, prompting, settings):
     evaluation = sets_of(tmp_path, model, taught, prompting)["test"]
     for one in evaluation.prepared:
         theirs = asked_by_the_harness(one.benchmark.task, taught, model, list(one.items.indices), **settings)
-        ours = [instance.args if instance.request_type == "loglikelihood" else instance.args[:1] for instance in one.task.instances]
+        ours = [
+            instance.args if instance.request_type == "loglikelihood" else instance.args[:1]
+            for instance in one.task.instances
+        ]
         assert ours == theirs
         assert len(ours) > 2
         assert ("Once " in ours[0][0]) == ("num_fewshot: " in prompting)  # examples are there, from the training split
@@ -118,12 +147,27 @@ def test_prompts_are_the_harnesss_own(tmp_path, model, taught, prompting, settin
 def test_examples_belong_to_no_split_and_the_prompts_of_a_split_do_not_depend_on_the_others(tmp_path, model):
     sets = sets_of(tmp_path, model, TOY, "prompting: {num_fewshot: 2}", shares=SMALL)
     held = {name for one in sets.values() for prepared in one.prepared for name in prepared.items.groups}
-    free = {"Austria", "Chad", "Chile", "Cuba", "Egypt", "Ghana", "Iran", "Kenya", "Nepal", "Norway", "Peru", "Togo"} - held
+    free = {
+        "Austria",
+        "Chad",
+        "Chile",
+        "Cuba",
+        "Egypt",
+        "Ghana",
+        "Iran",
+        "Kenya",
+        "Nepal",
+        "Norway",
+        "Peru",
+        "Togo",
+    } - held
     assert len(free) >= 3
     for one in sets.values():
         for prepared in one.prepared:
             for instance, own in zip(
-                prepared.task.instances, [g for g in prepared.items.groups for _ in range(4 if "pick" in prepared.task.task_name else 1)], strict=True
+                prepared.task.instances,
+                [g for g in prepared.items.groups for _ in range(4 if "pick" in prepared.task.task_name else 1)],
+                strict=True,
             ):
                 *examples, question = instance.args[0].split("\n\n")
                 assert own in question
@@ -146,8 +190,18 @@ def test_an_example_of_a_held_group_is_not_drawn_though_its_document_is_another(
 
 
 def test_too_few_examples_outside_the_splits_are_refused(tmp_path, model):
-    with pytest.raises(ArtefactError, match=r"benchmark toy_pick: expected at least 4 examples that belong to no split, found \d of 12; leave a remainder"):
-        sets_of(tmp_path, model, TOY, "prompting: {num_fewshot: 4}", shares="{optimisation: 0.4, validation: 0.2, test: 0.4}")
+    with pytest.raises(
+        ArtefactError,
+        match=r"benchmark toy_pick: expected at least 4 examples that belong to no split, found \d of 12; leave a "
+        r"remainder",
+    ):
+        sets_of(
+            tmp_path,
+            model,
+            TOY,
+            "prompting: {num_fewshot: 4}",
+            shares="{optimisation: 0.4, validation: 0.2, test: 0.4}",
+        )
 
 
 def test_a_template_without_a_system_role_gets_none(tmp_path, model):

@@ -53,14 +53,18 @@ def test_the_folder_holds_exactly_what_is_needed_and_fits_its_manifest(model):
     assert publish.misfits(model) == []
     assert set(json.loads((model / "MANIFEST.json").read_text())["files"]) == WHOLE - {"MANIFEST.json", "MLmodel"}
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in model.rglob("*"))
-    assert listed(model.parent) - {f"published/{name}" for name in WHOLE} == {f"checkpoint/{path.name}" for path in (model.parent / "checkpoint").iterdir()}
+    assert listed(model.parent) - {f"published/{name}" for name in WHOLE} == {
+        f"checkpoint/{path.name}" for path in (model.parent / "checkpoint").iterdir()
+    }
 
 
 def test_weights_and_tokenizer_are_the_checkpoints_byte_for_byte(model):
     checkpoint = model.parent / "checkpoint"
     for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (model / "model" / name).read_bytes() == (checkpoint / name).read_bytes()
-    assert (model / "components/tokenizer/tokenizer_config.json").read_bytes() == (checkpoint / "tokenizer_config.json").read_bytes()
+    assert (model / "components/tokenizer/tokenizer_config.json").read_bytes() == (
+        checkpoint / "tokenizer_config.json"
+    ).read_bytes()
     assert (model / "model/model.safetensors").samefile(checkpoint / "model.safetensors")
 
 
@@ -121,7 +125,15 @@ def test_every_changed_byte_of_a_listed_file_is_seen(copy):
 
 
 @pytest.mark.parametrize(
-    "name", ["model/evil.py", "model/pytorch_model.bin", "extra.txt", "components/other/tokenizer.json", "model/deep/config.json", "model/MANIFEST.json"]
+    "name",
+    [
+        "model/evil.py",
+        "model/pytorch_model.bin",
+        "extra.txt",
+        "components/other/tokenizer.json",
+        "model/deep/config.json",
+        "model/MANIFEST.json",
+    ],
 )
 def test_an_extra_file_is_seen_and_one_that_is_never_published_even_in_a_forged_manifest(copy, name):
     (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +160,9 @@ def test_a_changed_loader_in_mlmodel_is_seen_and_mlflows_own_ids_are_not(copy):
     assert publish.misfits(copy) == ["MLmodel: its flavors differ from the manifest's"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1}', b'{"format": 2, "files": {}, "flavors": {}}', b'{"files": 3}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"format": 1}', b'{"format": 2, "files": {}, "flavors": {}}', b'{"files": 3}', b"\xff"]
+)
 def test_a_damaged_manifest_is_one_line_and_no_crash(copy, content):
     (copy / "MANIFEST.json").write_bytes(content)
     assert len(publish.misfits(copy)) == 1
@@ -157,7 +171,10 @@ def test_a_damaged_manifest_is_one_line_and_no_crash(copy, content):
 def test_the_card_names_sources_coefficients_results_and_how_to_load(model):
     recipe = recipes.read(model / "recipe.json")
     recipe = Recipe(base=recipe.base, experts=(recipe.base,), coefficients=((0.1 + 0.2,),))
-    rows = [Row("base", "base", Estimate(0.25, 0.2, 0.3, 40), {"weekdays": Estimate(0.25, 0.2, 0.3, 40)}), Row("merged", "search")]
+    rows = [
+        Row("base", "base", Estimate(0.25, 0.2, 0.3, 40), {"weekdays": Estimate(0.25, 0.2, 0.3, 40)}),
+        Row("merged", "search"),
+    ]
     text = model_card(recipe, rows, name="merged", facts=[("suite", "cldr")])
     assert "| base | 0.250 [0.200, 0.300] n=40 | 0.250 [0.200, 0.300] n=40 |" in text
     assert "| merged | – | – |" in text
@@ -170,5 +187,9 @@ def test_the_card_names_sources_coefficients_results_and_how_to_load(model):
 
 def test_the_card_s_front_matter_is_yaml_that_the_hub_reads() -> None:
     top, body = front_matter().split("---\n")[1:]
-    assert yaml.safe_load(top) == {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["merge", "psomerge"]}
+    assert yaml.safe_load(top) == {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["merge", "psomerge"],
+    }
     assert not body.strip()

@@ -1,4 +1,5 @@
-"""Exactly one version per run key, whatever happens to the answers of the server; names and aliases that can be addressed."""
+"""Exactly one version per run key, whatever happens to the answers of the server; names and aliases that can be
+addressed."""
 
 import pytest
 from local_mlflow import local_store, lossy_proxy, published, server
@@ -57,16 +58,29 @@ def test_the_version_shows_a_signature_and_its_own_id(tmp_path, model):
         info = get_model_info(uri)
         assert info.signature.inputs.input_types()[0].name == "string"
         assert client.get_model_version("merged", "1").source == f"models:/{info.model_id}"
-        assert client.get_logged_model(info.model_id).tags["mlflow.modelVersions"] == '[{"name": "merged", "version": "1"}]'
+        assert (
+            client.get_logged_model(info.model_id).tags["mlflow.modelVersions"]
+            == '[{"name": "merged", "version": "1"}]'
+        )
         assert info.flavors["transformers"]["source_model_name"].startswith("psomerge recipe ")
 
 
 @pytest.mark.parametrize("fault", ["response", "request", "late"])
-@pytest.mark.parametrize("path", [CREATE, "/api/2.0/mlflow/registered-models/create", "/api/2.0/mlflow/logged-models", "/api/2.0/mlflow/runs/create"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        CREATE,
+        "/api/2.0/mlflow/registered-models/create",
+        "/api/2.0/mlflow/logged-models",
+        "/api/2.0/mlflow/runs/create",
+    ],
+)
 def test_a_lost_answer_still_gives_exactly_one_version(address, model, path, fault):
     key = f"{fault}-{path.rpartition('mlflow/')[2].replace('/', '-')}"
     name = f"one{key}"
-    with lossy_proxy(address, lambda method, asked, before: fault if (method, asked, before) == ("POST", path, 0) else "pass") as proxy:
+    with lossy_proxy(
+        address, lambda method, asked, before: fault if (method, asked, before) == ("POST", path, 0) else "pass"
+    ) as proxy:
         store = Store(proxy)
         version = register(store, model, name=name, key=key)
         assert versions(store, name) == [int(version.version)]
@@ -91,7 +105,9 @@ def test_a_version_that_a_given_up_call_made_after_all_is_deleted_again(tmp_path
     store = local_store(tmp_path)
     first = register(store, model)
     with track.connect(store) as client:
-        client.create_model_version("merged", client.get_model_version("merged", "1").source, tags={"psomerge.run_key": KEY})
+        client.create_model_version(
+            "merged", client.get_model_version("merged", "1").source, tags={"psomerge.run_key": KEY}
+        )
     assert versions(store, "merged") == [1, 2]
     assert register(store, model) == first
     assert versions(store, "merged") == [1]
@@ -125,4 +141,9 @@ def test_aliases_that_mlflow_reserves_or_cannot_store_are_refused(alias):
 
 
 def test_names_that_only_look_like_reserved_ones_are_allowed():
-    assert [registry.check_alias(alias) for alias in ("champion", "latest2", "v1a", "version1")] == ["champion", "latest2", "v1a", "version1"]
+    assert [registry.check_alias(alias) for alias in ("champion", "latest2", "v1a", "version1")] == [
+        "champion",
+        "latest2",
+        "v1a",
+        "version1",
+    ]

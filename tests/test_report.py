@@ -55,7 +55,9 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data + " "
 
     def row(self, start: str) -> list[str]:
-        return next([" ".join(cell.split()) for cell in row] for row in self.rows if row and row[0].strip().startswith(start))
+        return next(
+            [" ".join(cell.split()) for cell in row] for row in self.rows if row and row[0].strip().startswith(start)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,13 @@ def hostile() -> Summary:
     summary = example()
     bad = Estimate(0.5, 0.4, 0.6, 10)
     rows = tuple(
-        replace(r, label=r.label + HOSTILE, benchmarks=dict(r.benchmarks) | {HOSTILE: bad}, languages=dict(r.languages) | {HOSTILE: bad}) for r in summary.rows
+        replace(
+            r,
+            label=r.label + HOSTILE,
+            benchmarks=dict(r.benchmarks) | {HOSTILE: bad},
+            languages=dict(r.languages) | {HOSTILE: bad},
+        )
+        for r in summary.rows
     )
     rows = (*rows, replace(rows[0], label="broken", mean=None, benchmarks={}, languages={}, failure=HOSTILE))
     model = Model(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
@@ -83,7 +91,15 @@ def hostile() -> Summary:
         result=rows[9].label,
         rows=rows,
         history=(*summary.history, step),
-        provenance=replace(summary.provenance, base=model, experts=(model,) * 4, versions={HOSTILE: HOSTILE}, device=HOSTILE, engine=HOSTILE, dtype=HOSTILE),
+        provenance=replace(
+            summary.provenance,
+            base=model,
+            experts=(model,) * 4,
+            versions={HOSTILE: HOSTILE},
+            device=HOSTILE,
+            engine=HOSTILE,
+            dtype=HOSTILE,
+        ),
         recipe=dict(summary.recipe) | {HOSTILE: HOSTILE},
         comparisons=(Comparison(HOSTILE, HOSTILE, 0.1, 0.0, 0.2, 0.5),),
         splits=(Split(HOSTILE, 3, HOSTILE),),
@@ -114,18 +130,37 @@ def test_intervals_stand_below_the_scores(page: Page) -> None:
 
 def test_the_best_of_each_column_is_marked_and_no_other() -> None:
     lines = report.table(example())
-    marked = [[line.row.label for line in lines if line.cells[column] and line.cells[column].best] for column in range(8)]  # pyright: ignore[reportOptionalMemberAccess]
+    marked = [
+        [line.row.label for line in lines if line.cells[column] and line.cells[column].best] for column in range(8)
+    ]  # pyright: ignore[reportOptionalMemberAccess]
     star, ties = "PSO star", "TIES (density .2, scale 1)"
-    assert marked == [[star], ["expert so"], [star], ["expert tk"], [ties, star], ["expert eu"], [ties], ["expert skill"]]
+    assert marked == [
+        [star],
+        ["expert so"],
+        [star],
+        ["expert tk"],
+        [ties, star],
+        ["expert eu"],
+        [ties],
+        ["expert skill"],
+    ]
 
 
 def test_the_merged_model_is_told_from_the_others(page: Page) -> None:
-    assert [" ".join(row[0].split()) for row in page.rows if "the merged model" in row[0]] == ["PSO star the merged model"]
+    assert [" ".join(row[0].split()) for row in page.rows if "the merged model" in row[0]] == [
+        "PSO star the merged model"
+    ]
 
 
 def test_the_page_says_what_ran_and_what_it_cost(page: Page) -> None:
     words = " ".join(page.text.split())
-    for part in ("Initial swarm star", "5 steps, 43 judgements", "engine 1.4 GiB, pipeline 697 MiB", "5 min 11 s", "2026-02-03 10:15:00 UTC"):
+    for part in (
+        "Initial swarm star",
+        "5 steps, 43 judgements",
+        "engine 1.4 GiB, pipeline 697 MiB",
+        "5 min 11 s",
+        "2026-02-03 10:15:00 UTC",
+    ):
         assert part in words
     assert page.row("score")[1] == "1 min 21 s"
     # Wall 311.2 s less the phases' 300.65 s; and (.9 + 1.6 + .05 + .7) / 81.4 = 3.99 %.
@@ -173,20 +208,30 @@ def test_hostile_names_are_shown_and_never_run() -> None:
 
 
 def test_a_failed_particle_is_listed_as_failed_with_its_reason(page: Page) -> None:
-    assert page.row("step 3, particle 3") == ["step 3, particle 3", "failed : engine: pick-tk answered NaN for 3 of 106 items"]
+    assert page.row("step 3, particle 3") == [
+        "step 3, particle 3",
+        "failed : engine: pick-tk answered NaN for 3 of 106 items",
+    ]
 
 
 def test_a_row_that_failed_says_so_and_shows_no_number() -> None:
-    rows = tuple(replace(r, mean=None, benchmarks={}, languages={}, failure="engine died twice") if r.label == "PSO paper" else r for r in example().rows)
+    rows = tuple(
+        replace(r, mean=None, benchmarks={}, languages={}, failure="engine died twice") if r.label == "PSO paper" else r
+        for r in example().rows
+    )
     found = Page(report.render(replace(example(), rows=rows)))
     cells = found.row("PSO paper")
     assert cells[1] == "failed: engine died twice"
     assert len(cells) == 4
-    assert ["PSO paper", "failed : engine died twice"] in [[" ".join(cell.split()) for cell in row] for row in found.rows]
+    assert ["PSO paper", "failed : engine died twice"] in [
+        [" ".join(cell.split()) for cell in row] for row in found.rows
+    ]
 
 
 def test_a_run_without_failures_says_so() -> None:
-    history = tuple(Step(tuple(p for p in step.particles if p.fitness is not None), step.best) for step in example().history)
+    history = tuple(
+        Step(tuple(p for p in step.particles if p.fitness is not None), step.best) for step in example().history
+    )
     text = Page(report.render(replace(example(), history=history))).text
     assert "No judgement failed." in text
     assert "never a best" not in text
@@ -194,7 +239,17 @@ def test_a_run_without_failures_says_so() -> None:
 
 def test_parts_that_are_missing_are_said_to_be() -> None:
     bare = replace(
-        example(), history=(), rows=(), comparisons=(), splits=(), candidates=(), seconds={}, wall_seconds=0.0, engine_bytes=0, main_bytes=0, registration=None
+        example(),
+        history=(),
+        rows=(),
+        comparisons=(),
+        splits=(),
+        candidates=(),
+        seconds={},
+        wall_seconds=0.0,
+        engine_bytes=0,
+        main_bytes=0,
+        registration=None,
     )
     text = " ".join(Page(report.render(replace(bare, recipe={"method": "ties"}))).text.split())
     for sentence in (
@@ -245,12 +300,15 @@ def test_text_is_large_enough_for_a_phone() -> None:
     text = report.render(example())
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
     assert "font: 1rem/" in text
-    # Figures are drawn as wide as a phone shows them, so their text is scaled up, never down: 302 units against some 358 pixels.
+    # Figures are drawn as wide as a phone shows them, so their text is scaled up, never down: 302 units against some
+    # 358 pixels.
     assert {float(box.split()[2]) for box in re.findall(r'viewBox="([^"]*)"', text)} == {302.4}
 
 
 def test_warnings_about_experts_are_shown_escaped_and_only_where_there_are_some() -> None:
     warning = FitWarning("so", "eos token", "'</s>' (id 2)", HOSTILE, 'tokenizer_from "base" decides')
     page = Page(report.render(replace(example(), warnings=(warning,))))
-    assert ["so", "eos token", "'</s>' (id 2)", HOSTILE, 'tokenizer_from "base" decides'] in [[" ".join(cell.split()) for cell in row] for row in page.rows]
+    assert ["so", "eos token", "'</s>' (id 2)", HOSTILE, 'tokenizer_from "base" decides'] in [
+        [" ".join(cell.split()) for cell in row] for row in page.rows
+    ]
     assert "Warnings about the experts" not in Page(report.render(example())).text

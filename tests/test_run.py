@@ -62,7 +62,12 @@ def test_a_run_key_names_the_content_and_not_the_order():
 
 
 def test_differences_name_what_changed_by_dotted_keys():
-    other = {"config": "c0ffee", "code": "0.2.0", "engine": {"name": "vllm", "threads": 2, "dtype": "float32"}, "experts": ["aa", "cc", "dd"]}
+    other = {
+        "config": "c0ffee",
+        "code": "0.2.0",
+        "engine": {"name": "vllm", "threads": 2, "dtype": "float32"},
+        "experts": ["aa", "cc", "dd"],
+    }
     assert differences(IDENTITY, other) == [
         'code: "0.1.0" -> "0.2.0"',
         'engine.dtype: absent -> "float32"',
@@ -88,7 +93,11 @@ def test_a_run_goes_on_where_it_was_left(tmp_path: Path):
         run.journal.append({"kind": "mlflow", "run_id": "one"})
         run.journal.append({"kind": "mlflow", "run_id": "two"})
     with RunFolder(tmp_path, IDENTITY, now="later") as run:
-        found, failed, tracked = run.journal.judgement("key-0"), run.journal.judgement("key-1"), run.journal.last("mlflow")
+        found, failed, tracked = (
+            run.journal.judgement("key-0"),
+            run.journal.judgement("key-1"),
+            run.journal.last("mlflow"),
+        )
         assert found is not None
         assert failed is not None
         assert tracked is not None
@@ -118,7 +127,10 @@ def test_a_result_without_the_journal_that_it_was_made_from_is_damage(tmp_path: 
     # A cut between two lines breaks no chain: only the result knows of the line that is gone.
     lines = (run.path / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (run.path / "journal.jsonl").write_bytes(lines[0])
-    with RunFolder(tmp_path, IDENTITY, now=NOW) as run, pytest.raises(StateError, match=r"journal\.jsonl: expected the line"):
+    with (
+        RunFolder(tmp_path, IDENTITY, now=NOW) as run,
+        pytest.raises(StateError, match=r"journal\.jsonl: expected the line"),
+    ):
         run.result()
 
 
@@ -208,7 +220,9 @@ def test_a_missing_or_moved_line_is_named(tmp_path: Path, order: list[int], line
     path = tmp_path / "journal.jsonl"
     lines = journal_of(path, 4).splitlines(keepends=True)
     path.write_bytes(b"".join(lines[number] for number in order))
-    with pytest.raises(StateError, match=rf"journal\.jsonl, line {line}: .*it does not follow the line before.*move the folder"):
+    with pytest.raises(
+        StateError, match=rf"journal\.jsonl, line {line}: .*it does not follow the line before.*move the folder"
+    ):
         Journal(path, KEY)
 
 
@@ -218,7 +232,9 @@ def test_a_journal_of_another_run_is_refused(tmp_path: Path):
         Journal(tmp_path / "journal.jsonl", "fedcba9876543210")
 
 
-@pytest.mark.parametrize("inside", [b"\n", b"{}\n", b"[1]\n", b"null\n", b'{"a":NaN}\n', b"\x00\x00\n", b'{"a":1,"a":2}\n'])
+@pytest.mark.parametrize(
+    "inside", [b"\n", b"{}\n", b"[1]\n", b"null\n", b'{"a":NaN}\n', b"\x00\x00\n", b'{"a":1,"a":2}\n']
+)
 def test_foreign_lines_in_a_journal_are_damage(tmp_path: Path, inside: bytes):
     path = tmp_path / "journal.jsonl"
     path.write_bytes(journal_of(path, 1) + inside)
@@ -260,7 +276,10 @@ def test_entries_read_back_as_they_were_given_numbers_as_keys_and_any_script_inc
 
 def test_threads_may_append_to_one_journal(tmp_path: Path):
     journal = Journal(tmp_path / "journal.jsonl", KEY)
-    threads = [threading.Thread(target=lambda first=first: [journal.append(judgement(first + i)) for i in range(20)]) for first in (0, 100, 200)]
+    threads = [
+        threading.Thread(target=lambda first=first: [journal.append(judgement(first + i)) for i in range(20)])
+        for first in (0, 100, 200)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -301,7 +320,9 @@ def holder(tmp_path: Path) -> Generator[subprocess.Popen[str]]:
 
 def test_a_second_run_on_a_folder_is_told_at_once_who_holds_it(tmp_path: Path, holder: subprocess.Popen[str]):
     began = time.monotonic()
-    with pytest.raises(LockedError, match=f"held by process {holder.pid} on {os.uname().nodename} since 2025-01-01T10:00:00"):
+    with pytest.raises(
+        LockedError, match=f"held by process {holder.pid} on {os.uname().nodename} since 2025-01-01T10:00:00"
+    ):
         RunFolder(tmp_path, {"config": "c"}, now=NOW)
     assert time.monotonic() - began < 1
 
@@ -365,7 +386,12 @@ def test_of_runs_that_start_together_one_wins_and_the_others_name_it(tmp_path: P
     folder = tmp_path / run_key({"config": "c"})
     folder.mkdir()
     (folder / "LOCK").write_text(json.dumps({"pid": dead.pid, "host": os.uname().nodename, "since": "yesterday"}))
-    rivals = [subprocess.Popen([sys.executable, "-c", RIVAL, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    rivals = [
+        subprocess.Popen(
+            [sys.executable, "-c", RIVAL, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
     (tmp_path / "go").touch()
     said = {rival.pid: rival.stdout.readline() for rival in rivals if rival.stdout}
     for rival in rivals:
@@ -381,7 +407,8 @@ from psomerge.run import RunFolder
 with RunFolder(Path(sys.argv[1]), {"config": "c"}, now="now") as run:
     first = len(run.journal.entries)
     for number in range(first, 10**9):
-        run.journal.append({"kind": "judgement", "key": str(number), "number": number, "padding": "x" * (number % 9000)})
+        padding = "x" * (number % 9000)
+        run.journal.append({"kind": "judgement", "key": str(number), "number": number, "padding": padding})
         print(number, flush=True)
 """
 
@@ -426,7 +453,12 @@ print(interrupts)
 
 def test_a_journal_stays_whole_when_its_process_is_interrupted_and_goes_on(tmp_path: Path):
     path = tmp_path / "journal.jsonl"
-    assert subprocess.run([sys.executable, "-c", INTERRUPTED, str(path)], capture_output=True, text=True, check=True).stdout == "300\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", INTERRUPTED, str(path)], capture_output=True, text=True, check=True
+        ).stdout
+        == "300\n"
+    )
     entries = reopened(path)
     assert entries[-1]["count"] == len(entries) - 1 > 10
 
@@ -463,7 +495,12 @@ def test_a_write_that_finds_no_room_leaves_no_half_line(tmp_path: Path):
 def small_disk(tmp_path: Path) -> Generator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("cannot mount a small disk here")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)

@@ -1,5 +1,6 @@
-"""Every call by which a run's folder is written, made to fail or to be the last thing that the process does: nothing acknowledged is lost, and the same
-command ends as if nothing had happened. The faults are strace's: real system calls of a real process."""
+"""Every call by which a run's folder is written, made to fail or to be the last thing that the process does: nothing
+acknowledged is lost, and the same command ends as if nothing had happened. The faults are strace's: real system calls
+of a real process."""
 
 import json
 import os
@@ -40,7 +41,14 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 
 def work(root: Path, *strace: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([*strace, sys.executable, "-c", WORK, str(root)], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    return subprocess.run(
+        [*strace, sys.executable, "-c", WORK, str(root)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
 
 
 def traced(log: Path, call: str, *options: str) -> Sequence[str]:
@@ -73,7 +81,8 @@ def test_whichever_call_fails_nothing_acknowledged_is_lost_and_the_same_command_
         root = tmp_path / f"runs-{number}"
         struck = work(root, *traced(log, call, "-e", f"inject={call}:{fault}:when={number}"))
         assert "INJECTED" in log.read_text() or "killed by SIGKILL" in log.read_text()
-        # An error is told in one line with the code for "no room or no right"; or it hit what may fail, and the work is done.
+        # An error is told in one line with the code for "no room or no right"; or it hit what may fail, and the work is
+        # done.
         assert struck.returncode in ((-9, 137) if fault == "signal=KILL" else (6, 0)), (number, struck.stderr)
         if struck.returncode == 6:
             assert "run the same command again" in struck.stderr

@@ -1,4 +1,5 @@
-"""Models of S3: the bytes that were listed once, proven, asked for once. s3fs talks to moto's server on loopback, through a proxy that makes faults."""
+"""Models of S3: the bytes that were listed once, proven, asked for once. s3fs talks to moto's server on loopback,
+through a proxy that makes faults."""
 
 import hashlib
 import json
@@ -81,18 +82,28 @@ def test_only_the_files_of_a_checkpoint_are_fetched_and_pinned_to_what_was_liste
     assert (found.source, found.revision) == (f"{ADDRESS}@{revision}", revision)
     source = pin_fetched("one", found)
     assert (source.source, source.revision, set(source.files)) == (f"{ADDRESS}@{revision}", revision, NEEDED)
-    assert {line for line in served.asked() if line.startswith("GET")} == {f"GET {name}" for name in NEEDED - {"merges.txt"}}
+    assert {line for line in served.asked() if line.startswith("GET")} == {
+        f"GET {name}" for name in NEEDED - {"merges.txt"}
+    }
 
 
 def test_what_is_here_is_used_without_a_request(served: S3, home: Path) -> None:
     first = fetch(home)
     assert served.asked().count("LIST") == 1
     served.requests.clear()
-    assert fetch(home) == fetch(home, f"{ADDRESS}/") == fetch(home, first.address) == s3_snapshots.here(ADDRESS, home) == first
+    assert (
+        fetch(home)
+        == fetch(home, f"{ADDRESS}/")
+        == fetch(home, first.address)
+        == s3_snapshots.here(ADDRESS, home)
+        == first
+    )
     assert served.requests == []
 
 
-def test_what_is_here_is_used_when_nobody_answers(behind: tuple[str, int], served: S3, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_here_is_used_when_nobody_answers(
+    behind: tuple[str, int], served: S3, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(behind) as other:
         monkeypatch.setenv("AWS_ENDPOINT_URL", other.address)
         other.put(FILES)
@@ -106,7 +117,11 @@ def test_a_prefix_is_a_folder_and_not_what_other_keys_begin_with(served: S3, hom
     served.put({"config.json": b"{}", "model.safetensors": b"root"}, "")
     assert set(fetch(home).files) == set(fetch(home, f"{ADDRESS}/").files) == NEEDED
     assert fetch(home, "s3://bucket/models/one-b").files.keys() == NEEDED | {"vocab.json"}
-    assert fetch(home, "s3://bucket").files.keys() == fetch(home, "s3://bucket/").files.keys() == {"config.json", "model.safetensors"}
+    assert (
+        fetch(home, "s3://bucket").files.keys()
+        == fetch(home, "s3://bucket/").files.keys()
+        == {"config.json", "model.safetensors"}
+    )
     assert fetch(home, "s3://bucket").address.startswith("s3://bucket@")
 
 
@@ -125,7 +140,10 @@ def test_what_was_written_since_is_not_taken_unasked(served: S3, home: Path) -> 
     error = refused(home)
     assert isinstance(error, ArtefactError)
     record = next(home.rglob("names/*.json"))
-    assert f"model.safetensors is no longer as it was listed, and the bucket keeps no version of it; restore it, or remove {record}" in str(error)
+    assert (
+        "model.safetensors is no longer as it was listed, and the bucket keeps no version of it; restore it, or "
+        f"remove {record}" in str(error)
+    )
     record.unlink()
     assert (fetch(home).folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
     served.put(FILES)
@@ -137,14 +155,19 @@ def test_a_revision_that_is_gone_is_refused_in_another_home(served: S3, home: Pa
     served.put({"model.safetensors": WEIGHTS[::-1]})
     error = refused(home.parent / "another home", first.address)
     assert isinstance(error, ArtefactError)
-    assert f"expected these files at {ADDRESS}, found revision {fetch(home.parent / 'a third home').revision}; restore them" in str(error)
+    assert (
+        f"expected these files at {ADDRESS}, found revision {fetch(home.parent / 'a third home').revision}; restore "
+        "them" in str(error)
+    )
 
 
 def versioned(served: S3) -> None:
     served.client.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
 
 
-def test_a_revision_of_a_bucket_with_versions_is_found_whatever_was_written_and_removed_since(served: S3, home: Path) -> None:
+def test_a_revision_of_a_bucket_with_versions_is_found_whatever_was_written_and_removed_since(
+    served: S3, home: Path
+) -> None:
     versioned(served)
     served.put(FILES)
     first = fetch(home)
@@ -183,7 +206,9 @@ def changing(served: S3, only: str) -> None:
 
 
 @pytest.mark.parametrize("only", ["HEAD /bucket/models/one/model", "GET /bucket/models/one/model"])
-def test_a_file_that_changes_meanwhile_is_refused_and_the_next_run_takes_what_is_there(served: S3, home: Path, only: str) -> None:
+def test_a_file_that_changes_meanwhile_is_refused_and_the_next_run_takes_what_is_there(
+    served: S3, home: Path, only: str
+) -> None:
     changing(served, only)
     error = refused(home)
     assert isinstance(error, ArtefactError)
@@ -192,7 +217,9 @@ def test_a_file_that_changes_meanwhile_is_refused_and_the_next_run_takes_what_is
     assert (fetch(home).folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
 
 
-def test_a_file_that_changes_meanwhile_is_fetched_as_it_was_where_the_bucket_keeps_versions(served: S3, home: Path) -> None:
+def test_a_file_that_changes_meanwhile_is_fetched_as_it_was_where_the_bucket_keeps_versions(
+    served: S3, home: Path
+) -> None:
     versioned(served)
     served.put(FILES)
     changing(served, "GET /bucket/models/one/model")
@@ -200,8 +227,19 @@ def test_a_file_that_changes_meanwhile_is_fetched_as_it_was_where_the_bucket_kee
 
 
 def test_of_weights_that_are_there_twice_only_those_of_the_index_are_fetched(served: S3, home: Path) -> None:
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors", "c": "../elsewhere.safetensors"}}
-    files = {"config.json": b"{}", "model.safetensors.index.json": json.dumps(index).encode(), "consolidated.safetensors": b"c", "model.safetensors": b"m"}
+    index = {
+        "weight_map": {
+            "a": "model-00001-of-00002.safetensors",
+            "b": "model-00002-of-00002.safetensors",
+            "c": "../elsewhere.safetensors",
+        }
+    }
+    files = {
+        "config.json": b"{}",
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        "consolidated.safetensors": b"c",
+        "model.safetensors": b"m",
+    }
     served.put(files | {"model-00001-of-00002.safetensors": b"1", "model-00002-of-00002.safetensors": b"2"}, "sharded/")
     found = fetch(home, "s3://bucket/sharded")
     weights = {name for name in found.files if name.endswith(".safetensors")}
@@ -209,7 +247,14 @@ def test_of_weights_that_are_there_twice_only_those_of_the_index_are_fetched(ser
 
 
 def test_names_that_lead_out_of_the_folder_are_left_alone(served: S3, home: Path) -> None:
-    hostile = ["../model.safetensors", "/etc/model.safetensors", "..\\model.safetensors", "a/../../config.json", ".safetensors", "..safetensors"]
+    hostile = [
+        "../model.safetensors",
+        "/etc/model.safetensors",
+        "..\\model.safetensors",
+        "a/../../config.json",
+        ".safetensors",
+        "..safetensors",
+    ]
     served.put(dict.fromkeys(hostile, b"hostile"))
     found = fetch(home)
     assert set(found.files) == NEEDED
@@ -233,7 +278,9 @@ def in_parts(served: S3, content: bytes) -> None:
     served.client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
 
 
-def test_files_that_came_in_parts_are_held_against_our_own_digest_from_the_first_fetch_on(served: S3, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_came_in_parts_are_held_against_our_own_digest_from_the_first_fetch_on(
+    served: S3, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(partial, "BLOCK", 2**21)
     content = bytes(range(256)) * 21_000
     in_parts(served, content)
@@ -246,7 +293,9 @@ def test_files_that_came_in_parts_are_held_against_our_own_digest_from_the_first
     assert (fetch(home).folder / "model.safetensors").read_bytes() == content
 
 
-def test_of_a_file_with_a_key_of_its_own_the_checksum_counts_and_not_what_looks_like_an_md5(served: S3, home: Path) -> None:
+def test_of_a_file_with_a_key_of_its_own_the_checksum_counts_and_not_what_looks_like_an_md5(
+    served: S3, home: Path
+) -> None:
     place = {"Bucket": "bucket", "Key": "models/one/model.safetensors"}
     served.client.put_object(**place, Body=WEIGHTS, ServerSideEncryption="aws:kms", ChecksumAlgorithm="SHA256")
     served.times("flip", only="GET /bucket/models/one/model", count=1)
@@ -257,7 +306,9 @@ def test_of_a_file_with_a_key_of_its_own_the_checksum_counts_and_not_what_looks_
 
 
 def test_a_flipped_byte_that_the_client_itself_notices_is_asked_for_again(served: S3, home: Path) -> None:
-    served.client.put_object(Bucket="bucket", Key="models/one/config.json", Body=FILES["config.json"], ChecksumAlgorithm="CRC32")
+    served.client.put_object(
+        Bucket="bucket", Key="models/one/config.json", Body=FILES["config.json"], ChecksumAlgorithm="CRC32"
+    )
     served.times("flip", only="GET /bucket/models/one/config.json")
     assert (fetch(home).folder / "config.json").read_bytes() == FILES["config.json"]
     assert served.asked().count("GET config.json") == 2
@@ -277,10 +328,18 @@ def test_a_flipped_byte_of_the_same_size_is_found_removed_and_fetched_again(serv
 
 @pytest.mark.parametrize(
     ("fault", "only"),
-    [((503, "SlowDown"), "list-type"), ("reset", "list-type"), (503, "HEAD"), ((503, "SlowDown"), "GET /bucket/m"), ("reset", "GET /bucket/m")]
+    [
+        ((503, "SlowDown"), "list-type"),
+        ("reset", "list-type"),
+        (503, "HEAD"),
+        ((503, "SlowDown"), "GET /bucket/m"),
+        ("reset", "GET /bucket/m"),
+    ]
     + [(kind, "GET /bucket/models/one/model") for kind in ("cut", "short", "whole")],
 )
-def test_what_passes_is_waited_for(served: S3, home: Path, monkeypatch: pytest.MonkeyPatch, fault: str | int | tuple[int, str], only: str) -> None:
+def test_what_passes_is_waited_for(
+    served: S3, home: Path, monkeypatch: pytest.MonkeyPatch, fault: str | int | tuple[int, str], only: str
+) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
     served.times(fault, only=only)
     assert (fetch(home).folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -290,12 +349,32 @@ def test_what_passes_is_waited_for(served: S3, home: Path, monkeypatch: pytest.M
     ("fault", "only", "kind", "text"),
     [
         ((503, "SlowDown"), "list-type", ServiceError, "S3 asks to come back later"),
-        ((500, "InternalError"), "GET /bucket/models/one/model", ServiceError, "S3 answers with InternalError; try again later"),
+        (
+            (500, "InternalError"),
+            "GET /bucket/models/one/model",
+            ServiceError,
+            "S3 answers with InternalError; try again later",
+        ),
         ((403, "AccessDenied"), "list-type", ServiceError, "need the rights s3:ListBucket and s3:GetObject"),
         (403, "HEAD", ServiceError, "need the rights s3:ListBucket and s3:GetObject"),
-        ((403, "AccessDenied"), "GET /bucket/models/one/model", ServiceError, "need the rights s3:ListBucket and s3:GetObject"),
-        ((403, "InvalidAccessKeyId"), "list-type", ServiceError, "does not accept the credentials; set AWS_ACCESS_KEY_ID"),
-        ((403, "SignatureDoesNotMatch"), "list-type", ServiceError, "does not accept the credentials; set AWS_ACCESS_KEY_ID"),
+        (
+            (403, "AccessDenied"),
+            "GET /bucket/models/one/model",
+            ServiceError,
+            "need the rights s3:ListBucket and s3:GetObject",
+        ),
+        (
+            (403, "InvalidAccessKeyId"),
+            "list-type",
+            ServiceError,
+            "does not accept the credentials; set AWS_ACCESS_KEY_ID",
+        ),
+        (
+            (403, "SignatureDoesNotMatch"),
+            "list-type",
+            ServiceError,
+            "does not accept the credentials; set AWS_ACCESS_KEY_ID",
+        ),
         ((400, "ExpiredToken"), "list-type", ServiceError, "the credentials have expired"),
         ((403, "RequestTimeTooSkewed"), "list-type", ServiceError, "clock wrong"),
         ((301, "PermanentRedirect"), "/bucket", ServiceError, "lies in another region; set AWS_DEFAULT_REGION"),
@@ -305,10 +384,17 @@ def test_what_passes_is_waited_for(served: S3, home: Path, monkeypatch: pytest.M
         ("reset", "GET /bucket/models/one/model", ServiceError, "cannot be reached or broke off"),
         ("short", "GET /bucket/models/one/model", ServiceError, "broke off (BrokenError)"),
         ("whole", "GET /bucket/models/one/model", ServiceError, "broke off (BrokenError)"),
-        ((404, "NoSuchKey"), "GET /bucket/models/one/model", ArtefactError, "model.safetensors is no longer as it was listed"),
+        (
+            (404, "NoSuchKey"),
+            "GET /bucket/models/one/model",
+            ArtefactError,
+            "model.safetensors is no longer as it was listed",
+        ),
     ],
 )
-def test_what_lasts_is_told_and_the_next_run_completes(served: S3, home: Path, fault: str | int | tuple[int, str], only: str, kind: type, text: str) -> None:
+def test_what_lasts_is_told_and_the_next_run_completes(
+    served: S3, home: Path, fault: str | int | tuple[int, str], only: str, kind: type, text: str
+) -> None:
     served.times(fault, only=only, count=999)
     error = refused(home)
     assert isinstance(error, kind)
@@ -335,7 +421,11 @@ def test_blocks_that_are_there_are_not_asked_for_again(served: S3, home: Path) -
     served.act = lambda request: None
     served.requests.clear()
     s3_downloads.fetch(ADDRESS, home, lambda what, share: told.append(share))
-    ranges = [request.headers["Range"] for request in served.requests if request.method == "GET" and "model" in request.path.rpartition("/")[2]]
+    ranges = [
+        request.headers["Range"]
+        for request in served.requests
+        if request.method == "GET" and "model" in request.path.rpartition("/")[2]
+    ]
     assert third in ranges
     assert "LIST" not in served.asked()
     assert told[-1] == 1.0
@@ -354,7 +444,9 @@ fetch(sys.argv[1], Path(sys.argv[2]), lambda what, share: None)
 
 def test_of_a_killed_process_only_the_block_in_flight_is_fetched_again(served: S3, home: Path) -> None:
     served.act = lambda request: "stall" if request.headers.get("Range") == "bytes=65536-98303" else None
-    process = subprocess.Popen([sys.executable, "-c", FETCH, ADDRESS, str(home)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", FETCH, ADDRESS, str(home)], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     try:
         deadline = time.monotonic() + 60
         while not [path for path in home.rglob("model.safetensors.blocks") if path.read_text().count("\n") == 3]:
@@ -372,7 +464,9 @@ def test_of_a_killed_process_only_the_block_in_flight_is_fetched_again(served: S
     assert {path.name for path in found.folder.iterdir()} == NEEDED
 
 
-def test_what_a_dying_machine_left_half_written_of_the_list_of_blocks_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_dying_machine_left_half_written_of_the_list_of_blocks_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(partial, "BLOCK", 4)
     with partial.partial(tmp_path / "file", 10) as file:
         file.finish(range(0, 4))
@@ -390,12 +484,17 @@ def test_without_credentials_requests_are_anonymous(served: S3, home: Path, monk
     for name in NEEDED:
         served.client.put_object_acl(Bucket="bucket", Key=f"models/one/{name}", ACL="public-read")
     served.times((403, "AccessDenied"), only="list-type")
-    assert "S3 refuses access without credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" in str(refused(home))
+    assert (
+        "S3 refuses access without credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        in str(refused(home))
+    )
     assert set(fetch(home).files) == NEEDED
     assert not [request for request in served.requests if "Authorization" in request.headers]
 
 
-def test_a_profile_of_the_configuration_files_is_used(served: S3, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_of_the_configuration_files_is_used(
+    served: S3, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name)
     (tmp_path / "config").write_text(f"[profile mine]\nendpoint_url = {served.address}\nregion = eu-north-1\n")
@@ -418,7 +517,12 @@ def test_a_profile_of_the_configuration_files_is_used(served: S3, home: Path, tm
             ServiceError,
             "cannot be reached or broke off (HTTPClientError); check the network and AWS_ENDPOINT_URL",
         ),
-        ("AWS_ENDPOINT_URL", "no address with hidden in it", ConfigError, "the settings for S3 cannot be used (ValueError); check AWS_ENDPOINT_URL"),
+        (
+            "AWS_ENDPOINT_URL",
+            "no address with hidden in it",
+            ConfigError,
+            "the settings for S3 cannot be used (ValueError); check AWS_ENDPOINT_URL",
+        ),
         ("AWS_SECRET_ACCESS_KEY", "", ConfigError, "the credentials are incomplete; set AWS_ACCESS_KEY_ID"),
     ],
 )
@@ -442,14 +546,23 @@ def test_credentials_and_endpoint_appear_in_no_file_and_no_message(
     fetch(home)
     assert f"{KEY}/" in served.requests[-1].headers["Authorization"]
     said = capfd.readouterr()
-    text = f"{error!r} {error.__cause__!r} {said.out} {said.err} {[record.getMessage() for record in caplog.records if not record.name.startswith('werkzeug')]}"
+    text = (
+        f"{error!r} {error.__cause__!r} {said.out} {said.err} "
+        f"{[record.getMessage() for record in caplog.records if not record.name.startswith('werkzeug')]}"
+    )
     for secret in (KEY, SECRET, served.address.removeprefix("http://")):
         assert secret not in text
-        assert not [path for path in home.rglob("*") if secret in str(path) or (path.is_file() and secret.encode() in path.read_bytes())]
+        assert not [
+            path
+            for path in home.rglob("*")
+            if secret in str(path) or (path.is_file() and secret.encode() in path.read_bytes())
+        ]
     assert said.err == ""
 
 
-def test_two_endpoints_do_not_share_what_a_prefix_was(behind: tuple[str, int], served: S3, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_endpoints_do_not_share_what_a_prefix_was(
+    behind: tuple[str, int], served: S3, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = fetch(home)
     served.put({"model.safetensors": WEIGHTS[::-1]})
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://{}:{}".format(*behind))
@@ -475,11 +588,14 @@ def test_what_does_not_exist_is_named(served: S3, home: Path, address: str, text
 
 
 IMPOSSIBLE = """
-s3:// s3:///models s3://b s3://bu..cket/m s3://bucket/../m s3://bucket/a//b s3://bucket//a s3://bucket/./a s3://bucket/m@main s3://key:secret@bucket/m
+s3:// s3:///models s3://b s3://bu..cket/m s3://bucket/../m s3://bucket/a//b s3://bucket//a s3://bucket/./a s3://bucket/m@main
+s3://key:secret@bucket/m
 """
 
 
-@pytest.mark.parametrize("address", [*IMPOSSIBLE.split(), "s3://bucket/a\nb", "s3://bucket/" + "a" * 1001, f"s3://bucket/m@{'0' * 39}"])
+@pytest.mark.parametrize(
+    "address", [*IMPOSSIBLE.split(), "s3://bucket/a\nb", "s3://bucket/" + "a" * 1001, f"s3://bucket/m@{'0' * 39}"]
+)
 def test_an_address_that_cannot_be_is_refused(home: Path, address: str) -> None:
     for call in (lambda: here(address, home), lambda: fetch(home, address)):
         with pytest.raises(ConfigError, match="expected s3://BUCKET/PREFIX or s3://BUCKET/PREFIX@REVISION"):
@@ -496,7 +612,11 @@ def test_a_long_prefix_of_any_letters_is_a_folder(served: S3, home: Path) -> Non
 
 def test_without_s3fs_it_is_said_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(ConfigError, match=r"s3://bucket/models/one: S3 needs the package s3fs, which is not installed; install psomerge\[services\]"):
+    with pytest.raises(
+        ConfigError,
+        match=r"s3://bucket/models/one: S3 needs the package s3fs, which is not installed; install "
+        r"psomerge\[services\]",
+    ):
         fetch(home)
 
 
@@ -515,12 +635,25 @@ def test_models_of_s3_are_merged_checked_and_rebuilt_by_revision(served: S3, hom
         folder = toy_checkpoint(tmp_path / name, {"model.norm.weight": torch.full((4,), float(number))})
         served.put({path.name: path.read_bytes() for path in folder.iterdir()}, f"toys/{name}/")
     out, again = tmp_path / "out", tmp_path / "again"
-    said = psomerge("merge", "linear", "--base", "s3://bucket/toys/base", "--expert", "s3://bucket/toys/one/=0.5", "--out", out, home=home)
+    said = psomerge(
+        "merge",
+        "linear",
+        "--base",
+        "s3://bucket/toys/base",
+        "--expert",
+        "s3://bucket/toys/one/=0.5",
+        "--out",
+        out,
+        home=home,
+    )
     assert said.code == 0, said.err
     recipe = json.loads((out / "recipe.json").read_text())
     revisions = [fetch(home, f"s3://bucket/toys/{name}").revision for name in ("base", "one")]
     pinned = [(one["name"], one["source"], one["revision"]) for one in (recipe["base"], *recipe["experts"])]
-    assert pinned == [(name, f"s3://bucket/toys/{name}@{revision}", revision) for name, revision in zip(("base", "one"), revisions, strict=True)]
+    assert pinned == [
+        (name, f"s3://bucket/toys/{name}@{revision}", revision)
+        for name, revision in zip(("base", "one"), revisions, strict=True)
+    ]
     other = tmp_path / "another home"
     assert psomerge("materialize", out / "recipe.json", "--out", again, home=other).code == 0
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()

@@ -59,7 +59,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sys.modules[name]
 
 
-def score(name: str, outputs: Sequence[str] = ("one", "2"), memory: dict[str, str] | None = None, **options: Any) -> list[float]:
+def score(
+    name: str, outputs: Sequence[str] = ("one", "2"), memory: dict[str, str] | None = None, **options: Any
+) -> list[float]:
     return load_scorer(name, options, allowed=True).score(ITEMS, outputs, {} if memory is None else memory)
 
 
@@ -94,13 +96,17 @@ def test_code_that_is_not_psomerge_s_needs_leave_before_it_is_imported(tmp_path:
 
 
 def test_a_shipped_scorer_needs_no_leave() -> None:
-    assert load_scorer("evals.scorers.language:InLanguage", {"language": "en"}, allowed=False).score(ITEMS, ["This is a sentence in English.", ""], {}) == [
+    assert load_scorer("evals.scorers.language:InLanguage", {"language": "en"}, allowed=False).score(
+        ITEMS, ["This is a sentence in English.", ""], {}
+    ) == [
         1.0,
         0.0,
     ]
 
 
-@pytest.mark.parametrize("name", ["loading:importlib", "loading:_OfFunction", "language:Path", "identifiers:Callable", "comet:subprocess"])
+@pytest.mark.parametrize(
+    "name", ["loading:importlib", "loading:_OfFunction", "language:Path", "identifiers:Callable", "comet:subprocess"]
+)
 def test_what_a_shipped_module_only_imports_is_no_way_around_the_leave(name: str) -> None:
     with pytest.raises(ConfigError, match="has no"):
         load_scorer(f"evals.scorers.{name}", {}, allowed=False)
@@ -111,7 +117,11 @@ def test_what_a_shipped_module_only_imports_is_no_way_around_the_leave(name: str
     [
         ("toy_metrics", {}, "package.module:name"),
         ("toy_metrics:eqal", {}, "did you mean equal?"),
-        ("toy_metrcs:equal", {}, "no module toy_metrcs; it must be installed, or lie in the folder where you start psomerge"),
+        (
+            "toy_metrcs:equal",
+            {},
+            "no module toy_metrcs; it must be installed, or lie in the folder where you start psomerge",
+        ),
         ("evals.scorers.languag:InLanguage", {}, "did you mean evals.scorers.language?"),
         ("evals.scorers.language:InLanguag", {}, "did you mean InLanguage?"),
         ("toy_broken:equal", {}, "needs no_such_library, which is not installed"),
@@ -123,7 +133,9 @@ def test_what_a_shipped_module_only_imports_is_no_way_around_the_leave(name: str
         ("toy_metrics:Length", {"most": 0}, "ValueError: most must be positive"),
     ],
 )
-def test_what_cannot_be_a_scorer_is_said_when_the_suite_is_loaded(name: str, options: dict[str, Any], text: str) -> None:
+def test_what_cannot_be_a_scorer_is_said_when_the_suite_is_loaded(
+    name: str, options: dict[str, Any], text: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         load_scorer(name, options, allowed=True)
     assert text in str(caught.value)
@@ -153,6 +165,8 @@ def test_a_scorer_that_loses_an_item_is_caught() -> None:
 
 
 def test_a_service_that_is_away_stays_a_service_that_is_away(tmp_path: Path) -> None:
-    (tmp_path / "toy_away.py").write_text("from psomerge.errors import ServiceError\ndef away(item, output):\n    raise ServiceError('away')\n")
+    (tmp_path / "toy_away.py").write_text(
+        "from psomerge.errors import ServiceError\ndef away(item, output):\n    raise ServiceError('away')\n"
+    )
     with pytest.raises(ServiceError, match=r"^away$"):
         score("toy_away:away")

@@ -29,7 +29,10 @@ def load_from_checkpoint(path):
             return types.SimpleNamespace(scores=[SCORE(row) for row in data], system_score=0.5)
     return Model()
 """
-ITEMS = [Item("flores", "so", name, {"sentence": name, "id": 3}, f"Translate {name}.", f"ref {name}") for name in ("a", "b", "c", "d")]
+ITEMS = [
+    Item("flores", "so", name, {"sentence": name, "id": 3}, f"Translate {name}.", f"ref {name}")
+    for name in ("a", "b", "c", "d")
+]
 
 
 def interpreter(folder: Path, score: str = "0.5", package: bool = True) -> str:
@@ -51,7 +54,9 @@ def score(comet: Comet, outputs: Sequence[str], memory: dict[str, str]) -> list[
     return comet.score(ITEMS[: len(outputs)], outputs, memory)
 
 
-def test_sources_translations_and_references_go_in_and_scores_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_translations_and_references_go_in_and_scores_come_back_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PSOMERGE_COMET_PYTHON", interpreter(tmp_path, "len(row['mt']) / 10"))
     comet = Comet("sentence", batch_size=4)
     assert score(comet, ["xxx", "x", "xx"], {}) == [0.3, 0.1, 0.2]
@@ -74,7 +79,9 @@ def test_the_source_may_be_a_template(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_the_memory_holds_does_not_start_comet_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PSOMERGE_COMET_PYTHON", interpreter(tmp_path, "0.1 + 0.2"))
     memory: dict[str, str] = {}
-    assert score(Comet("sentence"), ["x", "y"], memory) == score(Comet("sentence"), ["x", "y"], memory) == [0.1 + 0.2] * 2
+    assert (
+        score(Comet("sentence"), ["x", "y"], memory) == score(Comet("sentence"), ["x", "y"], memory) == [0.1 + 0.2] * 2
+    )
     score(Comet("sentence"), ["x", "z"], memory)
     assert [[row["mt"] for row in data] for *_, data in asked(tmp_path)] == [["x", "y"], ["z"]]
 
@@ -83,7 +90,10 @@ def test_without_comet_the_error_says_how_to_install_it(tmp_path: Path, monkeypa
     monkeypatch.delenv("PSOMERGE_COMET_PYTHON", raising=False)
     with pytest.raises(ConfigError, match=r"environment of its own.*pip install unbabel-comet"):
         Comet("sentence")
-    for python, text in ((str(tmp_path / "absent"), "cannot start"), (interpreter(tmp_path, package=False), "has no COMET")):
+    for python, text in (
+        (str(tmp_path / "absent"), "cannot start"),
+        (interpreter(tmp_path, package=False), "has no COMET"),
+    ):
         monkeypatch.setenv("PSOMERGE_COMET_PYTHON", python)
         with pytest.raises(ConfigError, match=rf"{text}.*pip install unbabel-comet"):
             Comet("sentence")
@@ -97,7 +107,9 @@ def test_without_comet_the_error_says_how_to_install_it(tmp_path: Path, monkeypa
         ("exec('raise KeyError(\"not supported by COMET\")')", "not supported by COMET"),
     ],
 )
-def test_what_goes_wrong_in_comet_is_one_line(code: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_in_comet_is_one_line(
+    code: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PSOMERGE_COMET_PYTHON", interpreter(tmp_path, code))
     with pytest.raises(ServiceError, match=text) as caught:
         score(Comet("sentence"), ["x"], {})
@@ -116,10 +128,14 @@ def test_a_checkpoint_of_somebody_else_s_is_refused(tmp_path: Path, monkeypatch:
         Comet("sentence", model="somebody/comet")
 
 
-def test_a_wrong_source_and_a_reference_that_is_no_text_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_source_and_a_reference_that_is_no_text_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PSOMERGE_COMET_PYTHON", interpreter(tmp_path))
     for source in ("sentense", "{{ sentense }}"):
-        with pytest.raises(ConfigError, match=r"benchmark flores: `source` .* does not fit its documents \(sentence, id\)"):
+        with pytest.raises(
+            ConfigError, match=r"benchmark flores: `source` .* does not fit its documents \(sentence, id\)"
+        ):
             score(Comet(source), ["x"], {})
     with pytest.raises(ScorerError, match="item a: expected a reference translation, found 2"):
         Comet("sentence").score([Item("flores", "so", "a", {"sentence": "a"}, "", 2)], ["x"], {})

@@ -1,4 +1,5 @@
-"""Scorers in a suite: leave for a user's own, what they see, what fails a judgement, and replies that are asked for once, also after a kill."""
+"""Scorers in a suite: leave for a user's own, what they see, what fails a judgement, and replies that are asked for
+once, also after a kill."""
 
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from psomerge.errors import ConfigError
 from psomerge.journal import Journal
 from tasks.memory import JournalMemory
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 TOY = Path(__file__).parent / "benchmarks" / "toy"
 SCORER = """\
@@ -59,7 +62,10 @@ def module(folder: Path) -> str:
 def suite(folder: Path, entry: str):
     path = folder / "scored.yaml"
     shares = "{optimisation: 0.4, validation: 0.2, test: 0.4}"
-    path.write_text(f"name: scored\nsalt: toy-1\nshares: {shares}\ninclude: [{TOY}]\nbenchmarks:\n  - {{task: toy_say, filter: whole, {entry}}}\n")
+    path.write_text(
+        f"name: scored\nsalt: toy-1\nshares: {shares}\ninclude: [{TOY}]\nbenchmarks:\n  - {{task: toy_say, filter: "
+        f"whole, {entry}}}\n"
+    )
     return load_suite(path)
 
 
@@ -106,7 +112,11 @@ def test_what_a_scorer_remembers_is_in_the_journal_and_outlives_the_process(tmp_
     assert evaluation.score(answers, JournalMemory(journal))[0].score == 1
     journal.close()
     names = list(evaluation.prepared[0].items.names)
-    asking = scorer._scorer if hasattr(scorer, "_scorer") else next(value for value in vars(scorer).values() if hasattr(value, "asked"))
+    asking = (
+        scorer._scorer
+        if hasattr(scorer, "_scorer")
+        else next(value for value in vars(scorer).values() if hasattr(value, "asked"))
+    )
     assert asking.asked == names
     again = JournalMemory(Journal(tmp_path / "journal.jsonl", "0123456789abcdef"))
     assert dict(again) == dict.fromkeys(names, "1")
@@ -115,7 +125,10 @@ def test_what_a_scorer_remembers_is_in_the_journal_and_outlives_the_process(tmp_
 
 
 def test_whether_an_answer_is_in_the_asked_language_is_a_metric_of_shipped_code(tmp_path, model):
-    one = suite(tmp_path, "languages: [de], scorer: 'evals.scorers.language:InLanguage', scorer_options: {language: '{language}'}")
+    one = suite(
+        tmp_path,
+        "languages: [de], scorer: 'evals.scorers.language:InLanguage', scorer_options: {language: '{language}'}",
+    )
     evaluation = build(one, "test", model, allow_task_code=True)
     texts = ["Das ist eine schöne Stadt mit vielen alten Häusern.", "This is a beautiful town with many old houses."]
     count = len(evaluation.batch.generation)

@@ -1,4 +1,5 @@
-"""Whether an answer is in the asked language: tags of all standards, scripts, look-alikes, and languages that cannot be told."""
+"""Whether an answer is in the asked language: tags of all standards, scripts, look-alikes, and languages that cannot be
+told."""
 
 import socket
 import struct
@@ -24,7 +25,9 @@ SENTENCES = {
     "bod_Tibt": "འགྲོ་བ་མིའི་རིགས་རྒྱུད་ཡོངས་ལ་སྐྱེས་ཙམ་ཉིད་ནས་ཆེ་མཐོངས་དང༌། ཐོབ་ཐངགི་རང་དབང་འདྲ་མཉམ་དུ་ཡོད་ལ།",
     "swh_Latn": "Watu wote wamezaliwa huru, hadhi na haki zao ni sawa.",
     "tuk_Latn": "Hemme adamlar öz mertebesi we hukuklary boýunça deň ýagdaýda dünýä inýärler.",
-    "hau_Latn": "Su dai yan-adam, ana haifuwarsu ne duka yantattu, kuma kowannensu na da mutunci da hakkoki daidai da na kowa.",
+    "hau_Latn": "Su dai yan-adam, ana haifuwarsu ne duka yantattu, kuma kowannensu na da mutunci da hakkoki daidai da "
+    "na "
+    "kowa.",
     "jpn_Jpan": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
 }
 """The first sentence of article 1 of the Universal Declaration of Human Rights, in the United Nations' translations."""
@@ -55,9 +58,39 @@ def test_a_sentence_is_in_its_own_language_and_in_no_other(tag: str) -> None:
             ("tgl", "fil"),
             ("fil", "fil"),
         ],
-        *[("azj", "az"), ("arb", "ar"), ("acm_Arab", "ar"), ("arz", "ar"), ("nob", "no"), ("nb", "no"), ("no", "no"), ("nno", "nn"), ("pes", "fa")],
-        *[("prs", "fa"), ("swh", "sw"), ("ydd", "yi"), ("khk", "mn"), ("mvf_Mong", "mn"), ("uzn", "uz"), ("lvs", "lv"), ("als", "sq"), ("plt", "mg")],
-        *[("npi", "ne"), ("ory", "or"), ("zsm", "ms"), ("gaz", "om"), ("pbt", "ps"), ("quy", "qu"), ("ekk", "et"), ("hbs", "sr"), ("kmr", "ku")],
+        *[
+            ("azj", "az"),
+            ("arb", "ar"),
+            ("acm_Arab", "ar"),
+            ("arz", "ar"),
+            ("nob", "no"),
+            ("nb", "no"),
+            ("no", "no"),
+            ("nno", "nn"),
+            ("pes", "fa"),
+        ],
+        *[
+            ("prs", "fa"),
+            ("swh", "sw"),
+            ("ydd", "yi"),
+            ("khk", "mn"),
+            ("mvf_Mong", "mn"),
+            ("uzn", "uz"),
+            ("lvs", "lv"),
+            ("als", "sq"),
+            ("plt", "mg"),
+        ],
+        *[
+            ("npi", "ne"),
+            ("ory", "or"),
+            ("zsm", "ms"),
+            ("gaz", "om"),
+            ("pbt", "ps"),
+            ("quy", "qu"),
+            ("ekk", "et"),
+            ("hbs", "sr"),
+            ("kmr", "ku"),
+        ],
     ],
 )
 def test_tags_of_every_standard_come_to_one_code(tag: str, code: str) -> None:
@@ -113,10 +146,12 @@ def test_nothing_is_asked_of_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def write_fasttext_model(path: Path, words: dict[str, str]) -> Path:
-    """A fastText model file, version 12: each label is an axis, a word lies on its label's, and the end of a line, which every model knows, on none."""
+    """A fastText model file, version 12: each label is an axis, a word lies on its label's, and the end of a line,
+    which every model knows, on none."""
     labels = sorted(set(words.values()))
     entries = [(word, 0) for word in ("</s>", *words)] + [(f"__label__{label}", 1) for label in labels]
-    # dim, ws, epoch, minCount, neg, wordNgrams, loss (3: softmax), model (3: supervised), bucket, minn, maxn, lrUpdateRate; t
+    # dim, ws, epoch, minCount, neg, wordNgrams, loss (3: softmax), model (3: supervised), bucket, minn, maxn,
+    # lrUpdateRate; t
     data = struct.pack("<2i12id", 793712314, 12, len(labels), 5, 1, 1, 5, 1, 3, 3, 0, 0, 0, 100, 1e-4)
     data += struct.pack("<3i2q", len(entries), 1 + len(words), len(labels), len(entries), -1)
     for text, kind in entries:
@@ -124,13 +159,17 @@ def write_fasttext_model(path: Path, words: dict[str, str]) -> Path:
     rows = [[9.0 * (label == axis) for axis in labels] for label in ("", *words.values())]
     identity = [[1.0 * (label == axis) for axis in labels] for label in labels]
     for matrix in (rows, identity):
-        data += struct.pack("<?2q", False, len(matrix), len(labels)) + b"".join(struct.pack(f"<{len(row)}f", *row) for row in matrix)
+        data += struct.pack("<?2q", False, len(matrix), len(labels)) + b"".join(
+            struct.pack(f"<{len(row)}f", *row) for row in matrix
+        )
     path.write_bytes(data)
     return path
 
 
 def test_a_fasttext_model_brings_languages_that_the_shipped_identifier_lacks(tmp_path: Path) -> None:
-    model = str(write_fasttext_model(tmp_path / "lid.bin", {"ngai": "kac_Latn", "namaste": "hin_Latn", "hello": "eng_Latn"}))
+    model = str(
+        write_fasttext_model(tmp_path / "lid.bin", {"ngai": "kac_Latn", "namaste": "hin_Latn", "hello": "eng_Latn"})
+    )
     outputs = ["ngai ngai", "hello", "hello namaste namaste", ""]
     assert InLanguage("kac_Latn", model).score([], outputs, {}) == [1.0, 0.0, 0.0, 0.0]
     assert InLanguage("hin_Latn", model).score([], outputs, {}) == [0.0, 0.0, 1.0, 0.0]

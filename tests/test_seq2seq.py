@@ -1,4 +1,5 @@
-"""Sequence-to-sequence models: prompts cut as lm-evaluation-harness cuts them, answers as its own Hugging Face backend gives them."""
+"""Sequence-to-sequence models: prompts cut as lm-evaluation-harness cuts them, answers as its own Hugging Face backend
+gives them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from evals.harness.encoding import Encoder
 from evals.suite_file import load_suite
 from evals.transformers_engine import TransformersEngine
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 MARGIN = 1e-4
 SUITE = """\
@@ -57,11 +60,17 @@ def test_choices_and_texts_are_those_of_the_harnesss_own_backend(model: Path, tm
     engine.load(plain())
     lm = HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=8)
     clear = texts = 0
-    for (score, examples), one in zip(evaluation.examine(engine.answer(evaluation.batch)), evaluation.prepared, strict=True):
+    for (score, examples), one in zip(
+        evaluation.examine(engine.answer(evaluation.batch)), evaluation.prepared, strict=True
+    ):
         task = one.benchmark.task
-        manager = TaskManager(include_path=[OWN_TASKS / "cldr"], include_defaults=False, metadata={"language": one.benchmark.language})
+        manager = TaskManager(
+            include_path=[OWN_TASKS / "cldr"], include_defaults=False, metadata={"language": one.benchmark.language}
+        )
         samples = {task: list(one.items.indices)}
-        found = simple_evaluate(lm, tasks=[task], task_manager=manager, samples=samples, bootstrap_iters=0, log_samples=True, num_fewshot=0)
+        found = simple_evaluate(
+            lm, tasks=[task], task_manager=manager, samples=samples, bootstrap_iters=0, log_samples=True, num_fewshot=0
+        )
         theirs = sorted(found["samples"][task], key=lambda sample: sample["doc_id"])
         for example, value, sample in zip(examples, score.values, theirs, strict=True):
             if example.output is not None:
@@ -93,7 +102,10 @@ def test_a_prompt_is_cut_by_itself_and_an_answer_has_room_of_its_own(model: Path
 def test_texts_are_the_library_s_own_greedy_search_whatever_is_in_a_batch_with_them(model: Path) -> None:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    reference, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(model, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(model)
+    reference, tokenizer = (
+        AutoModelForSeq2SeqLM.from_pretrained(model, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(model),
+    )
     asked = prompts(model)
     expected = []
     for request in asked:
@@ -124,8 +136,13 @@ def test_a_merged_model_answers_as_its_checkpoint_does(tmp_path: Path) -> None:
 
     folders = {name: tiny_t5(tmp_path / name, seed) for seed, name in enumerate(("base", "first", "second"))}
     recipe = mixed(0.7, 0.4)
-    batch = Batch(tuple(Loglikelihood((5, 6, 1), (7 + number, 9)) for number in range(7)), tuple(prompts(folders["base"])))
-    merged, written = TransformersEngine(folders, SETTINGS), TransformersEngine({"base": materialised(tmp_path / "written", folders, recipe)}, SETTINGS)
+    batch = Batch(
+        tuple(Loglikelihood((5, 6, 1), (7 + number, 9)) for number in range(7)), tuple(prompts(folders["base"]))
+    )
+    merged, written = (
+        TransformersEngine(folders, SETTINGS),
+        TransformersEngine({"base": materialised(tmp_path / "written", folders, recipe)}, SETTINGS),
+    )
     merged.load(mixed(-0.3, 1.1))
     merged.load(recipe)
     written.load(plain())

@@ -1,4 +1,5 @@
-"""A sequence-to-sequence model through the whole pipeline: searched for, verified, registered, loaded again by somebody who has nothing of ours."""
+"""A sequence-to-sequence model through the whole pipeline: searched for, verified, registered, loaded again by somebody
+who has nothing of ours."""
 
 import json
 import subprocess
@@ -33,7 +34,10 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Small, subprocess.CompletedProcess[str]]:
-    benchmarks = [*SUITE["benchmarks"], {"task": "cldr_say", "name": "say-{language}", "languages": ["tk"], "metric": "exact_match"}]
+    benchmarks = [
+        *SUITE["benchmarks"],
+        {"task": "cldr_say", "name": "say-{language}", "languages": ["tk"], "metric": "exact_match"},
+    ]
     small = small_run(tmp_path_factory.mktemp("paired"), engine="auto", make=partial(tiny_t5, steps=60))
     (small.folder / "suite.yaml").write_text(yaml.safe_dump(SUITE | {"benchmarks": benchmarks}, sort_keys=False))
     done = small.psomerge("run", str(small.config), "--json")
@@ -66,7 +70,11 @@ def test_the_registered_version_is_verified_and_answers_as_its_checkpoint(run, t
     name, dtype, text, as_pipeline, as_pyfunc = json.loads(done.stdout.splitlines()[-1])
     model, tokenizer = (kind.from_pretrained(result["checkpoint"]) for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
     (expected,) = model.generate(**tokenizer("Word: two. Answer:", return_tensors="pt"), max_new_tokens=8)
-    assert (name, dtype, text) == ("T5ForConditionalGeneration", "torch.bfloat16", tokenizer.decode(expected, skip_special_tokens=True))
+    assert (name, dtype, text) == (
+        "T5ForConditionalGeneration",
+        "torch.bfloat16",
+        tokenizer.decode(expected, skip_special_tokens=True),
+    )
     # transformers 5 would build a pipeline that answers with the prompt alone: no silent nonsense.
     assert "text2text-generation has been removed" in as_pipeline
     assert "python_function" in as_pyfunc
@@ -84,7 +92,10 @@ def test_vllm_by_name_is_refused_before_anything_is_judged(run) -> None:
     small, _ = run
     done = small.psomerge("run", str(small.config), "--set", "engine.kind=vllm", timeout=200)
     assert done.returncode == 2
-    assert "engine.kind is vllm, but vLLM does not run T5ForConditionalGeneration; set engine.kind to transformers" in done.stderr
+    assert (
+        "engine.kind is vllm, but vLLM does not run T5ForConditionalGeneration; set engine.kind to transformers"
+        in done.stderr
+    )
     assert len(small.runs) == 1
 
 

@@ -1,4 +1,5 @@
-"""Prefect and MLflow servers, real ones: over a home folder's own stores, and the set of docker-compose.yml on PostgreSQL."""
+"""Prefect and MLflow servers, real ones: over a home folder's own stores, and the set of docker-compose.yml on
+PostgreSQL."""
 
 import json
 import os
@@ -44,8 +45,19 @@ print(run.info.run_id)
 
 def run_python(code: str, *arguments: str, cwd: Path, **settings: str) -> str:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_HOME": str(cwd / "client")}
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, env=inherited | quiet | settings, capture_output=True, text=True, timeout=300)
+    quiet = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_HOME": str(cwd / "client"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env=inherited | quiet | settings,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -116,17 +128,24 @@ def test_mlflow_files_lie_in_the_home_and_are_served(home: Path, servers: dict[s
     number = run_python(TRACK, "first", cwd=tmp_path, MLFLOW_TRACKING_URI=servers["mlflow"].api).split()[-1]
     files = [path for path in (home / "artifacts").rglob("note.txt") if number in path.parts]
     assert [path.read_text() for path in files] == ["a text of the run"]
-    with urllib.request.urlopen(f"{servers['mlflow'].page}/get-artifact?run_id={number}&path=note.txt", timeout=30) as answer:
+    with urllib.request.urlopen(
+        f"{servers['mlflow'].page}/get-artifact?run_id={number}&path=note.txt", timeout=30
+    ) as answer:
         assert answer.read() == b"a text of the run"
     assert not (tmp_path / "mlruns").exists()
 
 
 def test_logs_and_prefect_s_files_are_private(home: Path, servers: dict[str, Server]) -> None:
-    assert {name: (home / name).stat().st_mode & 0o777 for name in ("prefect", "servers")} == {"prefect": 0o700, "servers": 0o700}
+    assert {name: (home / name).stat().st_mode & 0o777 for name in ("prefect", "servers")} == {
+        "prefect": 0o700,
+        "servers": 0o700,
+    }
 
 
 def test_a_server_whose_starter_ended_is_found_and_stopped_by_another_process(tmp_path: Path) -> None:
-    start = "import sys; from pathlib import Path; from tasks.services import start_mlflow; start_mlflow(Path(sys.argv[1]))"
+    start = (
+        "import sys; from pathlib import Path; from tasks.services import start_mlflow; start_mlflow(Path(sys.argv[1]))"
+    )
     run_python(start, str(tmp_path), cwd=ROOT)
     server = running(tmp_path)["mlflow"]
     members = family(server.pid)
@@ -152,7 +171,10 @@ def test_what_a_killed_server_left_is_cleaned_by_the_next_start(tmp_path: Path) 
         stop(tmp_path, "mlflow")
 
 
-@pytest.mark.parametrize("content", ['{"name": "prefect", "po', '{"name": "prefect", "port": 1, "health": "/", "pid": 1, "started": 5.0}', "[]"])
+@pytest.mark.parametrize(
+    "content",
+    ['{"name": "prefect", "po', '{"name": "prefect", "port": 1, "health": "/", "pid": 1, "started": 5.0}', "[]"],
+)
 def test_a_record_that_is_cut_short_or_another_s_process_counts_for_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "servers").mkdir()
     (tmp_path / "servers" / "prefect.json").write_text(content)
@@ -182,7 +204,9 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) 
 def test_a_server_that_does_not_answer_in_time_is_ended(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match=r"did not answer within 0\.3 s"):
         start_prefect(tmp_path, deadline_s=0.3)
-    assert [process for process in psutil.process_iter(["cmdline", "cwd"]) if process.info["cwd"] == str(tmp_path)] == []
+    assert [
+        process for process in psutil.process_iter(["cmdline", "cwd"]) if process.info["cwd"] == str(tmp_path)
+    ] == []
 
 
 def test_the_compose_services_listen_on_loopback_alone(service_set: ServiceSet) -> None:
@@ -201,10 +225,16 @@ def test_a_flow_run_is_stored_in_postgresql(service_set: ServiceSet, tmp_path: P
         assert cursor.fetchall() == [(runs[0]["id"], "COMPLETED")]
 
 
-def test_an_mlflow_run_is_stored_in_postgresql_and_its_files_by_the_server(service_set: ServiceSet, tmp_path: Path) -> None:
+def test_an_mlflow_run_is_stored_in_postgresql_and_its_files_by_the_server(
+    service_set: ServiceSet, tmp_path: Path
+) -> None:
     number = run_python(TRACK, "on PostgreSQL", cwd=tmp_path, MLFLOW_TRACKING_URI=service_set.mlflow).split()[-1]
     with psycopg2.connect(service_set.postgres + "/mlflow") as connection, connection.cursor() as cursor:
-        cursor.execute("select r.name, r.artifact_uri, m.key, m.value from runs r join metrics m using (run_uuid) where run_uuid = %s", (number,))
+        cursor.execute(
+            "select r.name, r.artifact_uri, m.key, m.value from runs r join metrics m using (run_uuid) where "
+            "run_uuid = %s",
+            (number,),
+        )
         rows = cursor.fetchall()
     assert [(name, key, value) for name, _, key, value in rows] == [("on PostgreSQL", "fitness", 0.625)]
     assert rows[0][1].startswith("mlflow-artifacts:/")
@@ -212,7 +242,9 @@ def test_an_mlflow_run_is_stored_in_postgresql_and_its_files_by_the_server(servi
 
 def test_the_compose_mlflow_answers_to_its_own_names_only(service_set: ServiceSet) -> None:
     def status(host: str) -> int:
-        request = urllib.request.Request(service_set.mlflow + "/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": host})
+        request = urllib.request.Request(
+            service_set.mlflow + "/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": host}
+        )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status
@@ -224,13 +256,17 @@ def test_the_compose_mlflow_answers_to_its_own_names_only(service_set: ServiceSe
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_the_pages_end_with_their_servers_by_either_signal_in_the_background_too(tmp_path: Path, end: signal.Signals) -> None:
+def test_the_pages_end_with_their_servers_by_either_signal_in_the_background_too(
+    tmp_path: Path, end: signal.Signals
+) -> None:
     """A shell makes what it starts in the background ignore Ctrl-C; a supervisor sends SIGTERM."""
     command = f"trap '' INT; exec {sys.executable} -m flows.cli ui --prefect-port 0 --mlflow-port 0"
     settings = os.environ | {"PSOMERGE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     log = tmp_path / "said"
     with log.open("wb") as said:
-        process = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, env=settings, stdout=said, start_new_session=True)
+        process = subprocess.Popen(
+            ["sh", "-c", command], cwd=tmp_path, env=settings, stdout=said, start_new_session=True
+        )
     try:
         for _ in range(600):
             if "Ctrl-C ends both" in log.read_text():

@@ -1,6 +1,8 @@
-"""Every language of every shipped suite makes its prompts, on data of the form that the hub has, without a network; and what belongs together stays together.
+"""Every language of every shipped suite makes its prompts, on data of the form that the hub has, without a network; and
+what belongs together stays together.
 
-`hub_data` refuses data sets, configurations, files and revisions that the hub does not have, so that a suite that renders here names real ones.
+`hub_data` refuses data sets, configurations, files and revisions that the hub does not have, so that a suite that
+renders here names real ones.
 """
 
 import re
@@ -24,7 +26,9 @@ from evals.harness.tasks import load_tasks
 from evals.suite_file import load_suite
 from psomerge.errors import ArtefactError
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 SUITES = Path(__file__).parents[1] / "configs" / "suites"
 NAMES = ["understanding", "reasoning", "translation", "bayling2", "low-resource", "glue"]
@@ -37,7 +41,8 @@ def shipped(name: str):
 
 @pytest.fixture(scope="module", autouse=True)
 def hub(tmp_path_factory):
-    """The hub in little, and a file where sacrebleu looks for its tokeniser: only its digest is asked for before there are answers."""
+    """The hub in little, and a file where sacrebleu looks for its tokeniser: only its digest is asked for before there
+    are answers."""
     import datasets
     from sacrebleu.tokenizers import tokenizer_spm
 
@@ -60,7 +65,9 @@ def built(tmp_path_factory, hub):
     folder = tiny_llama(tmp_path_factory.mktemp("tokenizer"))
     for file in ("config.json", "generation_config.json", "model.safetensors"):  # without them a prompt may be long
         (folder / file).unlink()
-    return cache(lambda name: build_all(shipped(name), ("optimisation", "test") if name == "low-resource" else ("test",), folder))
+    return cache(
+        lambda name: build_all(shipped(name), ("optimisation", "test") if name == "low-resource" else ("test",), folder)
+    )
 
 
 def number_of(doc) -> int:
@@ -91,7 +98,9 @@ def of_flores(code: str) -> str:
 
 
 def lettered(code: str, k: int, question: str) -> str:
-    return question + "".join(f"\n{letter.upper()}. option {letter} of {k} in {code}" for letter in "abcd") + "\nAnswer:"
+    return (
+        question + "".join(f"\n{letter.upper()}. option {letter} of {k} in {code}" for letter in "abcd") + "\nAnswer:"
+    )
 
 
 def belebele(code, k):
@@ -103,18 +112,30 @@ def belebele(code, k):
 def sib200(code, k):
     labels = "science/technology, travel, politics, sports, health, entertainment, or geography"
     text = hub_data.sentence(code, k)
-    return f"Given the categories {labels}; what category does the text: '{text}' belong to: \n\n", [f" {topic}" for topic in TOPICS], k % 7
+    return (
+        f"Given the categories {labels}; what category does the text: '{text}' belong to: \n\n",
+        [f" {topic}" for topic in TOPICS],
+        k % 7,
+    )
 
 
 def xnli(code, k):
     words = {"de": ("richtig", "Ja", "Auch", "Nein"), "sw": ("sahihi", "Ndiyo", "Hivyo", "Hapana")}.get(code)
-    texts = [f" Premise {k} in {code}., {words[0]}? {word}, Hypothesis {k} in {code}." for word in words[1:]] if words else None
+    texts = (
+        [f" Premise {k} in {code}., {words[0]}? {word}, Hypothesis {k} in {code}." for word in words[1:]]
+        if words
+        else None
+    )
     return "", texts, k % 3
 
 
 def xcopa(code, k):
     words = {"et": ("sest", "seetõttu"), "zh": ("因为", "所以")}.get(code)
-    return f"Premise {k} in {code} {words[k % 2]}" if words else (f"Premise {k} in {code} ",), [f" first {k} in {code}.", f" second {k} in {code}."], k % 2
+    return (
+        f"Premise {k} in {code} {words[k % 2]}" if words else (f"Premise {k} in {code} ",),
+        [f" first {k} in {code}.", f" second {k} in {code}."],
+        k % 2,
+    )
 
 
 def xstorycloze(code, k):
@@ -123,11 +144,19 @@ def xstorycloze(code, k):
 
 
 def hellaswag(code, k):
-    return f"Activity in {code}: Context {k} in {code}. Then", [f" ending {step} of {k} in {code}" for step in range(4)], k % 4
+    return (
+        f"Activity in {code}: Context {k} in {code}. Then",
+        [f" ending {step} of {k} in {code}" for step in range(4)],
+        k % 4,
+    )
 
 
 def arc(code, k):
-    return f"Question: Question {k} in {code}\nAnswer:", [f" option {letter} of {k} in {code}" for letter in "abcd"], k % 4
+    return (
+        f"Question: Question {k} in {code}\nAnswer:",
+        [f" option {letter} of {k} in {code}" for letter in "abcd"],
+        k % 4,
+    )
 
 
 def mmlu(code, k):
@@ -168,7 +197,9 @@ MILIC_NAMES = {"bod_Tibt": "Tibetan", "uig_Arab": "Uyghur", "kaz_Arab": "Kazakh"
 def milic(before: str, choices: bool = True):
     def expected(code, k):
         short = CODES[code]
-        options = "Options:" + "".join(f"\n{letter}. option {letter} of {k} in {short}" for letter in "ABCD") + "\nAnswer:"
+        options = (
+            "Options:" + "".join(f"\n{letter}. option {letter} of {k} in {short}" for letter in "ABCD") + "\nAnswer:"
+        )
         turns = f"Context:\nTurn one of {k} in {short}\nTurn two\n"
         return before.format(name=MILIC_NAMES[code], k=k, code=short, turns=turns) + options, LETTERS, k % 4
 
@@ -183,7 +214,8 @@ def milic_topic(code, k):
 
 def milic_math(code, k):
     return (
-        f"Please solve the following {MILIC_NAMES[code]} math problem step by step.\nProblem: Problem {k} in {CODES[code]}?\nStep-by-step solution:",
+        f"Please solve the following {MILIC_NAMES[code]} math problem step by step.\nProblem: Problem {k} in "
+        f"{CODES[code]}?\nStep-by-step solution:",
         None,
         str(k),
     )
@@ -193,8 +225,14 @@ def milic_translation(article: bool, into_english: bool):
     def expected(code, k):
         english = hub_data.sentence("eng_Latn", k) if article else f"Talk {k} in en."
         own = hub_data.sentence(CODES[code], k) if article else f"Talk {k} in {CODES[code]}."
-        (source, asked), (target, answer) = [(MILIC_NAMES[code], own), ("English", english)][:: 1 if into_english else -1]
-        return f"Please translate the following {source} text into {target}.\n{source}: {asked}\n{target}:", None, answer
+        (source, asked), (target, answer) = [(MILIC_NAMES[code], own), ("English", english)][
+            :: 1 if into_english else -1
+        ]
+        return (
+            f"Please translate the following {source} text into {target}.\n{source}: {asked}\n{target}:",
+            None,
+            answer,
+        )
 
     return expected
 
@@ -207,24 +245,39 @@ PAIR = "'Sentence {k}.' and 'Other {k}.'"
 EXPECTED = {
     # Word for word what FusionBench asks, its spelling too.
     "glue_cola": glue(
-        "Indicate if the following sentence is grammatically correct or not: \"Sentence {k}.\". Answere 'acceptable' or 'unacceptable'.",
+        "Indicate if the following sentence is grammatically correct or not: \"Sentence {k}.\". Answere 'acceptable' "
+        "or 'unacceptable'.",
         ["unacceptable", "acceptable"],
     ),
     "glue_mnli": glue(
-        "Does the premise: 'Premise {k}.' logically imply, contradict, or is neutral to the hypothesis: 'Hypothesis {k}.'? "
+        "Does the premise: 'Premise {k}.' logically imply, contradict, or is neutral to the hypothesis: 'Hypothesis "
+        "{k}.'? "
         "Answere with 'entailment', 'contradiction', or 'neutral'.",
         ["entailment", "neutral", "contradiction"],
     ),
-    "glue_mrpc": glue(f"Are the following sentences {PAIR} conveying the same meaning? Answere with 'yes' or 'no'.", ["no", "yes"]),
+    "glue_mrpc": glue(
+        f"Are the following sentences {PAIR} conveying the same meaning? Answere with 'yes' or 'no'.", ["no", "yes"]
+    ),
     "glue_qnli": glue(
-        "Given the context: 'Sentence {k}.', does the question 'Question {k}?' have an answer based on the information provided? Answer with 'yes' or 'no'.",
+        "Given the context: 'Sentence {k}.', does the question 'Question {k}?' have an answer based on the "
+        "information provided? Answer with 'yes' or 'no'.",
         ["yes", "no"],
     ),
-    "glue_qqp": glue("Do the questions 'Question {k}?' and 'Other {k}?' have the same intent? Answere with 'yes' or 'no'.", ["no", "yes"]),
-    "glue_rte": glue("Does the text: 'Sentence {k}.' entail that 'Other {k}.' is true? Provide 'yes' or 'no'.", ["yes", "no"]),
-    "glue_sst2": glue("Given the sentence 'Sentence {k} ', determine the sentiment. Is it positive or negative?", ["negative", "positive"]),
+    "glue_qqp": glue(
+        "Do the questions 'Question {k}?' and 'Other {k}?' have the same intent? Answere with 'yes' or 'no'.",
+        ["no", "yes"],
+    ),
+    "glue_rte": glue(
+        "Does the text: 'Sentence {k}.' entail that 'Other {k}.' is true? Provide 'yes' or 'no'.", ["yes", "no"]
+    ),
+    "glue_sst2": glue(
+        "Given the sentence 'Sentence {k} ', determine the sentiment. Is it positive or negative?",
+        ["negative", "positive"],
+    ),
     "glue_stsb": glue(
-        f"Consider the sentences {PAIR}. On a scale from 1 (completely different) to 5 (completely similar), rate the similarity.", ["0.0", "1.2", "5.0"]
+        f"Consider the sentences {PAIR}. On a scale from 1 (completely different) to 5 (completely similar), rate "
+        "the similarity.",
+        ["0.0", "1.2", "5.0"],
     ),
     r"belebele_\w+": belebele,
     "sib200": sib200,
@@ -246,7 +299,9 @@ EXPECTED = {
     r"wmt22_\w\w-\w\w": wmt22,
     "milic_vocabulary": milic("Please choose the meaning of the {name} word word {k} in {code}.\n"),
     "milic_response": milic("Please select an appropriate response for the following {name} dialogue.\n{turns}"),
-    "milic_comprehension": milic("Please read the following {name} dialogue and answer the question.\n{turns}Question: Question {k} in {code}?\n"),
+    "milic_comprehension": milic(
+        "Please read the following {name} dialogue and answer the question.\n{turns}Question: Question {k} in {code}?\n"
+    ),
     "milic_topic_sentence|milic_topic_passage": milic_topic,
     "milic_math": milic_math,
     "milic_article_to_eng": milic_translation(True, True),
@@ -254,7 +309,8 @@ EXPECTED = {
     "milic_dialogue_to_eng": milic_translation(False, True),
     "milic_dialogue_from_eng": milic_translation(False, False),
 }
-"""By task: the end of the prompt (or, where the words are the language's own, parts of it), the choices (None where the model writes) and the gold of row k."""
+"""By task: the end of the prompt (or, where the words are the language's own, parts of it), the choices (None where the
+model writes) and the gold of row k."""
 
 
 def expected(task: str, code: str, k: int):
@@ -269,7 +325,12 @@ def items_of(prepared):
         by_doc[instance.doc_id].append(instance)
     for place, doc in enumerate(prepared.items.docs):
         instances = sorted(by_doc[place], key=lambda instance: instance.idx)
-        yield doc, number_of(doc), instances[0].args[0], [instance.args[1] for instance in instances if instance.request_type == "loglikelihood"]
+        yield (
+            doc,
+            number_of(doc),
+            instances[0].args[0],
+            [instance.args[1] for instance in instances if instance.request_type == "loglikelihood"],
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -290,7 +351,9 @@ def test_every_language_of_a_shipped_suite_renders_its_prompts(built, name):
             assert len(set(continuations)) == len(continuations) >= 2, benchmark.name
             assert choices is None or continuations == choices, (benchmark.name, continuations)
             found = one.task.doc_to_target(doc)
-            assert (found if isinstance(found, int) else one.task.doc_to_choice(doc).index(found)) == gold, benchmark.name
+            assert (found if isinstance(found, int) else one.task.doc_to_choice(doc).index(found)) == gold, (
+                benchmark.name
+            )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -310,7 +373,13 @@ def test_belebele_sib_and_the_others_are_there_in_every_language_they_have():
     assert languages.pop("global_mmlu") == set(hub_data.GLOBAL_MMLU)
     assert languages.pop("xstorycloze") == set(hub_data.XSTORY)
     assert (len(hub_data.BELEBELE), len(hub_data.SIB_200), len(hub_data.GLOBAL_MMLU)) == (122, 205, 42)
-    assert {task: len(found) for task, found in languages.items()} == {"xnli": 15, "xcopa": 11, "hellaswag": 30, "arc": 31, "m_mmlu": 34}
+    assert {task: len(found) for task, found in languages.items()} == {
+        "xnli": 15,
+        "xcopa": 11,
+        "hellaswag": 30,
+        "arc": 31,
+        "m_mmlu": 34,
+    }
 
 
 @pytest.mark.parametrize(("name", "least"), [("translation", 100), ("bayling2", 100)])
@@ -328,7 +397,8 @@ def test_translation_goes_both_ways_with_english_and_with_chinese_in_a_hundred_l
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_data_set_is_pinned_whose_revision_is_known(name):
-    # What the hub in little asks for, told once more by the suite's own text: three data sets have no revision that is known.
+    # What the hub in little asks for, told once more by the suite's own text: three data sets have no revision that is
+    # known.
     unpinned = {benchmark.task for benchmark in shipped(name).benchmarks if benchmark.revision is None}
     assert all(re.match(r"m_mmlu_|wmt22_|milic_", task) for task in unpinned)
 
@@ -339,13 +409,17 @@ def test_one_passage_is_one_group_in_belebele_sib_flores_and_milic(built):
         if one.benchmark.task.startswith(("belebele", "sib200", "flores", "milic_article")):
             for doc, group in zip(one.items.docs, one.items.groups, strict=True):
                 groups[one.benchmark.task.split("_")[0], number_of(doc)].add(group)
-    # Sentence k of FLORES is of article k // 2; question k of Belebele is about its passage k // 2, of the same article.
+    # Sentence k of FLORES is of article k // 2; question k of Belebele is about its passage k // 2, of the same
+    # article.
     assert {task for task, _ in groups} == {"belebele", "sib200", "flores", "milic"}
     assert all(found == {ARTICLES[k // 2]} for (_, k), found in groups.items())
 
 
 def test_no_article_is_in_two_splits_of_a_suite(built):
-    seen = [{group for one in built("low-resource")[split].prepared for group in one.items.groups} for split in ("optimisation", "test")]
+    seen = [
+        {group for one in built("low-resource")[split].prepared for group in one.items.groups}
+        for split in ("optimisation", "test")
+    ]
     assert all(seen)
     assert not seen[0] & seen[1]
 
@@ -368,7 +442,8 @@ def test_glue_is_searched_on_training_items_and_reported_on_validation_items(tmp
     built = build_all(shipped("glue"), ("optimisation", "validation", "test"), folder)
     for place, benchmark in enumerate(shipped("glue").benchmarks):
         ours = {split: built[split].prepared[place].items for split in built}
-        # In little: 36 training rows, half for each of two splits; 12 validation rows. What a row says is told by its number alone.
+        # In little: 36 training rows, half for each of two splits; 12 validation rows. What a row says is told by its
+        # number alone.
         numbers = {split: {doc["idx"] for doc in items.docs} for split, items in ours.items()}
         assert [len(numbers[split]) for split in ("optimisation", "validation", "test")] == [18, 18, 12], benchmark.name
         assert numbers["optimisation"] | numbers["validation"] == set(range(36))
@@ -406,8 +481,14 @@ def test_xnli_asks_what_the_harnesss_own_tasks_ask(tmp_path):
     theirs = Path(lm_eval.tasks.__file__).parent / "xnli"
     path = tmp_path / "theirs.yaml"
     languages = [benchmark.language for benchmark in shipped("understanding").benchmarks if benchmark.task == "xnli"]
-    entry = f'{{task: "xnli_{{language}}", languages: [{", ".join(languages)}], metric: acc, revision: b8dd5d7af51114dbda02c0e3f6133f332186418e}}'
-    path.write_text(f"name: theirs\nsalt: s\nshares: {{optimisation: 0.3, validation: 0.2, test: 0.4}}\ninclude: [{theirs}]\nbenchmarks:\n  - {entry}\n")
+    entry = (
+        f'{{task: "xnli_{{language}}", languages: [{", ".join(languages)}], metric: acc, revision: '
+        f"b8dd5d7af51114dbda02c0e3f6133f332186418e}}"
+    )
+    path.write_text(
+        f"name: theirs\nsalt: s\nshares: {{optimisation: 0.3, validation: 0.2, test: 0.4}}\ninclude: "
+        f"[{theirs}]\nbenchmarks:\n  - {entry}\n"
+    )
     whole = path.read_text()
     ours = tmp_path / "ours.yaml"
     ours.write_text(whole.replace(str(theirs), "xnli").replace('task: "xnli_{language}"', "task: xnli"))
@@ -424,8 +505,15 @@ def test_xnli_asks_what_the_harnesss_own_tasks_ask(tmp_path):
 def test_a_language_that_the_hub_does_not_have_is_refused_by_name(tmp_path):
     path = tmp_path / "made.yaml"
     entry = "{task: sib200, languages: [tel_Latn], metric: acc, revision: 38977a667f6fc264d5c26ec57a01e16db040b358}"
-    path.write_text(f"name: made\nsalt: s\nshares: {{optimisation: 0.3, validation: 0.2, test: 0.4}}\ninclude: [sib200]\nbenchmarks:\n  - {entry}\n")
-    with pytest.raises(ArtefactError, match=r"sib200_tel_Latn: cannot load task sib200: FileNotFoundError: Davlan/sib200 has no configuration tel_Latn"):
+    path.write_text(
+        f"name: made\nsalt: s\nshares: {{optimisation: 0.3, validation: 0.2, test: 0.4}}\ninclude: "
+        f"[sib200]\nbenchmarks:\n  - {entry}\n"
+    )
+    with pytest.raises(
+        ArtefactError,
+        match=r"sib200_tel_Latn: cannot load task sib200: FileNotFoundError: Davlan/sib200 has no configuration "
+        r"tel_Latn",
+    ):
         load_tasks(load_suite(path), None, allow_task_code=True)
 
 
@@ -433,7 +521,10 @@ def test_a_language_that_the_hub_does_not_have_is_refused_by_name(tmp_path):
     ("asked", "message"),
     [
         ({"path": "facebook/flores", "name": "eng_Latn"}, "no data set facebook/flores"),
-        ({"path": "facebook/belebele", "name": "uig_Arab", "revision": hub_data.HUB["facebook/belebele"][2]}, "no configuration uig_Arab"),
+        (
+            {"path": "facebook/belebele", "name": "uig_Arab", "revision": hub_data.HUB["facebook/belebele"][2]},
+            "no configuration uig_Arab",
+        ),
         ({"path": "facebook/belebele", "name": "tel_Telu"}, "no revision None"),
         ({"path": "pkupie/milic-eval", "data_files": {"test": "vocabulary/zh/test.json"}}, "no file vocabulary/zh"),
     ],
@@ -473,7 +564,11 @@ def test_two_languages_with_other_sentences_are_no_pair(monkeypatch):
 
     def shorter(path, name, **more):
         loaded = hub_data.load_dataset(path, name, **more)
-        return datasets.DatasetDict({part: rows.select(range(11)) for part, rows in loaded.items()}) if name == "tel_Telu" else loaded
+        return (
+            datasets.DatasetDict({part: rows.select(range(11)) for part, rows in loaded.items()})
+            if name == "tel_Telu"
+            else loaded
+        )
 
     monkeypatch.setattr(datasets, "load_dataset", shorter)
     revision = hub_data.HUB["openlanguagedata/flores_plus"][2]
@@ -488,17 +583,28 @@ def test_english_keeps_its_floor_in_bayling2():
 
 
 def test_the_fields_of_bayling2_count_alike():
-    # FLORES, WMT22, three low-resource data sets and what is to be kept: one each, but for rounding of the weights in the file.
+    # FLORES, WMT22, three low-resource data sets and what is to be kept: one each, but for rounding of the weights in
+    # the file.
     weights = defaultdict(float)
     for benchmark in shipped("bayling2").benchmarks:
         kept = benchmark.language in ("eng_Latn", "en", "zho_Hans", "zh") and not benchmark.task.startswith("bayling")
         weights["kept" if kept else benchmark.task.split("_")[0]] += benchmark.weight
-    assert dict(weights) == pytest.approx({"bayling": 1, "wmt22": 1, "belebele": 1, "xnli": 1, "m": 1, "kept": 1}, rel=0.01)
+    assert dict(weights) == pytest.approx(
+        {"bayling": 1, "wmt22": 1, "belebele": 1, "xnli": 1, "m": 1, "kept": 1}, rel=0.01
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "right"),
-    [("So the answer is 42.", 1), ("1,042", 0), ("42 of 50", 0), ("The answer: 42.0", 1), ("no number", 0), ("", 0), ("6 * 7 = 42", 1)],
+    [
+        ("So the answer is 42.", 1),
+        ("1,042", 0),
+        ("42 of 50", 0),
+        ("The answer: 42.0", 1),
+        ("no number", 0),
+        ("", 0),
+        ("6 * 7 = 42", 1),
+    ],
 )
 def test_the_last_number_of_an_answer_counts_in_milic_math(answer, right):
     assert same_number({"answer": "42"}, [answer]) == {"acc": right}

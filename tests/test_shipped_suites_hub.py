@@ -1,4 +1,5 @@
-"""With a network: one language of every data set of every shipped suite loads from the hub, at its revision, and makes its prompts."""
+"""With a network: one language of every data set of every shipped suite loads from the hub, at its revision, and makes
+its prompts."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,13 +12,17 @@ from evals.harness import build
 from evals.suite import Benchmark, Suite
 from evals.suite_file import load_suite
 
-pytestmark = [pytest.mark.network, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")]
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 SUITES = Path(__file__).parents[1] / "configs" / "suites"
 
 
 def one_of_each(suite: Suite) -> list[Benchmark]:
-    """The first benchmark of every data set and kind of task: known by revision, metric and the task's name up to its language."""
+    """The first benchmark of every data set and kind of task: known by revision, metric and the task's name up to its
+    language."""
     found: dict[tuple[object, ...], Benchmark] = {}
     for one in suite.benchmarks:
         found.setdefault((one.revision, one.metric, one.task.removesuffix(one.language)), one)
@@ -49,7 +54,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("name", "benchmark"), CASES, ids=[f"{name}-{one.name}" for name, one in CASES])
-def test_a_language_of_each_data_set_loads_at_its_revision(tmp_path: Path, tokenizer: Path, name: str, benchmark: Benchmark) -> None:
+def test_a_language_of_each_data_set_loads_at_its_revision(
+    tmp_path: Path, tokenizer: Path, name: str, benchmark: Benchmark
+) -> None:
     suite = replace(load_suite(name, SUITES), benchmarks=(replace(benchmark, limits={"test": 5}, floor=None),))
     evaluation = build(suite, "test", tokenizer, cache=tmp_path)
     (one,) = evaluation.prepared

@@ -13,7 +13,15 @@ def test_a_group_falls_where_its_hash_lies_among_the_cumulative_shares():
     # Worked out from the digest by another route: its first 13 hex digits as a fraction.
     for group in ("territory:SO", "unit:acre", "Q7", "ñandú"):
         fraction = int(hashlib.sha256(f"salt|{group}".encode()).hexdigest()[:13], 16) / 16**13
-        expected = "optimisation" if fraction < 0.24 else "validation" if fraction < 0.38 else "test" if fraction < 0.74 else None
+        expected = (
+            "optimisation"
+            if fraction < 0.24
+            else "validation"
+            if fraction < 0.38
+            else "test"
+            if fraction < 0.74
+            else None
+        )
         assert split_of("salt", group, SHARES) == expected
 
 
@@ -34,11 +42,17 @@ def test_another_salt_splits_otherwise():
 
 
 def test_shares_that_fill_everything_leave_no_remainder():
-    tenths = {"optimisation": 0.1, "validation": 0.2, "test": 0.7}  # as floats in turn, 0.1 + 0.2 + 0.7 is 0.9999999999999999
+    tenths = {
+        "optimisation": 0.1,
+        "validation": 0.2,
+        "test": 0.7,
+    }  # as floats in turn, 0.1 + 0.2 + 0.7 is 0.9999999999999999
     assert sum(split_of("s", str(n), tenths) is None for n in range(20_000)) == 0
 
 
-@pytest.mark.parametrize("shares", [{"train": 0.5}, {"test": 0.0}, {"test": 1.0}, {"optimisation": 0.6, "test": 0.5}, {"test": float("nan")}])
+@pytest.mark.parametrize(
+    "shares", [{"train": 0.5}, {"test": 0.0}, {"test": 1.0}, {"optimisation": 0.6, "test": 0.5}, {"test": float("nan")}]
+)
 def test_impossible_shares_are_refused(shares):
     with pytest.raises(ValueError, match="expected shares"):
         split_of("s", "g", shares)

@@ -1,4 +1,5 @@
-"""`psomerge merge`, `check` and `materialize`: results equal formulas written plainly from files, pins hold, and no service is imported."""
+"""`psomerge merge`, `check` and `materialize`: results equal formulas written plainly from files, pins hold, and no
+service is imported."""
 
 import json
 import subprocess
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from psomerge.masks import keep, keep_threshold, mask_keys
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 Tensors = Mapping[str, Tensor]
 
@@ -47,7 +50,9 @@ def equal(found: Tensors, expected: Tensors) -> None:
     """To the rounding of bfloat16: half a unit in the last of 8 binary digits."""
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=2**-8, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            found[name], tensor, rtol=2**-8, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def each(folder: Path, formula: Callable[[Tensor, Tensor, Tensor, str], Tensor]) -> dict[str, Tensor]:
@@ -69,12 +74,17 @@ def test_dare_drops_by_the_masks_and_rescales(folder: Path, tmp_path: Path) -> N
     found = merged("dare", folder, tmp_path / "out", "--set", "drop_rate=0.6")
 
     def mask(expert: str, name: str, like: Tensor) -> Tensor:
-        index, threshold = torch.arange(like.numel(), dtype=torch.int32), torch.tensor(keep_threshold(0.6), dtype=torch.int32)
+        index, threshold = (
+            torch.arange(like.numel(), dtype=torch.int32),
+            torch.tensor(keep_threshold(0.6), dtype=torch.int32),
+        )
         first, second = (torch.tensor(key, dtype=torch.int32) for key in mask_keys(0, expert, name, 0))
         return keep(index, first, second, threshold).reshape(like.shape)
 
     def formula(base: Tensor, one: Tensor, two: Tensor, name: str) -> Tensor:
-        return base + sum(mask(expert, name, base) * (model - base) / 0.4 for expert, model in (("one", one), ("two", two)))
+        return base + sum(
+            mask(expert, name, base) * (model - base) / 0.4 for expert, model in (("one", one), ("two", two))
+        )
 
     equal(found, each(folder, formula))
     delta = found["model.embed_tokens.weight"] - tensors(folder / "base")["model.embed_tokens.weight"]
@@ -100,7 +110,9 @@ def test_ties_trims_elects_and_averages(folder: Path, tmp_path: Path) -> None:
 
 def test_a_merge_s_recipe_rebuilds_it_bit_for_bit(folder: Path, tmp_path: Path) -> None:
     merged("dare", folder, tmp_path / "out")
-    said = psomerge("materialize", tmp_path / "out" / "recipe.json", "--out", tmp_path / "again", home=tmp_path / "home")
+    said = psomerge(
+        "materialize", tmp_path / "out" / "recipe.json", "--out", tmp_path / "again", home=tmp_path / "home"
+    )
     assert said.code == 0, said.err
     files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == files
@@ -112,7 +124,9 @@ def test_the_result_loads_in_transformers(folder: Path, tmp_path: Path) -> None:
 
     merged("linear", folder, tmp_path / "out")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", local_files_only=True)
-    prompt = AutoTokenizer.from_pretrained(tmp_path / "out", local_files_only=True)("Hello", return_tensors="pt")["input_ids"]
+    prompt = AutoTokenizer.from_pretrained(tmp_path / "out", local_files_only=True)("Hello", return_tensors="pt")[
+        "input_ids"
+    ]
     assert model.generate(prompt, max_new_tokens=3, do_sample=False, pad_token_id=0).shape[1] <= prompt.shape[1] + 3
 
 
@@ -128,18 +142,34 @@ def test_the_result_loads_in_transformers(folder: Path, tmp_path: Path) -> None:
         (["task_arithmetic", "--set", "scale=.nan"], "number"),
     ],
 )
-def test_a_method_or_parameter_that_cannot_be_is_refused(folder: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
-    models = ["--base", folder / "base", "--expert", folder / "one", "--expert", folder / "two", "--out", tmp_path / "out"]
+def test_a_method_or_parameter_that_cannot_be_is_refused(
+    folder: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    models = [
+        "--base",
+        folder / "base",
+        "--expert",
+        folder / "one",
+        "--expert",
+        folder / "two",
+        "--out",
+        tmp_path / "out",
+    ]
     said = psomerge("merge", *arguments, *models, home=tmp_path / "home")
     assert said.code == 2, said.err
     assert words in said.line
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("weights", "words"), [(("one=x", "two"), "found 'x'"), (("one=1", "two=-1"), "sum to 0"), (("one=inf", "two"), "number")])
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [(("one=x", "two"), "found 'x'"), (("one=1", "two=-1"), "sum to 0"), (("one=inf", "two"), "number")],
+)
 def test_weights_that_cannot_be_are_refused(folder: Path, tmp_path: Path, weights: tuple[str, str], words: str) -> None:
     experts = [word for weight in weights for word in ("--expert", folder / weight)]
-    said = psomerge("merge", "linear", "--base", folder / "base", *experts, "--out", tmp_path / "out", home=tmp_path / "home")
+    said = psomerge(
+        "merge", "linear", "--base", folder / "base", *experts, "--out", tmp_path / "out", home=tmp_path / "home"
+    )
     assert said.code == 2, said.err
     assert words in said.line
     assert list(tmp_path.iterdir()) == []
@@ -149,7 +179,9 @@ def test_a_merge_never_overwrites(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    said = psomerge("merge", "linear", "--base", folder / "base", "--expert", folder / "one", "--out", out, home=tmp_path / "home")
+    said = psomerge(
+        "merge", "linear", "--base", folder / "base", "--expert", folder / "one", "--out", out, home=tmp_path / "home"
+    )
     assert said.code in (2, 3), said.err
     assert str(out) in said.line
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
@@ -161,7 +193,16 @@ def small(tmp_path: Path) -> Small:
 
 
 def recipe_in(small: Small) -> Path:
-    arguments = ["--base", small.folder / "base", "--expert", small.folder / "expert1", "--expert", small.folder / "expert2", "--out", small.folder / "out"]
+    arguments = [
+        "--base",
+        small.folder / "base",
+        "--expert",
+        small.folder / "expert1",
+        "--expert",
+        small.folder / "expert2",
+        "--out",
+        small.folder / "out",
+    ]
     assert psomerge("merge", "linear", *arguments, home=small.home).code == 0
     return small.folder / "out" / "recipe.json"
 
@@ -187,7 +228,19 @@ def rebuilt(small: Small, recipe: Path) -> Said:
         lambda text: json.dumps(json.loads(text) | {"grouping": "magic"}),
         lambda text: json.dumps(json.loads(text) | {"coefficients": [[1e300, 1e300]]}),
     ],
-    ids=["cut", "a list", "format", "method", "key", "too few numbers", "NaN", "no base", "tokenizer", "grouping", "overflow"],
+    ids=[
+        "cut",
+        "a list",
+        "format",
+        "method",
+        "key",
+        "too few numbers",
+        "NaN",
+        "no base",
+        "tokenizer",
+        "grouping",
+        "overflow",
+    ],
 )
 def test_a_damaged_recipe_is_refused(small: Small, damage: Callable[[str], str]) -> None:
     recipe = recipe_in(small)

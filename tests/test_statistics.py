@@ -12,11 +12,20 @@ from evals.statistics import benchmark_interval, mean_interval, paired
 
 def score(values, groups=None, benchmark="b", weight=1.0):
     names = tuple(f"i{number}" for number in range(len(values)))
-    return BenchmarkScore(benchmark, "en", "acc", weight, names, tuple(groups) if groups is not None else names, tuple(float(value) for value in values))
+    return BenchmarkScore(
+        benchmark,
+        "en",
+        "acc",
+        weight,
+        names,
+        tuple(groups) if groups is not None else names,
+        tuple(float(value) for value in values),
+    )
 
 
 def clustered(generator, groups=60, benchmarks=3, effect=0.35):
-    """Right-or-wrong items, one a group and benchmark, whose chance of 0.5 moves by +-effect with the group, in all benchmarks alike."""
+    """Right-or-wrong items, one a group and benchmark, whose chance of 0.5 moves by +-effect with the group, in all
+    benchmarks alike."""
     chance = 0.5 + effect * generator.choice([-1, 1], groups)
     names = [f"g{number}" for number in range(groups)]
     return [score(generator.random(groups) < chance, names, f"b{number}") for number in range(benchmarks)]
@@ -24,7 +33,8 @@ def clustered(generator, groups=60, benchmarks=3, effect=0.35):
 
 def test_right_or_wrong_items_have_wilsons_interval():
     found = benchmark_interval(score([1] * 8 + [0] * 2))
-    # Wilson for 8 of 10 by its formula, z = 1.959964: centre (0.8 + z^2/20) / (1 + z^2/10), half width z sqrt(0.016 + z^2/400) / (1 + z^2/10).
+    # Wilson for 8 of 10 by its formula, z = 1.959964: centre (0.8 + z^2/20) / (1 + z^2/10), half width z sqrt(0.016 +
+    # z^2/400) / (1 + z^2/10).
     z = 1.959964
     centre, half = (0.8 + z * z / 20) / (1 + z * z / 10), z * math.sqrt(0.016 + z * z / 400) / (1 + z * z / 10)
     assert (found.mean, found.n) == (0.8, 10)
@@ -36,7 +46,9 @@ def test_graded_items_have_about_the_normal_interval():
     values = np.random.default_rng(0).random(400)
     found = benchmark_interval(score(values))
     error = values.std() / 20
-    assert (found.low, found.high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error)
+    assert (found.low, found.high) == pytest.approx(
+        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error
+    )
 
 
 def test_items_repeated_within_a_group_do_not_narrow_the_interval():
@@ -86,7 +98,12 @@ def test_one_benchmark_is_compared_by_mcnemars_exact_test():
 
 def test_few_groups_are_compared_by_all_sign_flips():
     first, second = [0.9, 0.4, 0.8, 0.6, 0.7, 0.2], [0.5, 0.5, 0.1, 0.3, 0.5, 0.0]
-    exact = stats.permutation_test((np.array(first), np.array(second)), lambda x, y, axis: (x - y).sum(axis), permutation_type="samples", vectorized=True)
+    exact = stats.permutation_test(
+        (np.array(first), np.array(second)),
+        lambda x, y, axis: (x - y).sum(axis),
+        permutation_type="samples",
+        vectorized=True,
+    )
     assert paired([score(first)], [score(second)]).p_value == pytest.approx(exact.pvalue)
 
 
@@ -98,7 +115,9 @@ def test_sign_flips_are_of_the_weighted_mean_over_benchmarks():
         [score(zeros, names, "light"), score(zeros, names, "heavy", 3)],
     )
     shares = (0.25 * np.array(light) + 0.75 * np.array(heavy)) / 5
-    exact = stats.permutation_test((shares, np.zeros(5)), lambda x, y, axis: (x - y).sum(axis), permutation_type="samples", vectorized=True)
+    exact = stats.permutation_test(
+        (shares, np.zeros(5)), lambda x, y, axis: (x - y).sum(axis), permutation_type="samples", vectorized=True
+    )
     assert found.mean == pytest.approx(shares.sum())
     assert found.p_value == pytest.approx(exact.pvalue)
 

@@ -1,4 +1,5 @@
-"""Early stopping: the tally's floats are the score's, its bound never falls below the fitness, and what is stopped could not have won, or seldom."""
+"""Early stopping: the tally's floats are the score's, its bound never falls below the fitness, and what is stopped
+could not have won, or seldom."""
 
 import math
 import random
@@ -18,7 +19,9 @@ from evals.stopping import ExactStop, SequentialStop
 from evals.suite import Suite
 from evals.suite_file import load_suite
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
 
 TOY = Path(__file__).parent / "benchmarks" / "toy"
 ENTRIES = (
@@ -34,7 +37,13 @@ def tokenizer(tmp_path_factory) -> Path:
 
 
 def suite_of(folder: Path, *entries: str, aggregate_text: str = "{}", include: Path = TOY) -> Suite:
-    lines = ["name: made", "salt: made", "shares: {optimisation: 0.8, validation: 0.1, test: 0.1}", f"include: [{include}]", f"aggregate: {aggregate_text}"]
+    lines = [
+        "name: made",
+        "salt: made",
+        "shares: {optimisation: 0.8, validation: 0.1, test: 0.1}",
+        f"include: [{include}]",
+        f"aggregate: {aggregate_text}",
+    ]
     path = folder / "made.yaml"
     path.write_text("\n".join([*lines, "benchmarks:", *(f"  - {{{entry}}}" for entry in entries or ENTRIES)]))
     return load_suite(path)
@@ -60,7 +69,9 @@ def total(batch: Batch) -> int:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_whole_tally_is_the_score_to_the_last_bit_and_never_rises_on_its_way(tmp_path: Path, tokenizer: Path, seed: int) -> None:
+def test_a_whole_tally_is_the_score_to_the_last_bit_and_never_rises_on_its_way(
+    tmp_path: Path, tokenizer: Path, seed: int
+) -> None:
     evaluation = built(tmp_path, tokenizer)
     answers, tally = answers_of(evaluation.batch, seed), evaluation.tally()
     assert set(tally.most().values()) == {1.0}
@@ -77,7 +88,10 @@ def test_an_item_counts_once_all_its_choices_are_answered_and_not_before(tmp_pat
     evaluation = built(tmp_path, tokenizer, "task: toy_pick, languages: [en], metric: acc")
     (one,) = evaluation.prepared
     items = len(one.items.docs)
-    wrong = [Continuation(-1.0 if place % 4 != one.items.docs[place // 4]["answer"] else -2.0, False) for place in range(4 * items)]
+    wrong = [
+        Continuation(-1.0 if place % 4 != one.items.docs[place // 4]["answer"] else -2.0, False)
+        for place in range(4 * items)
+    ]
     tally = evaluation.tally()
     for count, right in ((3, items), (4, items - 1), (7, items - 1), (8, items - 2), (4 * items, 0)):
         tally.add(Answers(tuple(wrong[:count])))
@@ -94,7 +108,11 @@ def test_a_tally_that_begins_again_knows_nothing_of_the_model_before(tmp_path: P
         tally.add(prefix(answers, 7))
         tally.add(answers)
         assert tally.most() == {score.benchmark: score.score for score in evaluation.score(answers)}
-    assert all(not instance.resps and not instance.filtered_resps for one in evaluation.prepared for instance in one.task.instances)
+    assert all(
+        not instance.resps and not instance.filtered_resps
+        for one in evaluation.prepared
+        for instance in one.task.instances
+    )
 
 
 def test_an_answer_that_is_no_number_fails_as_in_the_score(tmp_path: Path, tokenizer: Path) -> None:
@@ -123,8 +141,13 @@ generation_kwargs: {{until: ["\\n"], do_sample: false, max_gen_toks: 16}}
 metadata: {{version: 1}}
 """
 ACROSS = "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
-ACROSS += "filter_list: [{name: across, filter: [{function: custom, filter_fn: !function both.all_alike}, {function: take_first}]}]"
-CORPUS = "process_results: !function both.pair\nmetric_list: [{metric: chrf, aggregation: chrf, higher_is_better: true}]"
+ACROSS += (
+    "filter_list: [{name: across, filter: [{function: custom, filter_fn: !function both.all_alike}, {function: "
+    "take_first}]}]"
+)
+CORPUS = (
+    "process_results: !function both.pair\nmetric_list: [{metric: chrf, aggregation: chrf, higher_is_better: true}]"
+)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +161,9 @@ def whole_tasks(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("entry", ["task: across, metric: exact_match", "task: corpus, metric: chrf"])
-def test_what_is_a_matter_of_all_items_counts_as_right_until_all_are_answered(tmp_path: Path, tokenizer: Path, whole_tasks: Path, entry: str) -> None:
+def test_what_is_a_matter_of_all_items_counts_as_right_until_all_are_answered(
+    tmp_path: Path, tokenizer: Path, whole_tasks: Path, entry: str
+) -> None:
     evaluation = built(tmp_path, tokenizer, entry, include=whole_tasks)
     answers, tally = answers_of(evaluation.batch, 0), evaluation.tally()
     (score,) = evaluation.score(answers)
@@ -171,7 +196,9 @@ def heard(stop: ExactStop, answers: Answers) -> float | None:
 
 
 @pytest.mark.parametrize("text", ["{}", "{worst: 1}", "{over: languages, worst: 1}", "{normalised: true}"])
-def test_what_is_stopped_could_not_have_won_and_what_wins_is_not_stopped(tmp_path: Path, tokenizer: Path, text: str) -> None:
+def test_what_is_stopped_could_not_have_won_and_what_wins_is_not_stopped(
+    tmp_path: Path, tokenizer: Path, text: str
+) -> None:
     evaluation, suite = built(tmp_path, tokenizer), suite_of(tmp_path, aggregate_text=text)
     names = [one.benchmark.name for one in evaluation.prepared]
     references = References(dict.fromkeys(names, 0.2), dict.fromkeys(names, 0.6))
@@ -179,7 +206,13 @@ def test_what_is_stopped_could_not_have_won_and_what_wins_is_not_stopped(tmp_pat
     for seed in range(60):
         answers = answers_of(evaluation.batch, seed)
         final = fitness(suite, evaluation.score(answers), references)
-        for beat in (final, math.nextafter(final, math.inf), math.nextafter(final, -math.inf), final + 0.1, final + 0.4):
+        for beat in (
+            final,
+            math.nextafter(final, math.inf),
+            math.nextafter(final, -math.inf),
+            final + 0.1,
+            final + 0.4,
+        ):
             bound = heard(told(evaluation, suite, references, beat), answers)
             if bound is not None:
                 stopped += 1
@@ -220,7 +253,10 @@ MANY = """\
 from datasets import Dataset
 
 def docs(**_):
-    numbers = [{"question": f"What is {n}?", "choices": ["odd", "even"], "answer": 1 - n % 2, "word": "oe"[1 - n % 2]} for n in range(250)]
+    numbers = [
+        {"question": f"What is {n}?", "choices": ["odd", "even"], "answer": 1 - n % 2, "word": "oe"[1 - n % 2]}
+        for n in range(250)
+    ]
     return {"test": Dataset.from_list(numbers)}
 """
 PICK = """\
@@ -259,7 +295,10 @@ def many(tmp_path_factory) -> Path:
 
 def knowing(evaluation: EvaluationSet, known: Callable[[str, str], bool]) -> Answers:
     """Answers that are right where `known` says so of benchmark and item."""
-    scored, written = [Continuation(0.0, False)] * len(evaluation.batch.loglikelihood), [""] * len(evaluation.batch.generation)
+    scored, written = (
+        [Continuation(0.0, False)] * len(evaluation.batch.loglikelihood),
+        [""] * len(evaluation.batch.generation),
+    )
     for one in evaluation.prepared:
         for instance, place in zip(one.task.instances, one.asked, strict=True):
             right = known(one.benchmark.name, one.items.names[instance.doc_id])
@@ -275,7 +314,9 @@ def by_position(address: str, share: float) -> Callable[[str, str], bool]:
     return lambda benchmark, item: position_of(address, benchmark, item) < share
 
 
-def test_a_shuffled_set_asks_the_same_of_its_items_in_an_order_of_its_own(tmp_path: Path, tokenizer: Path, many: Path) -> None:
+def test_a_shuffled_set_asks_the_same_of_its_items_in_an_order_of_its_own(
+    tmp_path: Path, tokenizer: Path, many: Path
+) -> None:
     plain = built(tmp_path, tokenizer, *BOTH, include=many)
     one, other = plain.shuffled("one"), plain.shuffled("other")
     assert len({evaluation.digest for evaluation in (plain, one, other)}) == 3
@@ -288,16 +329,25 @@ def test_a_shuffled_set_asks_the_same_of_its_items_in_an_order_of_its_own(tmp_pa
     assert 0.6 < scores[0][0].score < 0.8
     # The choices of an item stay together, and the items come as the address draws them.
     (pick, write), names = one.prepared, sorted(one.items["pick"], key=lambda name: position_of("one", name))
-    assert [pick.asked[2 * pick.items.names.index(name)] for name in names] == [2 * place for place in range(len(names))]
+    assert [pick.asked[2 * pick.items.names.index(name)] for name in names] == [
+        2 * place for place in range(len(names))
+    ]
     assert [write.asked[write.items.names.index(name)] for name in names] == list(range(len(names)))
     drawn = one.drawn(one.tally())
-    assert [[[(place, one.prepared[place].items.names[item]) for place, item in items] for items in stratum] for stratum in drawn] == [
+    assert [
+        [[(place, one.prepared[place].items.names[item]) for place, item in items] for items in stratum]
+        for stratum in drawn
+    ] == [
         [],
-        [[(0, name), (1, name)] for name in names],  # a document that is picked and written about is drawn once, when both are answered
+        [
+            [(0, name), (1, name)] for name in names
+        ],  # a document that is picked and written about is drawn once, when both are answered
     ]
 
 
-def test_of_two_tasks_with_documents_of_their_own_the_one_that_is_picked_comes_first(tmp_path: Path, tokenizer: Path, many: Path) -> None:
+def test_of_two_tasks_with_documents_of_their_own_the_one_that_is_picked_comes_first(
+    tmp_path: Path, tokenizer: Path, many: Path
+) -> None:
     (many / "data.py").write_text((TOY / "data.py").read_text())
     (many / "toy_say.yaml").write_text((TOY / "toy_say.yaml").read_text())
     evaluation = built(tmp_path, tokenizer, BOTH[0], ENTRIES[2], include=many).shuffled("one")
@@ -321,7 +371,9 @@ def sequential(evaluation: EvaluationSet, suite: Suite, best: Answers, error_rat
     )
 
 
-def test_a_clear_loser_is_stopped_long_before_the_exact_bound_says_so(tmp_path: Path, tokenizer: Path, many: Path) -> None:
+def test_a_clear_loser_is_stopped_long_before_the_exact_bound_says_so(
+    tmp_path: Path, tokenizer: Path, many: Path
+) -> None:
     suite, plain = suite_of(tmp_path, *BOTH[:1], include=many), built(tmp_path, tokenizer, *BOTH[:1], include=many)
     evaluation = plain.shuffled("one")
     best, loser = knowing(evaluation, by_position("best", 0.8)), knowing(evaluation, by_position("loser", 0.6))
@@ -347,7 +399,10 @@ def test_over_the_orders_a_winner_by_one_item_is_stopped_no_more_often_than_the_
     wrong, rounds = 0, 150
     for number in range(rounds):
         evaluation = plain.shuffled(str(number))
-        best, rival = (knowing(evaluation, lambda benchmark, item, missed=missed: item not in missed) for missed in (set(names[:41]), set(names[-40:])))
+        best, rival = (
+            knowing(evaluation, lambda benchmark, item, missed=missed: item not in missed)
+            for missed in (set(names[:41]), set(names[-40:]))
+        )
         wrong += heard(sequential(evaluation, suite, best, error_rate), rival) is not None
     assert wrong <= rounds * error_rate + 3 * (rounds * error_rate * (1 - error_rate)) ** 0.5
 

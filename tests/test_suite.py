@@ -15,7 +15,8 @@ group: concept
 limits: {optimisation: 50, test: 90}
 benchmarks:
   - {task: pick, languages: [so, tk], metric: acc, limits: {optimisation: 20}}
-  - {task: "xcopa_{language}", languages: [et], metric: acc, weight: 2, config: {dataset_name: "{language}", doc_to_text: "{{language}}"}}
+  - {task: "xcopa_{language}", languages: [et], metric: acc, weight: 2,
+     config: {dataset_name: "{language}", doc_to_text: "{{language}}"}}
   - {task: kind, language: en, metric: acc_norm, group: "{{kind}}"}
 """
 
@@ -65,7 +66,11 @@ def test_norwegian_is_a_language_and_not_false(tmp_path):
     [
         ("weight: 2", "wieght: 2", r"unknown key benchmarks\.1\.wieght; did you mean weight\?"),
         ("salt: s1", "salt: s1\nbenchmark: []", r"unknown key benchmark; did you mean benchmarks\?"),
-        ("{optimisation: 20}", "{optimization: 20}", r"unknown key benchmarks\.0\.limits\.optimization; did you mean optimisation\?"),
+        (
+            "{optimisation: 20}",
+            "{optimization: 20}",
+            r"unknown key benchmarks\.0\.limits\.optimization; did you mean optimisation\?",
+        ),
         ("salt: s1", "salt: s1\nsalt: s2", r"line 3: key 'salt' is given twice"),
         ("salt: s1", "salt: 1e-3", r"salt: .*valid string, found 0\.001"),
         ("[so, tk]", "[so, true]", r"benchmarks\.0\.languages\.1: .*valid string, found True"),
@@ -73,7 +78,11 @@ def test_norwegian_is_a_language_and_not_false(tmp_path):
         ("[so, tk]", "[so, so]", r"several benchmarks are called pick_so"),
         ("[so, tk]", "[so, a/b]", r"benchmark name 'pick_a/b'"),
         ("test: 0.5", "test: 0.6", r"sum of at most 1, found 1\.1"),
-        ("shares: {optimisation: 0.3, validation: 0.2, test: 0.5}\n", "", r"expected `shares` .*, or for each benchmark `split`"),
+        (
+            "shares: {optimisation: 0.3, validation: 0.2, test: 0.5}\n",
+            "",
+            r"expected `shares` .*, or for each benchmark `split`",
+        ),
         ("test: 0.5", "test: 0", r"shares\.test: .*greater than 0, found 0"),
         ("weight: 2", "weight: -1", r"benchmarks\.1\.weight: .*greater than 0, found -1"),
         ("weight: 2", "weight: true", r"benchmarks\.1\.weight: .*valid number, found True"),
@@ -109,7 +118,11 @@ def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [("{worst: 5}", "at most 4, the number of benchmarks, found 5"), ("{over: languages, worst: 5}", "at most 4, the number of languages")]
+    ("given", "words"),
+    [
+        ("{worst: 5}", "at most 4, the number of benchmarks, found 5"),
+        ("{over: languages, worst: 5}", "at most 4, the number of languages"),
+    ],
 )
 def test_an_aggregate_of_more_than_there_is_is_refused(tmp_path, given, words):
     with pytest.raises(ConfigError, match=words):
@@ -125,8 +138,14 @@ def test_items_that_name_their_split_need_no_shares_and_their_word_must_be_a_spl
     suite = load_suite(written(tmp_path, text))
     assert suite.shares == {}
     parts = ["test", "optimisation", "validation", "test"]
-    documents = sort_documents(suite, suite.benchmarks[0], SimpleNamespace(eval_docs=[{"n": n, "part": part} for n, part in enumerate(parts)]))
+    documents = sort_documents(
+        suite, suite.benchmarks[0], SimpleNamespace(eval_docs=[{"n": n, "part": part} for n, part in enumerate(parts)])
+    )
     assert documents.splits == tuple(parts)
     for doc, found in (({"n": 1, "part": "train"}, "'train'"), ({"n": 1}, "None")):
-        with pytest.raises(ConfigError, match=rf"benchmark pick: expected each item's 'part' to be one of optimisation, validation, test, found {found}"):
+        with pytest.raises(
+            ConfigError,
+            match=r"benchmark pick: expected each item's 'part' to be one of optimisation, validation, test, found "
+            rf"{found}",
+        ):
             sort_documents(suite, suite.benchmarks[0], SimpleNamespace(eval_docs=[doc]))

@@ -18,7 +18,9 @@ from tasks.wording import difference, duration, plain, points, probability, save
 
 def score(benchmark: str, language: str, values: tuple[float, ...], weight: float = 1.0) -> BenchmarkScore:
     items = tuple(f"{benchmark}/{number}" for number in range(len(values)))
-    return BenchmarkScore(benchmark, language, "acc", weight, items, tuple(f"concept {number}" for number in range(len(values))), values)
+    return BenchmarkScore(
+        benchmark, language, "acc", weight, items, tuple(f"concept {number}" for number in range(len(values))), values
+    )
 
 
 def test_a_summary_comes_back_equal_to_the_last_bit(tmp_path: Path) -> None:
@@ -60,7 +62,10 @@ def test_a_particle_that_was_stopped_has_neither_fitness_nor_failure_but_a_bound
 
 def test_what_stopping_saved_is_told_by_tokens() -> None:
     # Three judged: 100, 100 and 40 of 100 tokens; the one that had not moved counts nothing. 60 of 300 are saved.
-    whole, stopped = Particle(((0.5,),), 0.5, tokens=100, tokens_of=100), Particle(((0.6,),), None, bound=0.4, tokens=40, tokens_of=100)
+    whole, stopped = (
+        Particle(((0.5,),), 0.5, tokens=100, tokens_of=100),
+        Particle(((0.6,),), None, bound=0.4, tokens=40, tokens_of=100),
+    )
     history = (Step((whole, whole), 0.5), Step((replace(whole, judged=False), stopped), 0.5))
     told = saved(replace(example(), history=history))
     assert told is not None
@@ -71,7 +76,9 @@ def test_what_stopping_saved_is_told_by_tokens() -> None:
 
 
 def test_what_a_sequential_test_gave_up_is_told_with_its_error_rate() -> None:
-    stopped, given_up = (Particle(((0.6,),), None, bound=0.4, risk=risk, tokens=40, tokens_of=100) for risk in (0.0, 0.05))
+    stopped, given_up = (
+        Particle(((0.6,),), None, bound=0.4, risk=risk, tokens=40, tokens_of=100) for risk in (0.0, 0.05)
+    )
     told = saved(replace(example(), history=(Step((stopped, given_up, given_up), 0.5),)))
     assert told is not None
     assert "3 of 3 judgements" in told
@@ -121,7 +128,9 @@ def test_the_data_is_plain_json() -> None:
 
 def test_a_row_weighs_benchmarks_not_items() -> None:
     # (1 * 0.75 + 3 * 0.5) / 4 = 0.5625; over items alone it would be 6 of 10.
-    found = row("m", [score("a", "so", (1, 1, 1, 0)), score("b", "tk", (1, 0, 1, 0, 1, 0), 3.0)], kind="expert", resamples=200)
+    found = row(
+        "m", [score("a", "so", (1, 1, 1, 0)), score("b", "tk", (1, 0, 1, 0, 1, 0), 3.0)], kind="expert", resamples=200
+    )
     assert found.mean is not None
     assert found.mean.mean == pytest.approx(0.5625, abs=1e-12)
     assert found.mean.n == 10
@@ -129,7 +138,12 @@ def test_a_row_weighs_benchmarks_not_items() -> None:
 
 
 def test_a_row_joins_the_benchmarks_of_one_language() -> None:
-    found = row("m", [score("a", "so", (1, 0)), score("b", "so", (1, 1)), score("c", "en", (0, 1, 1, 1))], kind="base", resamples=200)
+    found = row(
+        "m",
+        [score("a", "so", (1, 0)), score("b", "so", (1, 1)), score("c", "en", (0, 1, 1, 1))],
+        kind="base",
+        resamples=200,
+    )
     assert {name: (e.mean, e.n) for name, e in found.languages.items()} == {"so": (0.75, 4), "en": (0.75, 4)}
     assert list(found.benchmarks) == ["a", "b", "c"]
 
@@ -141,36 +155,51 @@ def test_two_scores_of_one_benchmark_make_no_row() -> None:
 
 def test_a_comparison_is_first_minus_second() -> None:
     # 3 of 4 right against 1 of 4.
-    found = compare([score("a", "so", (1, 1, 1, 0))], [score("a", "so", (1, 0, 0, 0))], labels=("merged", "base"), resamples=200)
+    found = compare(
+        [score("a", "so", (1, 1, 1, 0))], [score("a", "so", (1, 0, 0, 0))], labels=("merged", "base"), resamples=200
+    )
     assert (found.a, found.b, found.difference) == ("merged", "base", 0.5)
 
 
 def test_the_verdict_is_one_sentence_with_score_expert_difference_and_outcome() -> None:
     # Means of SCORES: (64+54+56+51+58+52+70)/7 = 57.86 and (35+46+37+31+39+39+83)/7 = 44.29.
     assert verdict(example()) == (
-        "The merged model scores 57.9 (95 % 55–61) on 1,105 test items; best expert (skill) 44.3; difference +13.8 (p < 0.001); promoted to champion v3."
+        "The merged model scores 57.9 (95 % 55–61) on 1,105 test items; best expert (skill) 44.3; difference +13.8 "
+        "(p < 0.001); promoted to champion v3."
     )
 
 
 def test_the_verdict_says_why_a_model_was_not_promoted() -> None:
     declined = Registration("m", "4", "challenger", False, "champion v3 is not beaten (p = 0.4)")
-    assert verdict(replace(example(), registration=declined)).endswith("; kept as challenger v4, not promoted: champion v3 is not beaten (p = 0.4).")
+    assert verdict(replace(example(), registration=declined)).endswith(
+        "; kept as challenger v4, not promoted: champion v3 is not beaten (p = 0.4)."
+    )
 
 
 def test_the_verdict_says_that_a_difference_was_not_tested() -> None:
-    assert "difference +13.6, not tested; not registered." in verdict(replace(example(), comparisons=(), registration=None))
+    assert "difference +13.6, not tested; not registered." in verdict(
+        replace(example(), comparisons=(), registration=None)
+    )
 
 
 def test_the_verdict_of_a_failed_test_names_no_score() -> None:
     rows = tuple(replace(r, mean=None, failure="engine died") if r.label == "PSO star" else r for r in example().rows)
-    assert verdict(replace(example(), rows=rows, registration=None)) == "The merged model has no score on test items: engine died; not registered."
+    assert (
+        verdict(replace(example(), rows=rows, registration=None))
+        == "The merged model has no score on test items: engine died; not registered."
+    )
 
 
 def test_numbers_are_said_shortly() -> None:
     assert [duration(s) for s in (0.0456, 0.9999, 12.34, 59.96)] == ["46 ms", "1.0 s", "12.3 s", "1 min 00 s"]
     assert [duration(s) for s in (245.4, 7800, 3 * 86400 + 4 * 3600)] == ["4 min 05 s", "2 h 10 min", "3 days 04 h"]
     assert [size(b) for b in (0, 3 * 2**20, 3 * 2**29)] == ["not measured", "3 MiB", "1.5 GiB"]
-    assert (points(0.58), difference(-0.049), probability(0.012), probability(1e-4)) == ("58.0", "−4.9", "0.012", "< 0.001")
+    assert (points(0.58), difference(-0.049), probability(0.012), probability(1e-4)) == (
+        "58.0",
+        "−4.9",
+        "0.012",
+        "< 0.001",
+    )
 
 
 def test_control_characters_in_a_name_never_reach_a_terminal() -> None:

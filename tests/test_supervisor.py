@@ -26,8 +26,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return family(tmp_path_factory.mktemp("family"), tied=True)
 
 
-def supervised(folders: dict[str, Path], root: Path, kind: str = "transformers", **settings: object) -> closing[SupervisedEngine]:
-    return closing(SupervisedEngine(folders, kind, replace(SETTINGS, **settings), work=root / "work", log=root / "engine.log"))
+def supervised(
+    folders: dict[str, Path], root: Path, kind: str = "transformers", **settings: object
+) -> closing[SupervisedEngine]:
+    return closing(
+        SupervisedEngine(folders, kind, replace(SETTINGS, **settings), work=root / "work", log=root / "engine.log")
+    )
 
 
 def members(group: int) -> list[int]:
@@ -50,7 +54,9 @@ def gone_within(seconds: float, pid: int) -> bool:
     return start_time(pid) is None
 
 
-def test_a_killed_and_a_frozen_engine_are_noticed_replaced_and_leave_nothing(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_killed_and_a_frozen_engine_are_noticed_replaced_and_leave_nothing(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     with supervised(folders, tmp_path, "vllm", deadline_s=30.0) as engine:
         exams = exam()
         batch = Batch(exams.loglikelihood, exams.generation * 500)  # more than a second of work
@@ -93,7 +99,9 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["running", "frozen"])
-def test_an_engine_ends_with_its_killed_parent_and_the_next_start_removes_its_folder(folders: dict[str, Path], tmp_path: Path, frozen: bool) -> None:
+def test_an_engine_ends_with_its_killed_parent_and_the_next_start_removes_its_folder(
+    folders: dict[str, Path], tmp_path: Path, frozen: bool
+) -> None:
     variables = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
     command = [sys.executable, "-c", PARENT, str(tmp_path), str(folders["base"].parent)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as parent:
@@ -115,7 +123,9 @@ def test_sweep_ends_an_engine_whose_supervisor_is_gone_but_no_process_that_got_i
         for folder, start in (("engine-ours", start_time(sleeper.pid)), ("engine-reused", "another boot:17")):
             (tmp_path / folder).mkdir()
             gone = '{"pid": 4194303, "start": "x:1"}'
-            (tmp_path / folder / "record.json").write_text(f'{{"supervisor": {gone}, "engine": {{"pid": {sleeper.pid}, "start": "{start}"}}}}')
+            (tmp_path / folder / "record.json").write_text(
+                f'{{"supervisor": {gone}, "engine": {{"pid": {sleeper.pid}, "start": "{start}"}}}}'
+            )
         (tmp_path / "engine-ours").rename(tmp_path / "aside")
         leftovers.sweep(tmp_path)
         assert sleeper.poll() is None
@@ -125,7 +135,9 @@ def test_sweep_ends_an_engine_whose_supervisor_is_gone_but_no_process_that_got_i
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_is_not_finite_is_the_model_s_fault_and_costs_no_engine(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_model_that_is_not_finite_is_the_model_s_fault_and_costs_no_engine(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     with supervised(folders, tmp_path) as engine:
         engine.put("exam", exam(2))
         engine.judge(A, "exam")
@@ -136,13 +148,19 @@ def test_a_model_that_is_not_finite_is_the_model_s_fault_and_costs_no_engine(fol
         assert engine.judge(A, "exam").loglikelihood
 
 
-def test_a_watched_judgement_crosses_the_pipe_bit_for_bit_and_ends_at_once(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_watched_judgement_crosses_the_pipe_bit_for_bit_and_ends_at_once(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     with supervised(folders, tmp_path, max_num_seqs=4) as engine:
         engine.put("exam", exam())  # 49 log-likelihoods, 4 at a time, and 3 texts
         whole = engine.judge(A, "exam")
         hearing = Hearing(range(1, 52))
         watched = engine.judge(A, "exam", hearing)
-        assert (watched.loglikelihood, watched.generation, watched.tokens) == (whole.loglikelihood, whole.generation, whole.tokens)
+        assert (watched.loglikelihood, watched.generation, watched.tokens) == (
+            whole.loglikelihood,
+            whole.generation,
+            whole.tokens,
+        )
         assert [len(part.loglikelihood) for part in hearing.heard] == [*range(4, 49, 4), 49, 49, 49]
         assert all(begins(whole, part) for part in hearing.heard)
         stopped = engine.judge(A, "exam", Hearing(range(10, 52), 1))
@@ -214,7 +232,9 @@ def test_an_interrupted_judgement_is_not_taken_for_the_next_one(folders: dict[st
         assert engine.judge(A, "exam").loglikelihood == expected.loglikelihood
 
 
-def test_an_engine_that_never_starts_is_an_engine_error_with_its_last_words(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_an_engine_that_never_starts_is_an_engine_error_with_its_last_words(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     with supervised(folders, tmp_path, dtype="float31", restarts=1) as engine:
         with pytest.raises(EngineError, match=r"died, 2 times; its last words: .*float31"):
             _ = engine.capabilities
@@ -222,8 +242,13 @@ def test_an_engine_that_never_starts_is_an_engine_error_with_its_last_words(fold
         assert list((tmp_path / "work").glob("engine-*")) == []
 
 
-def test_a_broken_checkpoint_is_the_artefact_s_fault_at_the_first_attempt(folders: dict[str, Path], tmp_path: Path) -> None:
-    with supervised(folders | {"first": tmp_path / "nowhere"}, tmp_path) as engine, pytest.raises(ArtefactError, match="nowhere"):
+def test_a_broken_checkpoint_is_the_artefact_s_fault_at_the_first_attempt(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    with (
+        supervised(folders | {"first": tmp_path / "nowhere"}, tmp_path) as engine,
+        pytest.raises(ArtefactError, match="nowhere"),
+    ):
         _ = engine.capabilities
 
 

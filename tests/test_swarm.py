@@ -62,7 +62,12 @@ def test_one_move_has_the_values_worked_out_by_hand():
     assert second.positions[:, 0, 0].tolist() == pytest.approx(expected, rel=1e-15)
     # Worse everywhere: bests stay. Now inertia and the pull back to the own best act as well.
     third = pso.move(pso.observe(second, [0.0, 0.0, 0.0]), update, seed=7)
-    r1, r2, x, v = uniform("swarm", 7, 1, 2, "cognitive"), uniform("swarm", 7, 1, 2, "social"), expected[2], expected[2] - 3
+    r1, r2, x, v = (
+        uniform("swarm", 7, 1, 2, "cognitive"),
+        uniform("swarm", 7, 1, 2, "social"),
+        expected[2],
+        expected[2] - 3,
+    )
     assert third.positions[2, 0, 0] == pytest.approx(x + 0.2 * v + 2 * r1 * (3 - x) + 2 * r2 * (1 - x), rel=1e-14)
 
 
@@ -79,7 +84,10 @@ def test_moves_have_the_bits_of_plain_ieee_arithmetic_in_the_documented_order():
             best, best_fitness = x[scores.index(max(scores))], max(scores)
         pull = [[2.0 * uniform("swarm", 3, step, p, term) for term in ("cognitive", "social")] for p in range(7)]
         each = [(p, g, d) for p in range(7) for g in range(2) for d in range(3)]
-        flat = [0.2 * v[p][g][d] + pull[p][0] * (own[p][g][d] - x[p][g][d]) + pull[p][1] * (best[g][d] - x[p][g][d]) for p, g, d in each]
+        flat = [
+            0.2 * v[p][g][d] + pull[p][0] * (own[p][g][d] - x[p][g][d]) + pull[p][1] * (best[g][d] - x[p][g][d])
+            for p, g, d in each
+        ]
         v = np.reshape(flat, (7, 2, 3)).tolist()
         x = np.reshape([x[p][g][d] + v[p][g][d] for p, g, d in each], (7, 2, 3)).tolist()
         swarm = pso.move(pso.observe(swarm, scores), Update(), seed=3)
@@ -204,13 +212,21 @@ def test_factors_per_group_do_not_depend_on_the_number_of_groups():
 def test_every_seed_step_particle_group_and_term_draws_its_own_factor():
     start = pso.found(pso.paper(2, 2))
     later = dataclasses.replace(start, step=1)
-    draws = [pso.factors(swarm, Update(factors="group"), seed, term) for swarm in (start, later) for seed in (0, 1) for term in ("cognitive", "social")]
+    draws = [
+        pso.factors(swarm, Update(factors="group"), seed, term)
+        for swarm in (start, later)
+        for seed in (0, 1)
+        for term in ("cognitive", "social")
+    ]
     assert len(set(np.concatenate(draws).ravel().tolist())) == 8 * 5 * 2
 
 
 def test_one_factor_moves_all_groups_of_a_particle_alike_unless_drawn_per_group():
     seen = pso.observe(pso.found(pso.paper(2, 3)), [0.1, 0.9, 0.2, 0.3, 0.4])
-    together, apart = pso.move(seen, Update(), seed=0).positions[0], pso.move(seen, Update(factors="group"), seed=0).positions[0]
+    together, apart = (
+        pso.move(seen, Update(), seed=0).positions[0],
+        pso.move(seen, Update(factors="group"), seed=0).positions[0],
+    )
     assert together[0].tolist() == together[1].tolist() == together[2].tolist()
     assert len({row[0] for row in apart.tolist()}) == 3
 

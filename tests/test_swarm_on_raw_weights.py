@@ -1,4 +1,5 @@
-"""PSO-Merging written plainly on weight vectors, with its full state of 3(2n+1)+1 models, against coefficients times directions."""
+"""PSO-Merging written plainly on weight vectors, with its full state of 3(2n+1)+1 models, against coefficients times
+directions."""
 
 import math
 from collections.abc import Callable
@@ -13,8 +14,11 @@ from psomerge.swarm import Update
 SIZE, EXPERTS, STEPS, SEED, DROP = 500, 3, 6, 11, 0.8
 
 
-def plain_search(thetas: list[np.ndarray], fitness: Callable[[np.ndarray], float]) -> tuple[list[list[float]], np.ndarray]:
-    """The method on weights, particle by particle: returns the fitness of every particle in every step, and the best model ever judged."""
+def plain_search(
+    thetas: list[np.ndarray], fitness: Callable[[np.ndarray], float]
+) -> tuple[list[list[float]], np.ndarray]:
+    """The method on weights, particle by particle: returns the fitness of every particle in every step, and the best
+    model ever judged."""
     w, c1, c2 = 0.2, 2.0, 2.0
     x = [theta.copy() for theta in thetas]
     v = [np.zeros(SIZE) for _ in thetas]
@@ -34,7 +38,9 @@ def plain_search(thetas: list[np.ndarray], fitness: Callable[[np.ndarray], float
     return trajectory, best
 
 
-def coefficient_search(base: np.ndarray, directions: np.ndarray, start: np.ndarray, fitness: Callable[[np.ndarray], float]):
+def coefficient_search(
+    base: np.ndarray, directions: np.ndarray, start: np.ndarray, fitness: Callable[[np.ndarray], float]
+):
     """The same through the swarm: `directions` (D, SIZE), `start` (P, 1, D)."""
     swarm, trajectory = pso.found(start), []
     for step in range(STEPS):
@@ -48,7 +54,8 @@ def coefficient_search(base: np.ndarray, directions: np.ndarray, start: np.ndarr
 
 @pytest.fixture
 def experts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A base (SIZE,), task vectors (EXPERTS, SIZE), and their DARE copies made the plain way: drop with probability p, rescale."""
+    """A base (SIZE,), task vectors (EXPERTS, SIZE), and their DARE copies made the plain way: drop with probability p,
+    rescale."""
     generator = np.random.default_rng(0)
     base, deltas = generator.normal(size=SIZE), 0.3 * generator.normal(size=(EXPERTS, SIZE))
     keep = generator.random((EXPERTS, SIZE)) >= DROP
@@ -57,7 +64,8 @@ def experts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def fitness(experts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Callable[[np.ndarray], float]:
-    """Smooth and not linear in the weights; its optimum lies off the span of the experts, so that no particle ever reaches it."""
+    """Smooth and not linear in the weights; its optimum lies off the span of the experts, so that no particle ever
+    reaches it."""
     base, deltas, _ = experts
     target = base + deltas.sum(axis=0) + 0.1 * np.random.default_rng(1).normal(size=SIZE)
 

@@ -37,7 +37,11 @@ def test_every_score_has_its_interval_and_the_best_its_mark() -> None:
 
 
 def test_the_number_of_items_of_each_column_is_given() -> None:
-    line = next(line for line in printed(example()).splitlines() if "test items" in line and "1,105" in line and "merged" not in line)
+    line = next(
+        line
+        for line in printed(example()).splitlines()
+        if "test items" in line and "1,105" in line and "merged" not in line
+    )
     assert line.split() == ["test", "items", "1,105", *(str(n) for n in ITEMS)]
 
 
@@ -78,7 +82,10 @@ def test_a_stream_without_unicode_gets_ascii() -> None:
 
 
 def test_a_failed_model_is_said_to_have_failed() -> None:
-    rows = tuple(replace(r, mean=None, benchmarks={}, languages={}, failure="engine died twice") if r.label == "PSO paper" else r for r in example().rows)
+    rows = tuple(
+        replace(r, mean=None, benchmarks={}, languages={}, failure="engine died twice") if r.label == "PSO paper" else r
+        for r in example().rows
+    )
     text = printed(replace(example(), rows=rows))
     assert "PSO paper: failed: engine died twice" in text
     line = next(line for line in text.splitlines() if line.strip().startswith("PSO paper "))

@@ -12,7 +12,11 @@ from evals.harness import template_process
 from evals.harness.templates import ChatTemplate
 from psomerge.errors import ArtefactError
 
-TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi,\naxb “ä”"}, {"role": "assistant", "content": "Yes"}]
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi,\naxb “ä”"},
+    {"role": "assistant", "content": "Yes"},
+]
 
 
 def alive(pid: int) -> bool:
@@ -33,7 +37,9 @@ def test_a_template_renders_as_transformers_renders_it() -> None:
 
 
 def test_a_template_that_refuses_a_conversation_is_told_from_one_that_is_broken() -> None:
-    source = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}"
+    source = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}"
+    )
     template = ChatTemplate(source, {}, "here")
     assert template.render(TURNS, add_generation_prompt=True) is None
     assert template.render(TURNS[1:], add_generation_prompt=True) == TURNS[1]["content"]
@@ -52,12 +58,17 @@ def test_a_template_that_refuses_a_conversation_is_told_from_one_that_is_broken(
     ],
 )
 def test_a_template_that_cannot_be_rendered_is_named_with_what_is_wrong(source: str, phrase: str) -> None:
-    with pytest.raises(ArtefactError, match=f"^here: its chat template cannot be rendered: .*{phrase}.*; correct the template$"):
+    with pytest.raises(
+        ArtefactError, match=f"^here: its chat template cannot be rendered: .*{phrase}.*; correct the template$"
+    ):
         ChatTemplate(source, {}, "here").render(TURNS, add_generation_prompt=True)
 
 
 def test_a_template_that_never_ends_is_ended_and_the_next_conversation_is_rendered() -> None:
-    endless = "{% if messages|length > 1 %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}done"
+    endless = (
+        "{% if messages|length > 1 %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor "
+        "%}{% endif %}done"
+    )
     template = ChatTemplate(endless, {}, "here")
     with pytest.raises(ArtefactError, match="takes more than 5 s of computing for one conversation"):
         template.render(TURNS, add_generation_prompt=True)

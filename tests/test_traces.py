@@ -1,4 +1,5 @@
-"""Items of judgements as Parquet: what is written is read, joined, shown in turns, and a damaged file is said to be one."""
+"""Items of judgements as Parquet: what is written is read, joined, shown in turns, and a damaged file is said to be
+one."""
 
 from dataclasses import replace
 

@@ -49,10 +49,21 @@ def test_a_resumed_run_key_finds_its_run_again_and_sets_it_running(tmp_path):
 
 def test_best_mean_and_worst_leave_failed_judgements_out(tmp_path):
     run = start(local_store(tmp_path))
-    judgements = [Judgement(0.5, (score("de", 1.0, 0.0),)), Judgement(None, failure="NaN"), Judgement(0.75, (score("de", 1.0, 1.0), score("sw", 0.5, 0.5)))]
+    judgements = [
+        Judgement(0.5, (score("de", 1.0, 0.0),)),
+        Judgement(None, failure="NaN"),
+        Judgement(0.75, (score("de", 1.0, 1.0), score("sw", 0.5, 0.5))),
+    ]
     track.log_step(run, 3, judgements, global_best=0.8)
     # by hand: (0.5 + 0.75) / 2 = 0.625; the best particle's German is 1, its Swahili 0.5
-    expected = {"fitness/best": 0.75, "fitness/mean": 0.625, "fitness/worst": 0.5, "fitness/global_best": 0.8, "failures": 1.0, "stopped": 0.0}
+    expected = {
+        "fitness/best": 0.75,
+        "fitness/mean": 0.625,
+        "fitness/worst": 0.5,
+        "fitness/global_best": 0.8,
+        "failures": 1.0,
+        "stopped": 0.0,
+    }
     expected |= {"score/weekdays/de": 1.0, "score/weekdays/sw": 0.5, "language/de": 1.0, "language/sw": 0.5}
     assert data(run).data.metrics == expected
     assert history(run, "fitness/best") == [(3, 0.75)]
@@ -90,7 +101,9 @@ def test_setup_shows_config_digests_and_evaluation_sets_and_may_be_repeated(tmp_
     run = start(store)
     config = {"swarm": {"steps": 5, "name": "star"}, "experts": ["a", "b"], "note": "x" * 7000}
     for _ in range(2):
-        track.log_setup(run, config, digests={"base": "1" * 64}, sets=[EvaluationInput("cldr", "validation", "f" * 64, 120)])
+        track.log_setup(
+            run, config, digests={"base": "1" * 64}, sets=[EvaluationInput("cldr", "validation", "f" * 64, 120)]
+        )
     found = data(run)
     assert found.data.params["swarm.steps"] == "5"
     assert found.data.params["experts"] == '["a", "b"]'
@@ -111,7 +124,9 @@ def test_passwords_reach_neither_parameters_nor_config_nor_tags(tmp_path, monkey
     track.log_setup(run, {"url": "postgresql://me:pw@host/db", "oops": "key hunter2hunter2"}, digests={}, sets=[])
     track.finish(run, "FAILED", tags={"reason": "hunter2hunter2 refused"})
     found = data(run)
-    shown = json.dumps([found.data.params, found.data.tags, mlflow.artifacts.load_text(f"runs:/{run.run_id}/config.json")])
+    shown = json.dumps(
+        [found.data.params, found.data.tags, mlflow.artifacts.load_text(f"runs:/{run.run_id}/config.json")]
+    )
     assert "hunter2" not in shown
     assert "pw" not in shown
     assert found.data.params["url"] == "postgresql://***@host/db"
@@ -121,7 +136,11 @@ def test_the_particle_table_reads_back_and_a_resumed_run_replaces_it(tmp_path):
     run = start(local_store(tmp_path))
     rows = [{"step": 0, "particle": 1, "coefficients": [[0.5, 1.0]], "fitness": None, "failure": "NaN"}]
     track.log_table(run, "particles", rows)
-    track.log_table(run, "particles", [*rows, {"step": 0, "particle": 2, "coefficients": [[0.1, 0.3]], "fitness": 0.5, "failure": None}])
+    track.log_table(
+        run,
+        "particles",
+        [*rows, {"step": 0, "particle": 2, "coefficients": [[0.1, 0.3]], "fitness": 0.5, "failure": None}],
+    )
     with track.connect(run.store) as client:
         table = client.load_table(run.experiment_id, "particles.json", [run.run_id])
     assert list(table["particle"]) == [1, 2]

@@ -24,10 +24,17 @@ def test_scores_of_a_registered_version_are_logged_against_its_model_once(tmp_pa
     (tmp_path / "items.parquet").write_bytes(b"items")
     for _ in range(2):
         run_id = track_evaluation.log(
-            store, "evaluations", record, run_key="fedcba9876543210", items=tmp_path / "items.parquet", rows=[{"model": "m", "value": 1.0}]
+            store,
+            "evaluations",
+            record,
+            run_key="fedcba9876543210",
+            items=tmp_path / "items.parquet",
+            rows=[{"model": "m", "value": 1.0}],
         )
     with connect(store) as client:
         assert client.get_run(run_id).data.metrics["score/pick"] == 0.75
         assert len(client.get_metric_history(run_id, "score/pick")) == 1
         logged = client.get_logged_model(model_id).metrics or []
-    assert {one.key: one.value for one in logged} == (track_evaluation.metrics(line) if address.startswith("models:/") else {})
+    assert {one.key: one.value for one in logged} == (
+        track_evaluation.metrics(line) if address.startswith("models:/") else {}
+    )

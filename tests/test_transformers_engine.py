@@ -33,9 +33,14 @@ def test_log_likelihoods_are_the_sums_over_one_unpadded_softmax(folders: dict[st
             logits = model(torch.tensor([request.context + request.continuation])).logits[0].double()
         # log softmax written out: logit of the token less the log of the sum of exponentials.
         rows = logits[len(request.context) - 1 : -1]
-        expected = sum(float(row[token] - row.max()) - log(float((row - row.max()).exp().sum())) for row, token in zip(rows, request.continuation, strict=True))
+        expected = sum(
+            float(row[token] - row.max()) - log(float((row - row.max()).exp().sum()))
+            for row, token in zip(rows, request.continuation, strict=True)
+        )
         assert answer.logprob == pytest.approx(expected, abs=1e-4)
-        assert answer.greedy == all(int(row.argmax()) == token for row, token in zip(rows, request.continuation, strict=True))
+        assert answer.greedy == all(
+            int(row.argmax()) == token for row, token in zip(rows, request.continuation, strict=True)
+        )
 
 
 def test_equal_requests_have_equal_bits_and_answers_keep_the_order(folders: dict[str, Path]) -> None:
@@ -45,7 +50,9 @@ def test_equal_requests_have_equal_bits_and_answers_keep_the_order(folders: dict
     answers = engine.loglikelihood(requests)
     assert engine.loglikelihood(requests) == answers
     reversed_answers = engine.loglikelihood(requests[::-1])[::-1]
-    assert [answer.logprob for answer in reversed_answers] == pytest.approx([answer.logprob for answer in answers], abs=1e-4)
+    assert [answer.logprob for answer in reversed_answers] == pytest.approx(
+        [answer.logprob for answer in answers], abs=1e-4
+    )
 
 
 def test_generation_is_the_library_s_own_greedy_search(folders: dict[str, Path]) -> None:
@@ -77,7 +84,10 @@ def test_who_listens_changes_no_bit_and_may_end_it(folders: dict[str, Path]) -> 
     engine.load(mixed(0.7, 0.4))
     batch = exam()
     whole, hearing = engine.answer(batch), Hearing(range(1, 52))
-    assert (whole.loglikelihood, list(whole.generation)) == (tuple(engine.loglikelihood(batch.loglikelihood)), engine.generate(batch.generation))
+    assert (whole.loglikelihood, list(whole.generation)) == (
+        tuple(engine.loglikelihood(batch.loglikelihood)),
+        engine.generate(batch.generation),
+    )
     assert engine.answer(batch, hearing) == whole
     assert len(hearing.heard) > 5
     assert all(begins(whole, part) for part in hearing.heard)

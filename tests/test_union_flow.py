@@ -1,4 +1,5 @@
-"""Experts with tokens of their own through the whole pipeline: plan, search in vLLM, registry, rebuilding, evaluation of the recipe."""
+"""Experts with tokens of their own through the whole pipeline: plan, search in vLLM, registry, rebuilding, evaluation
+of the recipe."""
 
 import html
 import json
@@ -23,7 +24,10 @@ TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% en
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     """A chat expert with two tokens and a template of its own, and a tool expert with two, one of them the same."""
-    settings = {"swarm": {"initial": "paper", "steps": 2, "drop_rate": 0.5}, "compare": {"baselines": ["average", "ties"]}}
+    settings = {
+        "swarm": {"initial": "paper", "steps": 2, "drop_rate": 0.5},
+        "compare": {"baselines": ["average", "ties"]},
+    }
     small = small_run(tmp_path_factory.mktemp("union"), **settings)
     small.change(engine={"kind": "vllm", "kv_cache_gib": 0.0625, "max_num_seqs": 4, "max_num_batched_tokens": 2048})
     for number, tokens in (1, CHAT), (2, TOOL):
@@ -45,7 +49,8 @@ def test_plan_asks_nothing(small: Small) -> None:
 
 
 def test_the_registered_model_has_everybody_s_tokens(small: Small, found: dict) -> None:
-    # The version exists because a fresh engine, which knows nothing of any swap, gave the registered copy the bits that were judged.
+    # The version exists because a fresh engine, which knows nothing of any swap, gave the registered copy the bits that
+    # were judged.
     assert found["version"] is not None
     model = Path(found["checkpoint"])
     tokenizer, loaded = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model, dtype="auto")
@@ -68,7 +73,9 @@ def test_its_recipe_rebuilds_it_and_is_evaluated_as_the_model_is(small: Small, f
     assert told in html.unescape((Path(found["checkpoint"]).parent / "report" / "index.html").read_text())
     done = small.psomerge("materialize", found["recipe"], "--out", "again")
     assert done.returncode == 0, done.stderr
-    again, published = (load_file(next(folder.rglob("*.safetensors"))) for folder in (small.folder / "again", Path(found["checkpoint"])))
+    again, published = (
+        load_file(next(folder.rglob("*.safetensors"))) for folder in (small.folder / "again", Path(found["checkpoint"]))
+    )
     assert all(torch.equal(again[name], published[name]) for name in published)
     for file in ("tokenizer.json", "config.json"):
         assert (small.folder / "again" / file).read_bytes() == (Path(found["checkpoint"]) / file).read_bytes()

@@ -30,7 +30,9 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def question(model, tmp_path_factory):
     work = tmp_path_factory.mktemp("engine")
-    engine = SupervisedEngine({"base": model / "model"}, "transformers", replace(SETTINGS, tokenizer_from="base"), work=work, log=work / "log")
+    engine = SupervisedEngine(
+        {"base": model / "model"}, "transformers", replace(SETTINGS, tokenizer_from="base"), work=work, log=work / "log"
+    )
     engine.put("validation", BATCH)
     try:
         return Question(BATCH, engine.judge(read(model / "recipe.json"), "validation"), "transformers", SETTINGS)
@@ -69,9 +71,16 @@ def test_the_version_that_was_judged_passes_and_nothing_is_left(store, model, qu
 
 def test_one_other_bit_in_one_answer_fails_where_the_engine_is_exact(store, model, question, tmp_path):
     first, *others = question.expected.loglikelihood
-    changed = replace(question.expected, loglikelihood=(replace(first, logprob=math.nextafter(first.logprob, 0)), *others))
-    with pytest.raises(VerificationError, match=r"models:/merged/1 is not the model that was judged: log-likelihood 0: expected .*; it keeps no alias"):
-        verify.verify(store, register(store, model), question=replace(question, expected=changed), scratch=tmp_path / "scratch")
+    changed = replace(
+        question.expected, loglikelihood=(replace(first, logprob=math.nextafter(first.logprob, 0)), *others)
+    )
+    with pytest.raises(
+        VerificationError,
+        match=r"models:/merged/1 is not the model that was judged: log-likelihood 0: expected .*; it keeps no alias",
+    ):
+        verify.verify(
+            store, register(store, model), question=replace(question, expected=changed), scratch=tmp_path / "scratch"
+        )
     assert standing(store) == ("failed", ())
 
 
@@ -99,7 +108,12 @@ def test_a_check_that_could_not_be_made_judges_nothing(store, model, question, t
     with pytest.raises(ServiceError, match="no verification within 0 s"):
         verify.verify(store, version, question=question, scratch=tmp_path / "scratch", seconds=0.1)
     with pytest.raises(EngineError):
-        verify.verify(store, version, question=replace(question, settings=replace(SETTINGS, start_deadline_s=0.01, restarts=0)), scratch=tmp_path / "scratch")
+        verify.verify(
+            store,
+            version,
+            question=replace(question, settings=replace(SETTINGS, start_deadline_s=0.01, restarts=0)),
+            scratch=tmp_path / "scratch",
+        )
     assert standing(store) == (None, ("challenger",))
     assert not (tmp_path / "scratch").exists()
 
@@ -108,7 +122,11 @@ def test_the_engine_judges_the_downloaded_weights_as_a_base_without_experts(stor
     version = register(store, model)
     seen = []
     engine = ScriptedEngine(lambda recipe, request: -1.0)
-    asked = {"tracking_uri": store.tracking_uri, "uri": version.uri, "batch": {"loglikelihood": [{"context": [1], "continuation": [2]}], "generation": []}}
+    asked = {
+        "tracking_uri": store.tracking_uri,
+        "uri": version.uri,
+        "batch": {"loglikelihood": [{"context": [1], "continuation": [2]}], "generation": []},
+    }
     answer = verify.answer(asked, tmp_path, lambda folder: seen.append(folder) or engine)
     assert seen == [tmp_path / "download" / "model"]
     assert answer["answers"]["loglikelihood"] == ({"logprob": -1.0, "greedy": False},)
@@ -152,8 +170,13 @@ def test_one_text_in_twenty_may_differ_where_the_engine_is_not_exact_and_two_may
     batch = Batch(generation=(Generation((1,), (), 1),) * 20)
     question = ask(Answers(generation=("a",) * 20), batch)
     for wrong, problems in ((1, 0), (2, 2)):
-        assert len(verify.differences(question, Answers(generation=("b",) * wrong + ("a",) * (20 - wrong)), exact=False)) == problems
+        assert (
+            len(verify.differences(question, Answers(generation=("b",) * wrong + ("a",) * (20 - wrong)), exact=False))
+            == problems
+        )
 
 
 def test_a_missing_answer_is_a_difference():
-    assert verify.differences(ask(answers(-1.0, -2.0, -3.0)), answers(-1.0, -2.0), exact=False) == ["expected 3 + 1 answers, found 2 + 1"]
+    assert verify.differences(ask(answers(-1.0, -2.0, -3.0)), answers(-1.0, -2.0), exact=False) == [
+        "expected 3 + 1 answers, found 2 + 1"
+    ]

@@ -46,7 +46,12 @@ def greedy_and_not(folders: dict[str, Path]) -> Batch:
         answers = reference.loglikelihood([Loglikelihood(context, (*made, token)) for token in range(256)])
         made += (next(token for token, answer in enumerate(answers) if answer.greedy),)
     other = [(token + 1) % 256 for token in made]
-    return Batch(tuple(Loglikelihood(context, continuation) for continuation in (made, (*made[:2], other[2]), made[:1], (other[0],))))
+    return Batch(
+        tuple(
+            Loglikelihood(context, continuation)
+            for continuation in (made, (*made[:2], other[2]), made[:1], (other[0],))
+        )
+    )
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
@@ -56,12 +61,25 @@ def swapped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folders = family(root, tied=request.param)
     engine = supervised(folders, root, "swapped")
     engine.put("greedy", greedy_and_not(folders))
-    answers = {"greedy": engine.judge(A, "greedy"), "first A": engine.judge(A, "exam"), "B": engine.judge(B, "exam"), "second A": engine.judge(A, "exam")}
+    answers = {
+        "greedy": engine.judge(A, "greedy"),
+        "first A": engine.judge(A, "exam"),
+        "B": engine.judge(B, "exam"),
+        "second A": engine.judge(A, "exam"),
+    }
     engine.put("long", long_exam())
-    hearing = {"all": Hearing(range(1, REQUESTS)), "scored": Hearing(range(60, REQUESTS), 1), "written": Hearing(range(REQUESTS - 5, REQUESTS), 1)}
+    hearing = {
+        "all": Hearing(range(1, REQUESTS)),
+        "scored": Hearing(range(60, REQUESTS), 1),
+        "written": Hearing(range(REQUESTS - 5, REQUESTS), 1),
+    }
     answers["long"] = engine.judge(A, "long")
     answers |= {f"heard {name}": engine.judge(A, "long", hears) for name, hears in hearing.items()}
-    answers |= {"long B": engine.judge(B, "long"), "stopped B": engine.judge(B, "long", hearing["scored"]), "last A": engine.judge(A, "long")}
+    answers |= {
+        "long B": engine.judge(B, "long"),
+        "stopped B": engine.judge(B, "long", hearing["scored"]),
+        "last A": engine.judge(A, "long"),
+    }
     capabilities = engine.capabilities
     engine.close()
     fresh = supervised({"base": materialised(root / "b", folders, B)}, root, "fresh")
@@ -92,7 +110,9 @@ def test_who_listens_changes_no_bit_and_hears_each_beginning_of_the_answers(swap
 
 
 @pytest.mark.parametrize("stopped", ["heard scored", "heard written"])
-def test_a_judgement_that_is_stopped_gives_the_bits_of_the_whole_one_for_fewer_tokens(swapped: dict, stopped: str) -> None:
+def test_a_judgement_that_is_stopped_gives_the_bits_of_the_whole_one_for_fewer_tokens(
+    swapped: dict, stopped: str
+) -> None:
     assert begins(swapped["long"], swapped[stopped])
     assert len(swapped[stopped].loglikelihood) + len(swapped[stopped].generation) < REQUESTS
     assert 0 < swapped[stopped].tokens < swapped["long"].tokens
@@ -105,14 +125,21 @@ def test_after_a_judgement_that_was_stopped_the_next_models_answer_as_ever(swapp
 
 
 def test_tokens_are_those_that_no_cache_had(swapped: dict) -> None:
-    # Fewer than all prompts with a token each, as of what begins alike only the end is computed; more than the different contexts hold.
+    # Fewer than all prompts with a token each, as of what begins alike only the end is computed; more than the
+    # different contexts hold.
     planned = plan(long_exam().loglikelihood, BLOCK)
     assert sum(map(len, {request.context for request in long_exam().loglikelihood})) < swapped["long"].tokens
-    assert swapped["long"].tokens < sum(len(prompt) + 1 for prompt in planned.prompts) + sum(len(one.prompt) + 24 for one in long_exam().generation)
+    assert swapped["long"].tokens < sum(len(prompt) + 1 for prompt in planned.prompts) + sum(
+        len(one.prompt) + 24 for one in long_exam().generation
+    )
 
 
 def test_the_engine_says_what_it_computes_with(swapped: dict) -> None:
-    assert (swapped["capabilities"].name, swapped["capabilities"].dtype, swapped["capabilities"].threads) == ("vllm", "float32", 1)
+    assert (swapped["capabilities"].name, swapped["capabilities"].dtype, swapped["capabilities"].threads) == (
+        "vllm",
+        "float32",
+        1,
+    )
 
 
 def test_every_phase_of_a_judgement_is_timed(swapped: dict) -> None:
@@ -126,7 +153,9 @@ def test_transformers_gives_the_same_answers(swapped: dict) -> None:
     engine.load(B)
     batch, ours = exam(), swapped["B"]
     theirs = engine.loglikelihood(batch.loglikelihood)
-    assert [answer.logprob for answer in ours.loglikelihood] == pytest.approx([answer.logprob for answer in theirs], abs=1e-4, rel=0)
+    assert [answer.logprob for answer in ours.loglikelihood] == pytest.approx(
+        [answer.logprob for answer in theirs], abs=1e-4, rel=0
+    )
     for item in range(len(questions())):
         four = slice(4 * item, 4 * item + 4)
         ranked = sorted(answer.logprob for answer in theirs[four])
@@ -197,7 +226,8 @@ def with_nan(self, recipe):
 
 def deaf(weights):
     load = type(model).load_weights
-    return load(model, (pair for pair in weights if not pair[0].endswith("layers.0.self_attn.k_proj.weight"))) | {"model.layers.0.self_attn.qkv_proj.weight"}
+    rest = (pair for pair in weights if not pair[0].endswith("layers.0.self_attn.k_proj.weight"))
+    return load(model, rest) | {"model.layers.0.self_attn.qkv_proj.weight"}
 
 qkv = model.model.layers[0].self_attn.qkv_proj
 finalize, initialize = transfer.finalize_layerwise_reload, transfer.initialize_layerwise_reload
@@ -242,7 +272,14 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     script, out = root / "sabotage.py", root / "verdicts.json"
     script.write_text(SABOTAGE)
     variables = os.environ | environment(SETTINGS) | {"PYTHONPATH": os.path.dirname(__file__)}
-    done = subprocess.run([sys.executable, str(script), str(root), str(out)], env=variables, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script), str(root), str(out)],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(out.read_text())
 
@@ -254,8 +291,14 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         ("refused reset", "EngineError: the prefix cache was not reset"),
         ("missing tensor", "EngineError: swap refused: tensor 'model.norm.weight' is missing"),
         ("missing part", "EngineError: swap refused: tensor 'model.layers.1.mlp.up_proj.weight' is missing"),
-        ("dropped on the way", "EngineError: swap refused: layer 'model.layers.0.self_attn.qkv_proj' got 8192 of 12288 elements"),
-        ("nan", "ModelError: swap refused: tensor 'model.layers.1.mlp.down_proj.weight' holds a value that is not finite"),
+        (
+            "dropped on the way",
+            "EngineError: swap refused: layer 'model.layers.0.self_attn.qkv_proj' got 8192 of 12288 elements",
+        ),
+        (
+            "nan",
+            "ModelError: swap refused: tensor 'model.layers.1.mlp.down_proj.weight' holds a value that is not finite",
+        ),
         ("stale head", "EngineError: swap refused: head 'lm_head' is stale"),
         ("stale kernel", "EngineError: swap refused: linear layers with 64 inputs are stale"),
     ],
@@ -295,8 +338,13 @@ def test_one_token_choices_of_a_context_take_one_request() -> None:
 def test_short_contexts_take_one_request_a_continuation_and_long_ones_one_more() -> None:
     short, long = tuple(range(5)), tuple(range(BLOCK))
     continuations = [(7, 8), (7, 9), (8, 8), (7, 8)]
-    assert plan([Loglikelihood(short, c) for c in continuations], BLOCK).prompts == tuple(short + c for c in continuations[:3])
-    assert plan([Loglikelihood(long, c) for c in continuations], BLOCK).prompts == (long, *(long + c for c in continuations[:3]))
+    assert plan([Loglikelihood(short, c) for c in continuations], BLOCK).prompts == tuple(
+        short + c for c in continuations[:3]
+    )
+    assert plan([Loglikelihood(long, c) for c in continuations], BLOCK).prompts == (
+        long,
+        *(long + c for c in continuations[:3]),
+    )
 
 
 def test_more_first_tokens_than_a_request_takes_are_split() -> None:
@@ -305,12 +353,15 @@ def test_more_first_tokens_than_a_request_takes_are_split() -> None:
 
 
 def test_a_request_whose_rows_an_earlier_one_leaves_in_the_cache_goes_past_it() -> None:
-    # Continuations of 40 tokens after 5 that differ in the last one: blocks of 32 end in the continuation, and the second would find its rows there.
+    # Continuations of 40 tokens after 5 that differ in the last one: blocks of 32 end in the continuation, and the
+    # second would find its rows there.
     common = tuple(range(100, 139))
     assert plan([Loglikelihood((1,) * 5, (*common, last)) for last in (7, 8, 9)], BLOCK).uncached == {1, 2}
-    # After 31 tokens the first row needed is 31, computed at position 30, in a block that both share; the first request of all finds nothing.
+    # After 31 tokens the first row needed is 31, computed at position 30, in a block that both share; the first request
+    # of all finds nothing.
     assert plan([Loglikelihood((1,) * 31, (5, last)) for last in (7, 8)], BLOCK).uncached == {1}
-    # A prompt of 32 tokens has no block before its last token, and one whose context fills the block needs no row of it.
+    # A prompt of 32 tokens has no block before its last token, and one whose context fills the block needs no row of
+    # it.
     assert plan([Loglikelihood((1,) * 30, (5, last)) for last in (7, 8)], BLOCK).uncached == set()
     assert plan([Loglikelihood((1,) * 32, (5, last)) for last in (7, 8)], BLOCK).uncached == set()
 

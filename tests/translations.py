@@ -1,4 +1,5 @@
-"""Translations of sentences that mean nothing, more or less well heard, and their scores: by our statistics per item, and by sacrebleu from the texts."""
+"""Translations of sentences that mean nothing, more or less well heard, and their scores: by our statistics per item,
+and by sacrebleu from the texts."""
 
 import random
 
@@ -7,7 +8,26 @@ import sacrebleu
 from evals import corpus
 from evals.scores import BenchmarkScore
 
-WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "away,", "far", "from", "home.", "Again!", "(yes)", "Käse", "猫は", "家")
+WORDS = (
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "dog",
+    "ran",
+    "away,",
+    "far",
+    "from",
+    "home.",
+    "Again!",
+    "(yes)",
+    "Käse",
+    "猫は",
+    "家",
+)
 
 
 def sentence(generator: random.Random, longest: int = 20) -> str:
@@ -16,7 +36,11 @@ def sentence(generator: random.Random, longest: int = 20) -> str:
 
 def heard(generator: random.Random, text: str, share: float) -> str:
     """A text of which so many words are kept, and any word stands for the others; now and then nothing at all."""
-    return "" if generator.random() < 0.05 else " ".join(word if generator.random() < share else generator.choice(WORDS) for word in text.split())
+    return (
+        ""
+        if generator.random() < 0.05
+        else " ".join(word if generator.random() < share else generator.choice(WORDS) for word in text.split())
+    )
 
 
 def pairs(count: int, seed: int = 0, references: int = 1, share: float = 0.7) -> tuple[list[str], list[list[str]]]:
@@ -27,7 +51,10 @@ def pairs(count: int, seed: int = 0, references: int = 1, share: float = 0.7) ->
 
 
 def judged(metric: str, predictions, references, groups=None, weight=1.0, benchmark="b") -> BenchmarkScore:
-    rows = tuple(corpus.statistics(metric, prediction, listed) for prediction, listed in zip(predictions, references, strict=True))
+    rows = tuple(
+        corpus.statistics(metric, prediction, listed)
+        for prediction, listed in zip(predictions, references, strict=True)
+    )
     names = tuple(f"i{number}" for number in range(len(rows)))
     values = tuple(corpus.sentence_score(metric, row) for row in rows)
     return BenchmarkScore(benchmark, "en", metric, weight, names, tuple(groups or names), values, metric, rows)

@@ -1,4 +1,5 @@
-"""A small run as a process of its own: watched until a moment of its work, and what it must come to however often it was disturbed."""
+"""A small run as a process of its own: watched until a moment of its work, and what it must come to however often it
+was disturbed."""
 
 import hashlib
 import json
@@ -34,7 +35,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Moment:
-    """When to strike: as soon as `reached` says so of the run's folder (None while there is none) and of what the run said on stderr so far."""
+    """When to strike: as soon as `reached` says so of the run's folder (None while there is none) and of what the run
+    said on stderr so far."""
 
     name: str
     reached: Callable[[Path | None, str], bool]
@@ -74,7 +76,9 @@ class Running:
         self.process = small.start("run", str(small.config), "--json", *arguments)
         self._said: list[str] = []
         assert self.process.stderr is not None
-        self._reader = threading.Thread(target=lambda stream: self._said.extend(stream), args=(self.process.stderr,), daemon=True)
+        self._reader = threading.Thread(
+            target=lambda stream: self._said.extend(stream), args=(self.process.stderr,), daemon=True
+        )
         self._reader.start()
 
     @property
@@ -105,7 +109,9 @@ class Running:
 
 def outcome(small: Small, result: dict[str, Any]) -> Outcome:
     checkpoint = Path(result["checkpoint"])
-    entries = [json.loads(line) for line in (small.home / "runs" / result["run"] / "journal.jsonl").read_text().splitlines()]
+    entries = [
+        json.loads(line) for line in (small.home / "runs" / result["run"] / "journal.jsonl").read_text().splitlines()
+    ]
     judgements = [entry for entry in entries if entry["kind"] == "judgement"]
     keys = [entry["key"] for entry in judgements]
     assert len(keys) == len(set(keys)), "a judgement was made twice"
@@ -125,7 +131,9 @@ def versions(small: Small) -> list[str]:
 
 def survivors(victims: list[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
     end = time.monotonic() + seconds
-    while (alive := [one for one in victims if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]) and time.monotonic() < end:
+    while (
+        alive := [one for one in victims if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    ) and time.monotonic() < end:
         time.sleep(0.05)
     return alive
 

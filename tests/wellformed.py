@@ -32,10 +32,13 @@ LONG_TEMPLATE = """
 """
 PATTERNS = (
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n/]*",
     r"(?=(\d{3})+(?!\d))",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| "
+    r"?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r" ?[^(\s|[.,!?…。，、।۔،])]+",
     r"[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
 )
@@ -47,7 +50,11 @@ def in_json(folder: Path, file: str, **values: object) -> None:
     (folder / file).write_text(json.dumps(content | values, indent=2))
 
 
-def again(folder: Path, change: Callable[[dict[str, torch.Tensor]], object] = lambda tensors: None, metadata: dict | None = None) -> None:
+def again(
+    folder: Path,
+    change: Callable[[dict[str, torch.Tensor]], object] = lambda tensors: None,
+    metadata: dict | None = None,
+) -> None:
     tensors = load_file(folder / SAFE)
     change(tensors)
     save_file(tensors, str(folder / SAFE), metadata=metadata)
@@ -77,9 +84,16 @@ def more_templates(folder: Path) -> None:
 
 
 def patterns(folder: Path) -> None:
-    steps = [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False} for pattern in PATTERNS]
+    steps = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        for pattern in PATTERNS
+    ]
     content = json.loads((folder / "tokenizer.json").read_text())
-    in_json(folder, "tokenizer.json", pre_tokenizer={"type": "Sequence", "pretokenizers": [*steps, content["pre_tokenizer"]]})
+    in_json(
+        folder,
+        "tokenizer.json",
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [*steps, content["pre_tokenizer"]]},
+    )
 
 
 def replacements() -> bytes:
@@ -88,7 +102,9 @@ def replacements() -> bytes:
     from transformers.utils import sentencepiece_model_pb2_new
 
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(["a b c"] * 9), model_writer=model, vocab_size=9, hard_vocab_limit=False, minloglevel=9)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a b c"] * 9), model_writer=model, vocab_size=9, hard_vocab_limit=False, minloglevel=9
+    )
     proto = sentencepiece_model_pb2_new.ModelProto()
     proto.ParseFromString(model.getvalue())
     return proto.normalizer_spec.precompiled_charsmap
@@ -99,7 +115,11 @@ def sentencepiece_like(folder: Path) -> None:
     table = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(replacements()).decode()}
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     blanks = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
-    in_json(folder, "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [table, blanks, {"type": "Prepend", "prepend": "▁"}, spaces]})
+    in_json(
+        folder,
+        "tokenizer.json",
+        normalizer={"type": "Sequence", "normalizers": [table, blanks, {"type": "Prepend", "prepend": "▁"}, spaces]},
+    )
 
 
 def unaligned(folder: Path) -> None:
@@ -112,7 +132,11 @@ def unaligned(folder: Path) -> None:
 
 def old_settings(folder: Path) -> None:
     """Paths of somebody's machine, as older versions left them."""
-    paths = {"special_tokens_map_file": "/root/.cache/x/special_tokens_map.json", "tokenizer_file": None, "name_or_path": "../somebody/model"}
+    paths = {
+        "special_tokens_map_file": "/root/.cache/x/special_tokens_map.json",
+        "tokenizer_file": None,
+        "name_or_path": "../somebody/model",
+    }
     in_json(folder, "tokenizer_config.json", **paths, init_inputs=[], auto_mapping=None)
 
 
@@ -128,20 +152,33 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "dtype under its old key": lambda f: in_json(f, "config.json", dtype=None, torch_dtype="bfloat16"),
     "two shards": lambda f: sharded(f),
     "shards of any name": own_index,
-    "without tokenizer": lambda f: [(f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")],
+    "without tokenizer": lambda f: [
+        (f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    ],
     "without chat template": lambda f: (f / "chat_template.jinja").unlink(),
-    "chat template in tokenizer_config.json": lambda f: ((f / "chat_template.jinja").unlink(), in_json(f, "tokenizer_config.json", chat_template=TEMPLATE)),
+    "chat template in tokenizer_config.json": lambda f: (
+        (f / "chat_template.jinja").unlink(),
+        in_json(f, "tokenizer_config.json", chat_template=TEMPLATE),
+    ),
     "several chat templates": lambda f: (
         (f / "chat_template.jinja").unlink(),
-        in_json(f, "tokenizer_config.json", chat_template=[{"name": "default", "template": TEMPLATE}, {"name": "rag", "template": TEMPLATE}]),
+        in_json(
+            f,
+            "tokenizer_config.json",
+            chat_template=[{"name": "default", "template": TEMPLATE}, {"name": "rag", "template": TEMPLATE}],
+        ),
     ),
     "further chat templates": more_templates,
     "long chat template": lambda f: (f / "chat_template.jinja").write_text(LONG_TEMPLATE),
     "without generation config": lambda f: (f / "generation_config.json").unlink(),
-    "generation config": lambda f: in_json(f, "generation_config.json", eos_token_id=[0, 5], temperature=0.7, top_p=0.9, do_sample=True, max_length=4096),
+    "generation config": lambda f: in_json(
+        f, "generation_config.json", eos_token_id=[0, 5], temperature=0.7, top_p=0.9, do_sample=True, max_length=4096
+    ),
     "metadata": lambda f: again(f, metadata={"format": "pt", "notes": "ä" * 10_000, "": ""}),
     "unaligned tensors": unaligned,
-    "the head stored although tied": lambda f: again(f, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()})),
+    "the head stored although tied": lambda f: again(
+        f, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()})
+    ),
     "files of others": crowded,
     "rare values in the config": lambda f: in_json(
         f, "config.json", quantization_config=None, head_dim=None, time_step_limit=[0.0, float("inf")], x={"y": [[1]]}
@@ -155,19 +192,27 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 OWN_BASE: dict[str, Callable[[Path], object]] = {
     "untied": lambda f: (shutil.rmtree(f), tiny_llama(f, 1, layers=1, tied=False)),
-    "empty tensors, scalars and integers": lambda f: again(f, lambda t: t.update(none=torch.empty(0, 4), one=torch.tensor(1.0), mask=torch.tensor([True]))),
-    "names of another alphabet": lambda f: again(f, lambda t: t.update({"модель.слой.0.вес": torch.ones(2, dtype=torch.bfloat16), "a b/c": torch.ones(1)})),
+    "empty tensors, scalars and integers": lambda f: again(
+        f, lambda t: t.update(none=torch.empty(0, 4), one=torch.tensor(1.0), mask=torch.tensor([True]))
+    ),
+    "names of another alphabet": lambda f: again(
+        f, lambda t: t.update({"модель.слой.0.вес": torch.ones(2, dtype=torch.bfloat16), "a b/c": torch.ones(1)})
+    ),
 }
 """As CHANGES, but other tensors than the plain one's: these are taken beside a base of their own kind."""
 
 
 ADAPTERS: dict[str, Callable[[Path], object]] = {
     "adapter": lambda f: None,
-    "adapter without tokenizer": lambda f: [(f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")],
+    "adapter without tokenizer": lambda f: [
+        (f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    ],
     "adapter with null and empty fields": lambda f: in_json(
         f, CONFIG, use_dora=False, auto_mapping=None, rank_pattern={}, loftq_config={}, modules_to_save=None
     ),
-    "adapter with patterns": lambda f: in_json(f, CONFIG, r=9, rank_pattern={"q_proj": RANK, "layers.0.self_attn.v_proj": RANK}, alpha_pattern={"v_proj": 1.5}),
+    "adapter with patterns": lambda f: in_json(
+        f, CONFIG, r=9, rank_pattern={"q_proj": RANK, "layers.0.self_attn.v_proj": RANK}, alpha_pattern={"v_proj": 1.5}
+    ),
     "rank-stabilised adapter": lambda f: in_json(f, CONFIG, use_rslora=True, init_lora_weights="gaussian"),
 }
 """As CHANGES, of a plain adapter."""

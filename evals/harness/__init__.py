@@ -1,4 +1,5 @@
-"""lm-evaluation-harness as the source of benchmarks, by its own Task methods: requests built once, scored many times."""
+"""lm-evaluation-harness as the source of benchmarks, by its own Task methods: requests built once, scored many
+times."""
 
 from evals.harness.building import build, build_all
 from evals.harness.evaluation_set import EvaluationSet

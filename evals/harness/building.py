@@ -17,13 +17,27 @@ from evals.suite import Suite
 from psomerge.errors import ConfigError
 
 
-def build(suite: Suite, split: str, tokenizer_folder: Path, *, seed: int = 0, cache: Path | None = None, allow_task_code: bool = False) -> EvaluationSet:
+def build(
+    suite: Suite,
+    split: str,
+    tokenizer_folder: Path,
+    *,
+    seed: int = 0,
+    cache: Path | None = None,
+    allow_task_code: bool = False,
+) -> EvaluationSet:
     """Returns the evaluation set of one split; see `build_all`."""
     return build_all(suite, (split,), tokenizer_folder, seed=seed, cache=cache, allow_task_code=allow_task_code)[split]
 
 
 def build_all(
-    suite: Suite, splits: Sequence[str], tokenizer_folder: Path, *, seed: int = 0, cache: Path | None = None, allow_task_code: bool = False
+    suite: Suite,
+    splits: Sequence[str],
+    tokenizer_folder: Path,
+    *,
+    seed: int = 0,
+    cache: Path | None = None,
+    allow_task_code: bool = False,
 ) -> dict[str, EvaluationSet]:
     """Returns the evaluation set of each split.
 
@@ -31,12 +45,14 @@ def build_all(
         suite: what to ask.
         splits: of `optimisation`, `validation`, `test`.
         tokenizer_folder: of the models that will answer; its `config.json` says how long a sequence may be.
-        seed: of the run: it draws the items of the optimisation split where that is limited, and has no say in the others.
+        seed: of the run: it draws the items of the optimisation split where that is limited, and has no say in the
+            others.
         cache: folder for what `datasets` keeps.
         allow_task_code: see `evals.harness.tasks`.
 
     Raises:
-        ArtefactError: a benchmark without items in a split or with too few examples, or data, prompts or a tokenizer that cannot be used.
+        ArtefactError: a benchmark without items in a split or with too few examples, or data, prompts or a tokenizer
+            that cannot be used.
         ConfigError, ServiceError: as `load_tasks`; a chat template is asked for and the tokenizer has none.
     """
     encoder = Encoder(tokenizer_folder)
@@ -47,12 +63,16 @@ def build_all(
             sorted_.append(sort_documents(suite, benchmark, task))
     draw_outside_splits(suite, tasks, sorted_)
     allowed = allow_task_code or suite.shipped
-    scorers = [load_scorer(one.scorer, one.scorer_options, allowed=allowed) if one.scorer else None for one in suite.benchmarks]
+    scorers = [
+        load_scorer(one.scorer, one.scorer_options, allowed=allowed) if one.scorer else None for one in suite.benchmarks
+    ]
     sources = list(zip(tasks, sorted_, scorers, strict=True))
     return {split: _build(suite, split, sources, encoder, seed) for split in splits}
 
 
-def _build(suite: Suite, split: str, sources: Sequence[tuple[Any, Documents, Scorer | None]], encoder: Encoder, seed: int) -> EvaluationSet:
+def _build(
+    suite: Suite, split: str, sources: Sequence[tuple[Any, Documents, Scorer | None]], encoder: Encoder, seed: int
+) -> EvaluationSet:
     from lm_eval.defaults import DEFAULT_OTHER_SEED
 
     loglikelihood: dict[Loglikelihood, int] = {}
@@ -76,13 +96,21 @@ def _build(suite: Suite, split: str, sources: Sequence[tuple[Any, Documents, Sco
     return EvaluationSet(split, batch, digest_of_set(suite, split, batch, prepared), tuple(prepared))
 
 
-def _encode(instances: list[Any], encoder: Encoder, loglikelihood: dict[Loglikelihood, int], generation: dict[Generation, int]) -> tuple[int, ...]:
+def _encode(
+    instances: list[Any], encoder: Encoder, loglikelihood: dict[Loglikelihood, int], generation: dict[Generation, int]
+) -> tuple[int, ...]:
     """Adds the requests that are new to the two ordered sets; returns for each instance the place of its request."""
     asked: list[int] = [0] * len(instances)
-    for kind, encode, known in (("loglikelihood", encoder.loglikelihood, loglikelihood), ("generate_until", encoder.generation, generation)):
+    for kind, encode, known in (
+        ("loglikelihood", encoder.loglikelihood, loglikelihood),
+        ("generate_until", encoder.generation, generation),
+    ):
         chosen = [index for index, instance in enumerate(instances) if instance.request_type == kind]
         for index, request in zip(chosen, encode([instances[index] for index in chosen]), strict=True):
             asked[index] = known.setdefault(request, len(known))  # pyright: ignore[reportArgumentType]
     if other := {instance.request_type for instance in instances} - {"loglikelihood", "generate_until"}:
-        raise ConfigError(f"task {instances[0].task_name} asks for {', '.join(sorted(other))}; only log-likelihood and greedy generation are answered")
+        raise ConfigError(
+            f"task {instances[0].task_name} asks for {', '.join(sorted(other))}; only log-likelihood and greedy "
+            "generation are answered"
+        )
     return tuple(asked)

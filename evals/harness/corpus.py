@@ -1,7 +1,8 @@
-"""Corpus metrics in lm-evaluation-harness's own terms: which aggregations are known, spBLEU and Spearman's correlation under names that a task's YAML can use.
+"""Corpus metrics in lm-evaluation-harness's own terms: which aggregations are known, spBLEU and Spearman's correlation
+under names that a task's YAML can use.
 
-The harness has BLEU, chrF and chrF++ (and TER, an error rate: lower is better, so it is no fitness); spBLEU is registered here, passing items on as the
-harness's metrics do and aggregating them by sacrebleu in one call.
+The harness has BLEU, chrF and chrF++ (and TER, an error rate: lower is better, so it is no fitness); spBLEU is
+registered here, passing items on as the harness's metrics do and aggregating them by sacrebleu in one call.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +12,17 @@ from evals import corpus
 
 
 def register() -> None:
-    """Makes `spbleu_flores101`, `spbleu_flores200` and `spearman_fifths` metrics and aggregations of the harness; more than once does no more."""
+    """Makes `spbleu_flores101`, `spbleu_flores200` and `spearman_fifths` metrics and aggregations of the harness; more
+    than once does no more."""
     import lm_eval.api.metrics  # noqa: F401  (the harness imports its own only into an empty registry)
     from lm_eval.api import registry
 
     for aggregation in OWN:
         name = aggregation.__name__
         registry.register_aggregation(name)(aggregation)
-        registry.register_metric(metric=name, higher_is_better=True, output_type="generate_until", aggregation=name)(pair)
+        registry.register_metric(metric=name, higher_is_better=True, output_type="generate_until", aggregation=name)(
+            pair
+        )
 
 
 def pair(items: Any) -> Any:
@@ -27,12 +31,14 @@ def pair(items: Any) -> Any:
 
 
 def spbleu_flores101(items: Sequence[Any]) -> float:
-    """Returns spBLEU in [0, 100] of all items, with the tokeniser of FLORES-101. Source: Goyal et al. 2022, section 5.2."""
+    """Returns spBLEU in [0, 100] of all items, with the tokeniser of FLORES-101. Source: Goyal et al. 2022, section
+    5.2."""
     return _spbleu("flores101", items)
 
 
 def spbleu_flores200(items: Sequence[Any]) -> float:
-    """Returns spBLEU in [0, 100] of all items, with the tokeniser of FLORES-200. Source: NLLB Team 2022, arXiv 2207.04672."""
+    """Returns spBLEU in [0, 100] of all items, with the tokeniser of FLORES-200. Source: NLLB Team 2022, arXiv
+    2207.04672."""
     return _spbleu("flores200", items)
 
 
@@ -45,15 +51,19 @@ OWN = (spbleu_flores101, spbleu_flores200, spearman_fifths)
 
 
 def corpus_metric(aggregation: Callable[..., Any] | None) -> str | None:
-    """Returns the name in `evals.corpus` of what an aggregation of the harness computes, or None if it is none of those."""
+    """Returns the name in `evals.corpus` of what an aggregation of the harness computes, or None if it is none of
+    those."""
     from lm_eval.api import metrics
 
-    known: dict[Any, str] = {metrics.bleu: "bleu", metrics.chrf: "chrf", metrics.chrfpp: "chrf++"} | {one: one.__name__ for one in OWN}
+    known: dict[Any, str] = {metrics.bleu: "bleu", metrics.chrf: "chrf", metrics.chrfpp: "chrf++"} | {
+        one: one.__name__ for one in OWN
+    }
     return known.get(aggregation)
 
 
 def texts(item: Any) -> tuple[str, list[str]]:
-    """Returns prediction and references of an item as the harness's aggregations read it: (reference or references, prediction or [prediction]).
+    """Returns prediction and references of an item as the harness's aggregations read it: (reference or references,
+    prediction or [prediction]).
 
     Raises:
         ValueError: it is nothing of the kind, or has no reference.
@@ -71,7 +81,8 @@ def rows_of(name: str, items: Sequence[Any]) -> list[tuple[float, ...]]:
     """Returns each item's row of statistics for a corpus metric.
 
     Raises:
-        ValueError: an item is no pair, or has more references than another: the harness would leave out what not all have.
+        ValueError: an item is no pair, or has more references than another: the harness would leave out what not all
+            have.
     """
     read = [texts(item) for item in items]
     if len(counts := {len(references) for _, references in read}) > 1:

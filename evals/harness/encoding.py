@@ -1,7 +1,7 @@
 """Prompts as token ids, cut between context and continuation exactly as lm-evaluation-harness cuts them.
 
-The rules (a trailing space goes to the continuation, an empty context becomes the start token, no second start token) are the harness's own
-`TemplateLM.loglikelihood`, run on an object that keeps the tokens instead of scoring them.
+The rules (a trailing space goes to the continuation, an empty context becomes the start token, no second start token)
+are the harness's own `TemplateLM.loglikelihood`, run on an object that keeps the tokens instead of scoring them.
 """
 
 import logging
@@ -31,52 +31,72 @@ class Encoder:
             folder: with tokenizer files, and `config.json` where the longest sequence of the model is to be kept to.
 
         Raises:
-            ArtefactError: no usable tokenizer, one without an end-of-text token, or a file that `check_companions` refuses.
+            ArtefactError: no usable tokenizer, one without an end-of-text token, or a file that `check_companions`
+                refuses.
         """
         check_companions(folder, listing(folder))
         from lm_eval.models.utils import resolve_max_length
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-        # tiktoken keeps what it has read by the file's path, and would give one folder's vocabulary for what lies there now.
+        # tiktoken keeps what it has read by the file's path, and would give one folder's vocabulary for what lies there
+        # now.
         os.environ["TIKTOKEN_CACHE_DIR"] = ""
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True) if (folder / "config.json").is_file() else None
+            config = (
+                AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+                if (folder / "config.json").is_file()
+                else None
+            )
             tokenizer.encode(_PROBE)
-            if (folder / "generation_config.json").is_file():  # not used here: an engine opens it, and should not die of it
+            if (
+                folder / "generation_config.json"
+            ).is_file():  # not used here: an engine opens it, and should not die of it
                 GenerationConfig.from_pretrained(folder)
         except Exception as error:  # what a damaged file makes these libraries raise is not limited to any class
-            raise ArtefactError(f"{folder}: cannot open its tokenizer or configuration: {' '.join(str(error).split())[:300]}") from error
+            raise ArtefactError(
+                f"{folder}: cannot open its tokenizer or configuration: {' '.join(str(error).split())[:300]}"
+            ) from error
         if tokenizer.eos_token_id is None:
-            raise ArtefactError(f"{folder}: its tokenizer has no end-of-text token (eos_token); prompts without context need it")
+            raise ArtefactError(
+                f"{folder}: its tokenizer has no end-of-text token (eos_token); prompts without context need it"
+            )
         self._tokenizer = tokenizer
         self._template: ChatTemplate | None = None
         self._folder = folder
         self._longest = resolve_max_length(config, tokenizer)
-        # A sequence-to-sequence model has an encoder for the prompt and a decoder for the answer: each is cut by itself and has the whole length.
+        # A sequence-to-sequence model has an encoder for the prompt and a decoder for the answer: each is cut by itself
+        # and has the whole length.
         self._paired = bool(getattr(config, "is_encoder_decoder", False))
         self._lm = _token_keeper(tokenizer, "seq2seq" if self._paired else "causal")
 
     def loglikelihood(self, instances: Sequence[Any]) -> list[Loglikelihood]:
         """Returns one request for each lm-eval instance of (context, continuation).
 
-        A pair longer than the model's longest sequence loses the start of its context, as in the harness, with a warning.
+        A pair longer than the model's longest sequence loses the start of its context, as in the harness, with a
+        warning.
 
         Raises:
             ArtefactError: a continuation without tokens, or one that leaves no room for a context.
         """
         requests, cut = [], 0
         for (context, continuation), before, after in self._lm.loglikelihood(list(instances), disable_tqdm=True):
-            most, room = (self._longest, self._longest) if self._paired else (self._longest - 1, self._longest - len(after))
+            most, room = (
+                (self._longest, self._longest) if self._paired else (self._longest - 1, self._longest - len(after))
+            )
             if not 0 < len(after) <= most:
-                raise ArtefactError(f"a continuation of {len(after)} tokens, expected 1 to {most}: {continuation[:60]!r} after {context[-60:]!r}")
+                raise ArtefactError(
+                    f"a continuation of {len(after)} tokens, expected 1 to {most}: {continuation[:60]!r} after "
+                    f"{context[-60:]!r}"
+                )
             cut += len(before) > room
             requests.append(Loglikelihood(tuple(before[-room:]), tuple(after)))
         self._warn(cut, len(requests))
         return requests
 
     def generation(self, instances: Sequence[Any]) -> list[Generation]:
-        """Returns one request for each lm-eval instance of (context, generation settings); end of text is a stop string too.
+        """Returns one request for each lm-eval instance of (context, generation settings); end of text is a stop string
+        too.
 
         Raises:
             ConfigError: the task samples: only greedy answers can be repeated.
@@ -91,12 +111,16 @@ class Encoder:
             wanted = normalize_gen_kwargs(settings)
             if wanted.get("do_sample"):
                 raise ConfigError(
-                    f"task {instance.task_name} samples its answers ({settings}); set do_sample: false and no temperature in its generation_kwargs"
+                    f"task {instance.task_name} samples its answers ({settings}); set do_sample: false and no "
+                    "temperature in its generation_kwargs"
                 )
             stop, most = handle_stop_sequences(wanted.get("until"), eos=end), int(wanted.get("max_gen_toks", 0))
             prompt = self._lm.tok_encode(context)
             if not prompt or not 0 < most < self._longest:
-                raise ArtefactError(f"task {instance.task_name}: a prompt of {len(prompt)} tokens with {most} to generate, of {self._longest} in all")
+                raise ArtefactError(
+                    f"task {instance.task_name}: a prompt of {len(prompt)} tokens with {most} to generate, of "
+                    f"{self._longest} in all"
+                )
             room = self._longest if self._paired else self._longest - most
             cut += len(prompt) > room
             requests.append(Generation(tuple(prompt[-room:]), tuple(term for term in stop if term), most))
@@ -104,7 +128,8 @@ class Encoder:
         return requests
 
     def chat_template(self, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Returns turns as one text, by the tokenizer's template and the rules of the harness's own `HFLM.apply_chat_template`.
+        """Returns turns as one text, by the tokenizer's template and the rules of the harness's own
+        `HFLM.apply_chat_template`.
 
         Args:
             history: turns with `role` and `content`; a template that knows no system role gets them without.
@@ -115,23 +140,36 @@ class Encoder:
             ArtefactError: the template is broken or never ends.
         """
         if not self._tokenizer.chat_template:
-            raise ConfigError("the suite asks for a chat template and the tokenizer has none; set tokenizer_from to a model with one, or chat_template: false")
+            raise ConfigError(
+                "the suite asks for a chat template and the tokenizer has none; set tokenizer_from to a model with "
+                "one, or chat_template: false"
+            )
         if self._template is None:
-            self._template = ChatTemplate(self._tokenizer.get_chat_template(), self._tokenizer.special_tokens_map, str(self._folder))
+            self._template = ChatTemplate(
+                self._tokenizer.get_chat_template(), self._tokenizer.special_tokens_map, str(self._folder)
+            )
         for turns in (history, [turn for turn in history if turn["role"] != "system"]):
             if (text := self._template.render(turns, add_generation_prompt=add_generation_prompt)) is not None:
                 return text
-        raise ArtefactError(f"{self._folder}: its chat template refuses a conversation of {[turn['role'] for turn in history]}; correct the template")
+        raise ArtefactError(
+            f"{self._folder}: its chat template refuses a conversation of {[turn['role'] for turn in history]}; "
+            "correct the template"
+        )
 
     def _warn(self, cut: int, among: int) -> None:
         if cut:
             logger.warning(
-                "%d of %d prompts lose their start: with the answer they are longer than the model's longest sequence, %d tokens", cut, among, self._longest
+                "%d of %d prompts lose their start: with the answer they are longer than the model's longest "
+                "sequence, %d tokens",
+                cut,
+                among,
+                self._longest,
             )
 
 
 def _token_keeper(tokenizer: Any, kind: str) -> Any:
-    """An lm-eval language model, `causal` or `seq2seq`, that answers `loglikelihood` with ((context, continuation), context ids, continuation ids)."""
+    """An lm-eval language model, `causal` or `seq2seq`, that answers `loglikelihood` with ((context, continuation),
+    context ids, continuation ids)."""
     from lm_eval.api.model import TemplateLM
     from lm_eval.models.utils import has_bos_prefix
 
@@ -150,7 +188,11 @@ def _token_keeper(tokenizer: Any, kind: str) -> Any:
             # As the harness's HFLM: the tokenizer decides about its start token, unless the text brings it along.
             if add_special_tokens is None and has_bos_prefix(string, tokenizer.decode(self.prefix_token_id)):
                 add_special_tokens = False
-            return tokenizer.encode(string) if add_special_tokens is None else tokenizer.encode(string, add_special_tokens=add_special_tokens)
+            return (
+                tokenizer.encode(string)
+                if add_special_tokens is None
+                else tokenizer.encode(string, add_special_tokens=add_special_tokens)
+            )
 
         def _loglikelihood_tokens(self, requests: list[Any], **_: Any) -> list[Any]:
             return requests

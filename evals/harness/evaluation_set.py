@@ -1,4 +1,5 @@
-"""A suite's split as one batch of requests, built and tokenised once, and the scores of any number of models' answers to it."""
+"""A suite's split as one batch of requests, built and tokenised once, and the scores of any number of models' answers
+to it."""
 
 import json
 import re
@@ -20,8 +21,19 @@ from evals.suite import Suite
 from psomerge.digest import digest_of
 from psomerge.errors import EngineError
 
-SCORING_KEYS = ("output_type", "doc_to_text", "doc_to_choice", "doc_to_target", "process_results", "metric_list", "filter_list", "generation_kwargs", "repeats")
-"""Of a task's configuration: what turns answers into values. Prompts are in the digest as tokens, documents by their hashes."""
+SCORING_KEYS = (
+    "output_type",
+    "doc_to_text",
+    "doc_to_choice",
+    "doc_to_target",
+    "process_results",
+    "metric_list",
+    "filter_list",
+    "generation_kwargs",
+    "repeats",
+)
+"""Of a task's configuration: what turns answers into values. Prompts are in the digest as tokens, documents by their
+hashes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,8 @@ class EvaluationSet:
         return max(scored + [len(request.prompt) + request.max_tokens for request in self.batch.generation])
 
     def parts(self, requests: int) -> "list[EvaluationSet]":
-        """Returns the set cut between benchmarks, in order, into sets of at least so many requests each but for the last; NAME/1, NAME/2, ..."""
+        """Returns the set cut between benchmarks, in order, into sets of at least so many requests each but for the
+        last; NAME/1, NAME/2, ..."""
         parts, chunk = [], []
         for one in self.prepared:
             chunk.append(one)
@@ -59,14 +72,19 @@ class EvaluationSet:
                 batch, asked = _own_batch(chunk, self.batch)
                 prepared = tuple(replace(other, asked=places) for other, places in zip(chunk, asked, strict=True))
                 names = [other.benchmark.name for other in chunk]
-                parts.append(EvaluationSet(f"{self.name}/{len(parts) + 1}", batch, digest_of([self.digest, names]), prepared))
+                parts.append(
+                    EvaluationSet(f"{self.name}/{len(parts) + 1}", batch, digest_of([self.digest, names]), prepared)
+                )
                 chunk = []
         return parts
 
     def shuffled(self, address: str) -> "EvaluationSet":
-        """Returns the set with its items asked in an order drawn by a hash of address and item, those of all benchmarks among each other."""
+        """Returns the set with its items asked in an order drawn by a hash of address and item, those of all benchmarks
+        among each other."""
         names = [one.items.names for one in self.prepared]
-        batch, asked = _own_batch(self.prepared, self.batch, lambda place, item: position_of(address, names[place][item]))
+        batch, asked = _own_batch(
+            self.prepared, self.batch, lambda place, item: position_of(address, names[place][item])
+        )
         prepared = tuple(replace(one, asked=places) for one, places in zip(self.prepared, asked, strict=True))
         return replace(self, batch=batch, digest=digest_of([self.digest, address]), prepared=prepared, order=address)
 
@@ -74,8 +92,11 @@ class EvaluationSet:
         """Returns a model's score on each benchmark, in the suite's order; arguments and errors as `examine`."""
         return tuple(score for score, _ in self.examine(answers, memory))
 
-    def examine(self, answers: Answers, memory: MutableMapping[str, str] | None = None) -> list[tuple[BenchmarkScore, list[Example]]]:
-        """Returns a model's score on each benchmark with the items that it comes from, in the suite's order; nothing of it stays behind.
+    def examine(
+        self, answers: Answers, memory: MutableMapping[str, str] | None = None
+    ) -> list[tuple[BenchmarkScore, list[Example]]]:
+        """Returns a model's score on each benchmark with the items that it comes from, in the suite's order; nothing of
+        it stays behind.
 
         Args:
             answers: to `batch`, in its order.
@@ -88,7 +109,9 @@ class EvaluationSet:
         """
         for kind in ("loglikelihood", "generation"):
             if (found := len(getattr(answers, kind))) != (expected := len(getattr(self.batch, kind))):
-                raise EngineError(f"evaluation set {self.name}: expected {expected} answers of kind {kind}, found {found}")
+                raise EngineError(
+                    f"evaluation set {self.name}: expected {expected} answers of kind {kind}, found {found}"
+                )
         kept = {} if memory is None else memory
         with self._lock:  # the harness writes answers into its own instances
             return [examine(one, self.batch, answers, kept) for one in self.prepared]
@@ -102,7 +125,9 @@ class EvaluationSet:
         assert self.order, "shuffle the set first"
         return tally.drawn(lambda name: position_of(self.order, name))
 
-    def with_values(self, values: Mapping[str, Sequence[float]], statistics: Mapping[str, Sequence[Sequence[float]]]) -> tuple[BenchmarkScore, ...]:
+    def with_values(
+        self, values: Mapping[str, Sequence[float]], statistics: Mapping[str, Sequence[Sequence[float]]]
+    ) -> tuple[BenchmarkScore, ...]:
         """Returns the scores that earlier values per item make, by benchmark, e.g. from a journal.
 
         Args:
@@ -112,24 +137,39 @@ class EvaluationSet:
         Raises:
             KeyError: a benchmark is missing.
         """
-        return tuple(record(one, values[one.benchmark.name], statistics[one.benchmark.name] if one.corpus else ()) for one in self.prepared)
+        return tuple(
+            record(one, values[one.benchmark.name], statistics[one.benchmark.name] if one.corpus else ())
+            for one in self.prepared
+        )
 
 
-def _own_batch(chunk: Sequence[Prepared], batch: Batch, key: Callable[[int, int], float] = lambda place, item: 0.0) -> tuple[Batch, list[tuple[int, ...]]]:
-    """The requests of some benchmarks alone, by the key of (benchmark's place, item) and else in order, and where each of their instances finds its own."""
+def _own_batch(
+    chunk: Sequence[Prepared], batch: Batch, key: Callable[[int, int], float] = lambda place, item: 0.0
+) -> tuple[Batch, list[tuple[int, ...]]]:
+    """The requests of some benchmarks alone, by the key of (benchmark's place, item) and else in order, and where each
+    of their instances finds its own."""
     scored: dict[Any, int] = {}
     written: dict[Any, int] = {}
     asked = [[0] * len(one.asked) for one in chunk]
-    ordered = sorted((key(place, instance.doc_id), place, at) for place, one in enumerate(chunk) for at, instance in enumerate(one.task.instances))
+    ordered = sorted(
+        (key(place, instance.doc_id), place, at)
+        for place, one in enumerate(chunk)
+        for at, instance in enumerate(one.task.instances)
+    )
     for _, place, at in ordered:
         instance, old = chunk[place].task.instances[at], chunk[place].asked[at]
-        known, request = (written, batch.generation[old]) if instance.request_type == "generate_until" else (scored, batch.loglikelihood[old])
+        known, request = (
+            (written, batch.generation[old])
+            if instance.request_type == "generate_until"
+            else (scored, batch.loglikelihood[old])
+        )
         asked[place][at] = known.setdefault(request, len(known))
     return Batch(tuple(scored), tuple(written)), [tuple(places) for places in asked]
 
 
 def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Prepared]) -> str:
-    """Digest over tokens, documents, metrics and versions. Paths stay out: the same set has the same digest in any folder."""
+    """Digest over tokens, documents, metrics and versions. Paths stay out: the same set has the same digest in any
+    folder."""
     benchmarks = []
     for one in prepared:
         config = {key: value for key, value in one.task.dump_config().items() if key in SCORING_KEYS}
@@ -143,5 +183,8 @@ def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Pre
             benchmarks[-1].append(corpus.signature(one.corpus))
         if one.scorer:
             benchmarks[-1] += [asked.scorer, dict(asked.scorer_options), source_digest(asked.scorer or "")]
-    requests = [[(r.context, r.continuation) for r in batch.loglikelihood], [(r.prompt, r.stop, r.max_tokens) for r in batch.generation]]
+    requests = [
+        [(r.context, r.continuation) for r in batch.loglikelihood],
+        [(r.prompt, r.stop, r.max_tokens) for r in batch.generation],
+    ]
     return digest_of([suite.name, suite.salt, asdict(suite.aggregate), split, version("lm_eval"), requests, benchmarks])

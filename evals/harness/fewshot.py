@@ -9,7 +9,8 @@ from psomerge.errors import ArtefactError, ConfigError
 
 
 def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[Documents]) -> None:
-    """Takes every document that a split holds, itself or by its group, from what the tasks' own samplers draw examples from.
+    """Takes every document that a split holds, itself or by its group, from what the tasks' own samplers draw examples
+    from.
 
     Args:
         suite: says how many examples each benchmark wants.
@@ -32,11 +33,13 @@ def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[
             raise ConfigError(f"{where}: task {benchmark.task} has no examples to draw from; set num_fewshot: 0")
         group_of = grouping(benchmark.group, where)
         pool = [doc for doc in task.sampler.df if not held & _names(group_of, doc)]
-        # The harness draws one more where examples and items are of one split of the data, in case it draws the item itself.
+        # The harness draws one more where examples and items are of one split of the data, in case it draws the item
+        # itself.
         needed = wanted + (task.fewshot_cfg.split == task.config.test_split)
         if len(pool) < needed:
             raise ArtefactError(
-                f"{where}: expected at least {needed} examples that belong to no split, found {len(pool)} of {len(task.sampler.df)}; "
+                f"{where}: expected at least {needed} examples that belong to no split, found {len(pool)} of "
+                f"{len(task.sampler.df)}; "
                 "leave a remainder in `shares`, or set a smaller num_fewshot"
             )
         task.sampler.replace_df(pool)

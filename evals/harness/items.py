@@ -43,7 +43,8 @@ def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
 
     Raises:
         ArtefactError: an item belongs to no group.
-        ConfigError: the group is neither a field of the documents nor a template, or the split's field is missing or names none.
+        ConfigError: the group is neither a field of the documents nor a template, or the split's field is missing or
+            names none.
     """
     where = f"suite {suite.name}: benchmark {benchmark.name}"
     docs, group_of = task.eval_docs, grouping(benchmark.group, where)
@@ -51,14 +52,20 @@ def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
     for doc in docs:  # one is in memory at a time
         hashes.append(identity(doc))
         groups.append(group_of(doc, hashes[-1]))
-        splits.append(_own_split(doc, benchmark.split, where) if benchmark.split else split_of(suite.salt, groups[-1], suite.shares))
+        splits.append(
+            _own_split(doc, benchmark.split, where)
+            if benchmark.split
+            else split_of(suite.salt, groups[-1], suite.shares)
+        )
     names = distinct(hashes)
     return Documents(docs, names, tuple(groups), tuple(splits))
 
 
 def _own_split(doc: Mapping[str, Any], name: str, where: str) -> str:
     if doc.get(name) not in SPLITS:
-        raise ConfigError(f"{where}: expected each item's {name!r} to be one of {', '.join(SPLITS)}, found {doc.get(name)!r}")
+        raise ConfigError(
+            f"{where}: expected each item's {name!r} to be one of {', '.join(SPLITS)}, found {doc.get(name)!r}"
+        )
     return doc[name]
 
 
@@ -77,10 +84,14 @@ def choose(suite: Suite, benchmark: Benchmark, documents: Documents, split: str,
     """
     inside = [index for index, own in enumerate(documents.splits) if own == split]
     address = f"{suite.salt}|{seed}" if split == "optimisation" else suite.salt
-    kept = [inside[place] for place in subsample(address, [documents.names[index] for index in inside], benchmark.limits.get(split))]
+    kept = [
+        inside[place]
+        for place in subsample(address, [documents.names[index] for index in inside], benchmark.limits.get(split))
+    ]
     if not kept:
         raise ArtefactError(
-            f"suite {suite.name}: benchmark {benchmark.name}: no item of its {len(documents.docs)} falls into the split {split}; "
+            f"suite {suite.name}: benchmark {benchmark.name}: no item of its {len(documents.docs)} falls into the "
+            f"split {split}; "
             "give it more items, a finer `group` or a larger share"
         )
     names, groups = (tuple(column[index] for index in kept) for column in (documents.names, documents.groups))
@@ -105,20 +116,26 @@ def distinct(hashes: Sequence[str]) -> tuple[str, ...]:
 
 
 def grouping(pattern: str | None, where: str) -> Callable[[Mapping[str, Any], str], str]:
-    """Returns the function that gives a document, known by its identity, its cluster: a field, or a template rendered where it can run no code.
+    """Returns the function that gives a document, known by its identity, its cluster: a field, or a template rendered
+    where it can run no code.
 
     It raises ConfigError for a pattern that is neither, ArtefactError for a document with an empty group.
     """
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
-    template = SandboxedEnvironment(undefined=StrictUndefined).from_string(pattern) if pattern and "{{" in pattern else None
+    template = (
+        SandboxedEnvironment(undefined=StrictUndefined).from_string(pattern) if pattern and "{{" in pattern else None
+    )
 
     def group_of(doc: Mapping[str, Any], name: str) -> str:
         if pattern is None:
             return name
         if pattern not in doc and template is None:
-            raise ConfigError(f"{where}: group {pattern!r} is no field of its documents ({', '.join(doc)}) and no template with {{{{...}}}}")
+            raise ConfigError(
+                f"{where}: group {pattern!r} is no field of its documents ({', '.join(doc)}) and no template with "
+                f"{{{{...}}}}"
+            )
         group = template.render(**doc) if pattern not in doc and template else doc[pattern]
         if group is None or group == "":
             raise ArtefactError(f"{where}: item {name} has an empty group ({pattern!r}); every item must belong to one")

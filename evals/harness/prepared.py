@@ -10,12 +10,14 @@ from evals.suite import Benchmark
 
 
 class FailedBenchmark(Exception):  # noqa: N818 (a judgement's outcome, to be recorded, not a fault of the program)
-    """A model cannot be scored on a benchmark; the text is the reason. The caller records it: fitness null, worse than every other."""
+    """A model cannot be scored on a benchmark; the text is the reason. The caller records it: fitness null, worse than
+    every other."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One benchmark with its requests: `asked[i]` is where the answer to the task's i-th instance lies in the batch's answers of its kind."""
+    """One benchmark with its requests: `asked[i]` is where the answer to the task's i-th instance lies in the batch's
+    answers of its kind."""
 
     benchmark: Benchmark
     task: Any

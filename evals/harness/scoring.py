@@ -1,4 +1,5 @@
-"""From a model's answers to a benchmark's score, item by item: filters and metrics are the task's own, or a scorer's."""
+"""From a model's answers to a benchmark's score, item by item: filters and metrics are the task's own, or a
+scorer's."""
 
 import copy
 import json
@@ -17,8 +18,11 @@ from evals.suite import Benchmark
 from psomerge.errors import PsomergeError
 
 
-def examine(one: Prepared, batch: Batch, answers: Answers, memory: MutableMapping[str, str]) -> tuple[BenchmarkScore, list[Example]]:
-    """A model on one benchmark, and its items; errors as `EvaluationSet.examine`. Of the instances nothing stays that the next model could inherit."""
+def examine(
+    one: Prepared, batch: Batch, answers: Answers, memory: MutableMapping[str, str]
+) -> tuple[BenchmarkScore, list[Example]]:
+    """A model on one benchmark, and its items; errors as `EvaluationSet.examine`. Of the instances nothing stays that
+    the next model could inherit."""
     benchmark, task = one.benchmark, one.task
     try:
         for instance, place in zip(task.instances, one.asked, strict=True):
@@ -45,25 +49,43 @@ def record(one: Prepared, values: Sequence[float], rows: Sequence[Sequence[float
     """Returns the score that values, and rows of statistics of a corpus metric, make."""
     asked, names, groups = one.benchmark, one.items.names, one.items.groups
     statistics = tuple(tuple(row) for row in rows)
-    return BenchmarkScore(asked.name, asked.language, asked.metric, asked.weight, names, groups, tuple(values), one.corpus, statistics)
+    return BenchmarkScore(
+        asked.name, asked.language, asked.metric, asked.weight, names, groups, tuple(values), one.corpus, statistics
+    )
 
 
-def _numbers(one: Prepared, asked: Sequence[list[Any]], memory: MutableMapping[str, str]) -> tuple[list[float], list[tuple[float, ...]]]:
+def _numbers(
+    one: Prepared, asked: Sequence[list[Any]], memory: MutableMapping[str, str]
+) -> tuple[list[float], list[tuple[float, ...]]]:
     """The metric of each item, and of a corpus metric each item's row of statistics."""
     if one.scorer is not None:
         items = [_item(one, place, instances) for place, instances in enumerate(asked)]
-        return one.scorer.score(items, [_text(instances[0].filtered_resps[one.filter]) for instances in asked], memory), []
+        return one.scorer.score(
+            items, [_text(instances[0].filtered_resps[one.filter]) for instances in asked], memory
+        ), []
     pairs = zip(one.items.docs, asked, strict=True)
-    found = [one.task.process_results(copy.deepcopy(doc), [instance.filtered_resps[one.filter] for instance in instances]) for doc, instances in pairs]
+    found = [
+        one.task.process_results(copy.deepcopy(doc), [instance.filtered_resps[one.filter] for instance in instances])
+        for doc, instances in pairs
+    ]
     if one.corpus is None:
-        return [value_of(metrics, one.benchmark, name) for metrics, name in zip(found, one.items.names, strict=True)], []
+        return [
+            value_of(metrics, one.benchmark, name) for metrics, name in zip(found, one.items.names, strict=True)
+        ], []
     rows = rows_of(one.corpus, [metrics[one.benchmark.metric] for metrics in found])
     return [corpus.sentence_score(one.corpus, row) for row in rows], rows
 
 
 def _item(one: Prepared, place: int, instances: Sequence[Any]) -> Item:
     doc, asked = one.items.docs[place], one.benchmark
-    return Item(asked.name, asked.language, one.items.names[place], doc, instances[0].args[0], one.task.doc_to_target(copy.deepcopy(doc)))
+    return Item(
+        asked.name,
+        asked.language,
+        one.items.names[place],
+        doc,
+        instances[0].args[0],
+        one.task.doc_to_target(copy.deepcopy(doc)),
+    )
 
 
 def _example(one: Prepared, place: int, instances: Sequence[Any], value: float) -> Example:
@@ -103,10 +125,13 @@ def answer_of(instance: Any, place: int, batch: Batch, answers: Answers, name: s
 
 
 def value_of(metrics: Mapping[str, Any], benchmark: Benchmark, item: str) -> float:
-    """Returns the benchmark's metric among those that the harness found for an item. Raises FailedBenchmark: it is not there, or not in [0, 1]."""
+    """Returns the benchmark's metric among those that the harness found for an item. Raises FailedBenchmark: it is not
+    there, or not in [0, 1]."""
     if benchmark.metric not in metrics:
         raise FailedBenchmark(f"{benchmark.name}: item {item} got no {benchmark.metric}")
     value = float(metrics[benchmark.metric])
     if not 0 <= value <= 1:
-        raise FailedBenchmark(f"{benchmark.name}: item {item} got {benchmark.metric} {value}; expected a number in [0, 1]")
+        raise FailedBenchmark(
+            f"{benchmark.name}: item {item} got {benchmark.metric} {value}; expected a number in [0, 1]"
+        )
     return value

@@ -1,8 +1,10 @@
-"""A model's answers to an evaluation set, scored item by item as they come, and the most that each benchmark can still reach.
+"""A model's answers to an evaluation set, scored item by item as they come, and the most that each benchmark can still
+reach.
 
-An item is scored once, when all its requests are answered, by the harness's own filters and metric; its value is the float that
-`EvaluationSet.score` finds. What is a matter of many items, a corpus metric or a filter of the user's that may look across items, is scored
-when the whole benchmark is answered; what a scorer scores, never here: a judge asked beforehand would be paid for models that are stopped.
+An item is scored once, when all its requests are answered, by the harness's own filters and metric; its value is the
+float that `EvaluationSet.score` finds. What is a matter of many items, a corpus metric or a filter of the user's that
+may look across items, is scored when the whole benchmark is answered; what a scorer scores, never here: a judge asked
+beforehand would be paid for models that are stopped.
 """
 
 import copy
@@ -28,7 +30,8 @@ class Unit:
     """What is scored at once."""
 
     ready: int
-    """Requests, counted from the first of the batch (log-likelihoods, then generations), that must be answered before."""
+    """Requests, counted from the first of the batch (log-likelihoods, then generations), that must be answered
+    before."""
     benchmark: int
     item: int | None
     """None: all items of the benchmark."""
@@ -47,7 +50,10 @@ class Tally:
         """
         self._batch, self._prepared, self._lock = batch, tuple(prepared), lock
         self._asked = [_by_item(one) for one in self._prepared]
-        self._units = sorted((unit for place in range(len(self._prepared)) for unit in self._units_of(place)), key=lambda unit: unit.ready)
+        self._units = sorted(
+            (unit for place in range(len(self._prepared)) for unit in self._units_of(place)),
+            key=lambda unit: unit.ready,
+        )
         self.begin()
 
     @property
@@ -84,19 +90,25 @@ class Tally:
                     self._whole[place] = examine(self._prepared[place], self._batch, answers, {})[0].score
 
     def most(self) -> dict[str, float]:
-        """Returns by benchmark the score if all that is not scored yet is right; once all is, the score itself, to the last bit."""
+        """Returns by benchmark the score if all that is not scored yet is right; once all is, the score itself, to the
+        last bit."""
         found = {}
         for place, (one, values) in enumerate(zip(self._prepared, self._values, strict=True)):
-            # Summed as BenchmarkScore sums: float addition in one order is monotone, so what is still to come can only make it less.
-            found[one.benchmark.name] = self._whole.get(place, sum(1.0 if value is None else value for value in values) / len(values))
+            # Summed as BenchmarkScore sums: float addition in one order is monotone, so what is still to come can only
+            # make it less.
+            found[one.benchmark.name] = self._whole.get(
+                place, sum(1.0 if value is None else value for value in values) / len(values)
+            )
         return found
 
     def value(self, benchmark: int, item: int) -> float | None:
-        """Returns an item's value, None while it is not scored; of a benchmark that is scored as a whole no item ever is."""
+        """Returns an item's value, None while it is not scored; of a benchmark that is scored as a whole no item ever
+        is."""
         return self._values[benchmark][item]
 
     def drawn(self, key: Callable[[str], float]) -> Drawn:
-        """Returns the items that are scored one by one: asked about by log-likelihoods, then by generation, each ordered by a key of their names.
+        """Returns the items that are scored one by one: asked about by log-likelihoods, then by generation, each
+        ordered by a key of their names.
 
         Items of one name are the same document in several benchmarks, and drawn together.
         """
@@ -117,14 +129,20 @@ class Tally:
         for unit in self._units:
             if unit.ready <= reached:
                 wrong[unit.benchmark] += 1 if unit.item is not None else counts[unit.benchmark]
-        return {one.benchmark.name: (counts[place] - wrong[place]) / counts[place] for place, one in enumerate(self._prepared)}
+        return {
+            one.benchmark.name: (counts[place] - wrong[place]) / counts[place]
+            for place, one in enumerate(self._prepared)
+        }
 
     def _units_of(self, place: int) -> list[Unit]:
         one = self._prepared[place]
         if one.scorer is not None:
             return []
         before = len(self._batch.loglikelihood)
-        ready = [max(at + before * (instance.request_type == "generate_until") for instance, at in asked) + 1 for asked in self._asked[place]]
+        ready = [
+            max(at + before * (instance.request_type == "generate_until") for instance, at in asked) + 1
+            for asked in self._asked[place]
+        ]
         if one.corpus or not _item_by_item(one):
             return [Unit(max(ready), place, None)]
         return [Unit(when, place, item) for item, when in enumerate(ready)]
@@ -169,4 +187,8 @@ def _filters(one: Prepared) -> list[Any]:
 
 def _item_by_item(one: Prepared) -> bool:
     # Each step of an ensemble is a `functools.partial` of the filter's class.
-    return all(getattr(step, "func", step).__module__ in ITEM_BY_ITEM for ensemble in _filters(one) for step in ensemble.filters)
+    return all(
+        getattr(step, "func", step).__module__ in ITEM_BY_ITEM
+        for ensemble in _filters(one)
+        for step in ensemble.filters
+    )

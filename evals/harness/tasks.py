@@ -1,7 +1,8 @@
 """A suite's benchmarks as lm-evaluation-harness tasks, loaded by the harness's own TaskManager.
 
-A task folder is code: its YAML names Python functions, and Jinja templates that reach as far. Folders of this package and of the harness are trusted, and
-so are shipped suites; a user's folders, and templates in a user's suite, need leave.
+A task folder is code: its YAML names Python functions, and Jinja templates that reach as far. Folders of this package
+and of the harness are trusted, and so are shipped suites; a user's folders, and templates in a user's suite, need
+leave.
 """
 
 import contextlib
@@ -30,7 +31,8 @@ def load_tasks(suite: Suite, cache: Path | None, *, allow_task_code: bool) -> li
         allow_task_code: whether a folder next to the suite may run its Python and templates here.
 
     Raises:
-        ConfigError: an unknown folder or task, a folder of code without leave, a metric, filter or kind of request that cannot be used.
+        ConfigError: an unknown folder or task, a folder of code without leave, a metric, filter or kind of request that
+            cannot be used.
         ArtefactError: a task whose data cannot be read or whose prompts cannot be made.
         ServiceError: data that must be downloaded, and cannot.
     """
@@ -43,7 +45,10 @@ def load_tasks(suite: Suite, cache: Path | None, *, allow_task_code: bool) -> li
         if not allowed and re.search(r"\{[{%#]", str(benchmark.config)):
             raise ConfigError(f"{where}: a template in `config` can run code; set allow_task_code if you trust it")
         if fixed := {"num_fewshot", "task"} & set(benchmark.config):
-            raise ConfigError(f"{where}: `config` cannot set {', '.join(sorted(fixed))}: the keys `prompting` and `task` of the entry do; remove it")
+            raise ConfigError(
+                f"{where}: `config` cannot set {', '.join(sorted(fixed))}: the keys `prompting` and `task` of the "
+                "entry do; remove it"
+            )
         overrides = _overrides(manager, benchmark, cache)
         with foreign_code(where, f"load task {benchmark.task}"):
             # A group of one is the harness's way to lay values over a registered task.
@@ -55,7 +60,8 @@ def load_tasks(suite: Suite, cache: Path | None, *, allow_task_code: bool) -> li
 
 @contextlib.contextmanager
 def foreign_code(where: str, doing: str) -> Iterator[None]:
-    """Runs a task's own functions and templates: whatever they raise becomes one line, and their progress bars and advice stay off the screen.
+    """Runs a task's own functions and templates: whatever they raise becomes one line, and their progress bars and
+    advice stay off the screen.
 
     Args:
         where: suite and benchmark, for the error's text.
@@ -86,7 +92,8 @@ def one_line(error: BaseException) -> str:
 
 
 def _manager(suite: Suite, allowed: bool) -> Any:
-    """An index of the suite's folders; of all the harness's tasks too (13 to 21 s) only where a name is in none of them."""
+    """An index of the suite's folders; of all the harness's tasks too (13 to 21 s) only where a name is in none of
+    them."""
     from lm_eval.tasks import TaskManager
 
     folders: list[str | Path] = [_find(name, suite, allowed) for name in suite.include]
@@ -95,7 +102,11 @@ def _manager(suite: Suite, allowed: bool) -> Any:
     if not wanted <= set(manager.all_subtasks):
         manager = TaskManager(include_path=folders, include_defaults=True)
     for name in sorted(wanted - set(manager.all_subtasks)):
-        what = "is a group of tasks: name its tasks one by one" if name in manager.all_tasks else "is no task" + nearest(name, manager.all_subtasks)
+        what = (
+            "is a group of tasks: name its tasks one by one"
+            if name in manager.all_tasks
+            else "is no task" + nearest(name, manager.all_subtasks)
+        )
         raise ConfigError(f"suite {suite.name}: {name!r} {what}")
     return manager
 
@@ -108,13 +119,19 @@ def _find(name: str, suite: Suite, allowed: bool) -> Path:
         folder = (place / name).resolve()
         if folder.is_dir():
             if not allowed and not any(folder.is_relative_to(trusted) for trusted in (OWN_TASKS, theirs.resolve())):
-                raise ConfigError(f"suite {suite.name}: the task folder {folder} can run code; set allow_task_code if you trust it")
+                raise ConfigError(
+                    f"suite {suite.name}: the task folder {folder} can run code; set allow_task_code if you trust it"
+                )
             return folder
-    raise ConfigError(f"suite {suite.name}: include {name!r} is no folder beside the suite ({suite.folder}), in {OWN_TASKS} or in lm-eval's tasks")
+    raise ConfigError(
+        f"suite {suite.name}: include {name!r} is no folder beside the suite ({suite.folder}), in {OWN_TASKS} or in "
+        "lm-eval's tasks"
+    )
 
 
 def _overrides(manager: Any, benchmark: Benchmark, cache: Path | None) -> dict[str, Any]:
-    """What is laid over the task's own configuration: the suite's `config` and shots, the language of a template, revision and cache of its data."""
+    """What is laid over the task's own configuration: the suite's `config` and shots, the language of a template,
+    revision and cache of its data."""
     own = manager.task_index[benchmark.task].cfg or {}
     overrides: dict[str, Any] = {**benchmark.config, "num_fewshot": benchmark.prompting.num_fewshot}
     if benchmark.template:
@@ -124,7 +141,11 @@ def _overrides(manager: Any, benchmark: Benchmark, cache: Path | None) -> dict[s
     if cache and "custom_dataset" not in own and "class" not in own:
         loading["cache_dir"] = str(cache)
     if loading:
-        overrides["dataset_kwargs"] = {**(own.get("dataset_kwargs") or {}), **(overrides.get("dataset_kwargs") or {}), **loading}
+        overrides["dataset_kwargs"] = {
+            **(own.get("dataset_kwargs") or {}),
+            **(overrides.get("dataset_kwargs") or {}),
+            **loading,
+        }
     return overrides
 
 
@@ -132,18 +153,31 @@ def _check(task: Any, benchmark: Benchmark, where: str) -> None:
     """Refuses what cannot be scored in [0, 1]."""
     kind = str(task.OUTPUT_TYPE or task.config.output_type)
     if kind == "loglikelihood_rolling":
-        raise ConfigError(f"{where}: task {benchmark.task} asks for perplexity (loglikelihood_rolling), which is no score in [0, 1]; choose another task")
+        raise ConfigError(
+            f"{where}: task {benchmark.task} asks for perplexity (loglikelihood_rolling), which is no score in [0, "
+            "1]; choose another task"
+        )
     if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
-        raise ConfigError(f"{where}: task {benchmark.task} runs what the model writes, or shows it pictures or sound; choose a task of text alone")
+        raise ConfigError(
+            f"{where}: task {benchmark.task} runs what the model writes, or shows it pictures or sound; choose a "
+            "task of text alone"
+        )
     if not benchmark.scorer:
         _check_metric(task, benchmark, where)
     elif kind != "generate_until":
-        raise ConfigError(f"{where}: a scorer judges what a model writes, and task {benchmark.task} asks for {kind}; give it a `metric`")
+        raise ConfigError(
+            f"{where}: a scorer judges what a model writes, and task {benchmark.task} asks for {kind}; give it a "
+            "`metric`"
+        )
     filters = filter_names(task)
     if benchmark.filter is None and len(filters) > 1:
-        raise ConfigError(f"{where}: task {benchmark.task} has the filters {', '.join(filters)}; say which with `filter`")
+        raise ConfigError(
+            f"{where}: task {benchmark.task} has the filters {', '.join(filters)}; say which with `filter`"
+        )
     if benchmark.filter is not None and benchmark.filter not in filters:
-        raise ConfigError(f"{where}: task {benchmark.task} has no filter {benchmark.filter!r}{nearest(benchmark.filter, filters)}")
+        raise ConfigError(
+            f"{where}: task {benchmark.task} has no filter {benchmark.filter!r}{nearest(benchmark.filter, filters)}"
+        )
 
 
 def _check_metric(task: Any, benchmark: Benchmark, where: str) -> None:
@@ -152,17 +186,27 @@ def _check_metric(task: Any, benchmark: Benchmark, where: str) -> None:
 
     aggregations = task.aggregation()
     if task.higher_is_better().get(benchmark.metric) is False:
-        raise ConfigError(f"{where}: of metric {benchmark.metric!r} lower is better, and a search raises its fitness; choose another metric")
+        raise ConfigError(
+            f"{where}: of metric {benchmark.metric!r} lower is better, and a search raises its fitness; choose "
+            "another metric"
+        )
     if benchmark.metric not in aggregations:
-        raise ConfigError(f"{where}: task {benchmark.task} has no metric {benchmark.metric!r}{nearest(benchmark.metric, list(aggregations))}")
+        raise ConfigError(
+            f"{where}: task {benchmark.task} has no metric "
+            f"{benchmark.metric!r}{nearest(benchmark.metric, list(aggregations))}"
+        )
     if name := corpus_metric(aggregations[benchmark.metric]):
         if task.multiple_target and not callable(task.config.process_results):
-            raise ConfigError(f"{where}: the harness makes 0 or 1 of a {name} with several references an item; give the task a process_results")
+            raise ConfigError(
+                f"{where}: the harness makes 0 or 1 of a {name} with several references an item; give the task a "
+                "process_results"
+            )
         corpus.signature(name)  # a tokeniser that cannot be had is known here, before an engine starts
     elif aggregations[benchmark.metric] is not mean:
         how = getattr(aggregations[benchmark.metric], "__name__", str(aggregations[benchmark.metric]))
         raise ConfigError(
-            f"{where}: metric {benchmark.metric!r} is aggregated by {how!r}, expected a mean over items, such as acc and exact_match have, "
+            f"{where}: metric {benchmark.metric!r} is aggregated by {how!r}, expected a mean over items, such as acc "
+            "and exact_match have, "
             f"or one of {', '.join(corpus.NAMES)}"
         )
 

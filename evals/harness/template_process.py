@@ -15,7 +15,8 @@ MEMORY = 2**30
 
 
 def main() -> None:
-    """Answers until its input ends. A template that needs too much memory ends in a fault or ends the process; one that computes too long ends it (SIGXCPU)."""
+    """Answers until its input ends. A template that needs too much memory ends in a fault or ends the process; one that
+    computes too long ends it (SIGXCPU)."""
     from jinja2 import TemplateError
     from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
     from transformers.utils.chat_template_utils import render_jinja_template

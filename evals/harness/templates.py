@@ -1,4 +1,5 @@
-"""A tokenizer's chat template, rendered in a process of its own (`template_process`): a template is a program, and one that loops or grows ends there."""
+"""A tokenizer's chat template, rendered in a process of its own (`template_process`): a template is a program, and one
+that loops or grows ends there."""
 
 import json
 import selectors
@@ -36,7 +37,8 @@ class ChatTemplate:
         self._process: subprocess.Popen[bytes] | None = None
 
     def render(self, history: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str | None:
-        """Returns turns as one text; None where the template itself refuses them, e.g. for a role that it does not know.
+        """Returns turns as one text; None where the template itself refuses them, e.g. for a role that it does not
+        know.
 
         Args:
             history: turns with `role` and `content`.
@@ -51,7 +53,9 @@ class ChatTemplate:
             self._ask(self._process, self._opening)
         answer = self._ask(self._process, {"history": list(history), "add_generation_prompt": add_generation_prompt})
         if "fault" in answer:
-            raise ArtefactError(f"{self._where}: its chat template cannot be rendered: {answer['fault']}; correct the template")
+            raise ArtefactError(
+                f"{self._where}: its chat template cannot be rendered: {answer['fault']}; correct the template"
+            )
         return answer["text"]
 
     def _ask(self, process: "subprocess.Popen[bytes]", question: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +69,9 @@ class ChatTemplate:
             self._process = None
             limits = f"it takes more than {COMPUTING} s of computing for one conversation"
             reason = limits if process.returncode == -signal.SIGXCPU else str(error) or "its process ended"
-            raise ArtefactError(f"{self._where}: its chat template cannot be rendered: {reason}; correct the template") from error
+            raise ArtefactError(
+                f"{self._where}: its chat template cannot be rendered: {reason}; correct the template"
+            ) from error
 
 
 def _opened(pipe: IO[bytes] | None) -> IO[bytes]:
@@ -76,7 +82,9 @@ def _opened(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def _start() -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "evals.harness.template_process"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -90,7 +98,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _line(pipe: IO[bytes], seconds: float) -> bytes:
-    """Returns one line. Raises EOFError where the pipe ends, TimeoutError where the line does not come in time or is longer than MAX_TEXT."""
+    """Returns one line. Raises EOFError where the pipe ends, TimeoutError where the line does not come in time or is
+    longer than MAX_TEXT."""
     deadline = time.monotonic() + seconds
     read = bytearray()
     with selectors.DefaultSelector() as selector:

@@ -1,7 +1,7 @@
 """Scorers: what turns items and a model's outputs into numbers in [0, 1], in place of a task's own metric.
 
-A suite names one by `scorer: package.module:name`, a class or a function of (item, output), with `scorer_options`. Shipped are
-`evals.scorers.language:InLanguage`, `evals.scorers.llm_judge:LLMJudge` and `evals.scorers.comet:Comet`.
+A suite names one by `scorer: package.module:name`, a class or a function of (item, output), with `scorer_options`.
+Shipped are `evals.scorers.language:InLanguage`, `evals.scorers.llm_judge:LLMJudge` and `evals.scorers.comet:Comet`.
 """
 
 from evals.scorers.loading import load_scorer, source_digest

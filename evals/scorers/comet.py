@@ -1,11 +1,14 @@
 """COMET, a learned metric of translations, run in an environment of its own.
 
-It cannot share ours: unbabel-comet 2.2.7, its newest, wants transformers < 5, huggingface-hub < 1, numpy < 2 and protobuf < 5, and all that judges here
-is on later ones. So it is installed apart, once, and the environment variable PSOMERGE_COMET_PYTHON names the interpreter there:
+It cannot share ours: unbabel-comet 2.2.7, its newest, wants transformers < 5, huggingface-hub < 1, numpy < 2 and
+protobuf < 5, and all that judges here is on later ones. So it is installed apart, once, and the environment variable
+PSOMERGE_COMET_PYTHON names the interpreter there:
 
-    python3.11 -m venv comet && comet/bin/pip install unbabel-comet && export PSOMERGE_COMET_PYTHON=$PWD/comet/bin/python
+    python3.11 -m venv comet && comet/bin/pip install unbabel-comet && export
+    PSOMERGE_COMET_PYTHON=$PWD/comet/bin/python
 
-Each call starts that interpreter and loads the model: seconds to a minute, so it suits a comparison of finished models better than a search.
+Each call starts that interpreter and loads the model: seconds to a minute, so it suits a comparison of finished models
+better than a search.
 """
 
 import json
@@ -29,7 +32,14 @@ INSTALL = f"python3.11 -m venv comet && comet/bin/pip install unbabel-comet && e
 class Comet:
     """The scorer `evals.scorers.comet:Comet`."""
 
-    def __init__(self, source: str, model: str = "Unbabel/wmt22-comet-da", batch_size: int = 16, gpus: int = 0, timeout: float = 3600) -> None:
+    def __init__(
+        self,
+        source: str,
+        model: str = "Unbabel/wmt22-comet-da",
+        batch_size: int = 16,
+        gpus: int = 0,
+        timeout: float = 3600,
+    ) -> None:
         """Looks whether COMET is there.
 
         Args:
@@ -43,19 +53,28 @@ class Comet:
             ConfigError: no COMET in the environment that PSOMERGE_COMET_PYTHON names, or a model that is not Unbabel's.
         """
         if not model.startswith("Unbabel/"):
-            raise ConfigError(f"COMET: expected one of Unbabel's models, such as Unbabel/wmt22-comet-da, found {model!r}: a checkpoint can run code")
+            raise ConfigError(
+                f"COMET: expected one of Unbabel's models, such as Unbabel/wmt22-comet-da, found {model!r}: a "
+                "checkpoint can run code"
+            )
         self._python = os.environ.get(PYTHON, "")
         if not self._python:
-            raise ConfigError(f"COMET needs an environment of its own, its requirements contradict ours; install it: {INSTALL}")
+            raise ConfigError(
+                f"COMET needs an environment of its own, its requirements contradict ours; install it: {INSTALL}"
+            )
         self._render, self._model = _renderer(source), model
         self._settings = {"batch_size": batch_size, "gpus": gpus}
         self._timeout = timeout
         self._run(
-            ["-c", "import importlib.util, sys; sys.exit(importlib.util.find_spec('comet') is None)"], "", ConfigError, f"has no COMET; install it: {INSTALL}"
+            ["-c", "import importlib.util, sys; sys.exit(importlib.util.find_spec('comet') is None)"],
+            "",
+            ConfigError,
+            f"has no COMET; install it: {INSTALL}",
         )
 
     def score(self, items: Sequence[Item], outputs: Sequence[str], memory: MutableMapping[str, str]) -> list[float]:
-        """Returns COMET's score of each translation, cut to [0, 1] (wmt22-comet-da's lie there but for rounding); an empty output gets 0.
+        """Returns COMET's score of each translation, cut to [0, 1] (wmt22-comet-da's lie there but for rounding); an
+        empty output gets 0.
 
         Args:
             items: (N,) documents with the source, reference translations; of several references the first counts.
@@ -67,7 +86,8 @@ class Comet:
             ConfigError: documents without the source.
             ServiceError: COMET fails or takes too long, e.g. as its model cannot be downloaded.
 
-        Source: Rei et al., WMT 2022 (COMET-22); the 0 for nothing: Zouhar et al., WMT 2024, "Pitfalls and Outlooks in Using COMET", where models give an
+        Source: Rei et al., WMT 2022 (COMET-22); the 0 for nothing: Zouhar et al., WMT 2024, "Pitfalls and Outlooks in
+            Using COMET", where models give an
         empty translation a fair score.
         """
         texts = {
@@ -89,12 +109,16 @@ class Comet:
         except (ValueError, TypeError) as error:
             raise ServiceError(f"COMET: expected scores from {self._python}, found {answer[:100]!r}") from error
         if len(scores) != len(data) or not all(map(math.isfinite, scores)):
-            raise ServiceError(f"COMET: expected {len(data)} finite scores from {self._python}, found {len(scores)}: {scores[:3]}")
+            raise ServiceError(
+                f"COMET: expected {len(data)} finite scores from {self._python}, found {len(scores)}: {scores[:3]}"
+            )
         return scores
 
     def _run(self, arguments: Sequence[str], given: str, kind: type[ConfigError | ServiceError], failing: str) -> str:
         """Standard output of COMET's interpreter, which sees nothing of ours: no module path, no current folder."""
-        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+        environment = {
+            key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+        }
         with tempfile.TemporaryDirectory() as folder:
             try:
                 done = subprocess.run(
@@ -108,11 +132,19 @@ class Comet:
                     timeout=self._timeout,
                 )
             except OSError as error:
-                raise ConfigError(f"COMET: cannot start {self._python}, which {PYTHON} names ({error.strerror}); install it: {INSTALL}") from error
+                raise ConfigError(
+                    f"COMET: cannot start {self._python}, which {PYTHON} names ({error.strerror}); install it: "
+                    f"{INSTALL}"
+                ) from error
             except subprocess.TimeoutExpired as error:
-                raise ServiceError(f"COMET: no answer from {self._python} within {self._timeout:g} s; raise `timeout`, or set `gpus`") from error
+                raise ServiceError(
+                    f"COMET: no answer from {self._python} within {self._timeout:g} s; raise `timeout`, or set `gpus`"
+                ) from error
         if done.returncode:
-            last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), f"exit code {done.returncode}")
+            last = next(
+                (line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()),
+                f"exit code {done.returncode}",
+            )
             raise kind(f"COMET: {self._python} {failing} ({last[:300]})")
         return done.stdout
 
@@ -129,7 +161,10 @@ def _renderer(pattern: str) -> Callable[[Item], str]:
         try:
             return str(document[pattern]) if template is None else template.render(**document)
         except (KeyError, TemplateError) as error:
-            raise ConfigError(f"COMET: benchmark {item.benchmark}: `source` {pattern!r} does not fit its documents ({', '.join(document)}): {error}") from error
+            raise ConfigError(
+                f"COMET: benchmark {item.benchmark}: `source` {pattern!r} does not fit its documents "
+                f"({', '.join(document)}): {error}"
+            ) from error
 
     return render
 
@@ -137,5 +172,7 @@ def _renderer(pattern: str) -> Callable[[Item], str]:
 def _reference(item: Item) -> str:
     reference = item.reference[0] if isinstance(item.reference, list | tuple) and item.reference else item.reference
     if not isinstance(reference, str):
-        raise ScorerError(f"benchmark {item.benchmark}: item {item.name}: expected a reference translation, found {reference!r:.100}")
+        raise ScorerError(
+            f"benchmark {item.benchmark}: item {item.name}: expected a reference translation, found {reference!r:.100}"
+        )
     return reference

@@ -1,6 +1,8 @@
-"""Scores translations with COMET; run by the interpreter of an environment that has it (`evals.scorers.comet`), so it imports nothing of psomerge.
+"""Scores translations with COMET; run by the interpreter of an environment that has it (`evals.scorers.comet`), so it
+imports nothing of psomerge.
 
-In, as JSON on standard input: `model`, `batch_size`, `gpus`, `data` (a list of `src`, `mt`, `ref`). Out, as JSON on standard output: the scores, in order.
+In, as JSON on standard input: `model`, `batch_size`, `gpus`, `data` (a list of `src`, `mt`, `ref`). Out, as JSON on
+standard output: the scores, in order.
 """
 
 import json
@@ -17,7 +19,9 @@ def main() -> None:
 
     request = json.load(sys.stdin)
     model = load_from_checkpoint(download_model(request["model"]))
-    prediction = model.predict(request["data"], batch_size=request["batch_size"], gpus=request["gpus"], progress_bar=False)
+    prediction = model.predict(
+        request["data"], batch_size=request["batch_size"], gpus=request["gpus"], progress_bar=False
+    )
     json.dump([float(score) for score in prediction.scores], answers)
     answers.close()
 

@@ -1,4 +1,5 @@
-"""Language identifiers: a text in, the label of its language out. The one that comes along, and any fastText model from a file.
+"""Language identifiers: a text in, the label of its language out. The one that comes along, and any fastText model from
+a file.
 
 Neither asks the network for anything.
 """
@@ -24,7 +25,8 @@ class Identifier:
 
 @cache
 def shipped() -> Identifier:
-    """Returns py3langid's naive Bayes model over byte n-grams: 139 languages and `zxx` (no language), 5 MB, 0.1 ms a sentence.
+    """Returns py3langid's naive Bayes model over byte n-grams: 139 languages and `zxx` (no language), 5 MB, 0.1 ms a
+    sentence.
 
     Source: Lui & Baldwin, langid.py, ACL 2012; model of py3langid 0.4.
     """
@@ -32,7 +34,9 @@ def shipped() -> Identifier:
 
     # An object of our own: the module's global one changes its languages when anybody says so.
     model = LanguageIdentifier.from_model_file(MODEL_FILE)
-    return Identifier("py3langid", tuple(str(label) for label in model.labels), lambda text: str(model.classify(text)[0]))
+    return Identifier(
+        "py3langid", tuple(str(label) for label in model.labels), lambda text: str(model.classify(text)[0])
+    )
 
 
 @cache
@@ -48,12 +52,16 @@ def fasttext(path: Path) -> Identifier:
     from fasttext import load_model  # pyright: ignore[reportAttributeAccessIssue] (the package has no types)
 
     if not path.is_file():
-        raise ConfigError(f"language identifier: no file {path}; give the path of a fastText model such as GlotLID's model.bin")
+        raise ConfigError(
+            f"language identifier: no file {path}; give the path of a fastText model such as GlotLID's model.bin"
+        )
     try:
         model = load_model(str(path))
         every: Sequence[str] = model.predict("a", k=-1, threshold=-1.0)[0]
     except (ValueError, RuntimeError, MemoryError) as error:
-        raise ConfigError(f"language identifier: {path} is no supervised fastText model: {' '.join(str(error).split())[:200]}") from error
+        raise ConfigError(
+            f"language identifier: {path} is no supervised fastText model: {' '.join(str(error).split())[:200]}"
+        ) from error
     labels = tuple(_code(label) for label in every)
 
     def identify(text: str) -> str:

@@ -1,4 +1,5 @@
-"""The connection to an OpenAI-compatible server: chat messages in, the text of the reply out; what fails becomes one line.
+"""The connection to an OpenAI-compatible server: chat messages in, the text of the reply out; what fails becomes one
+line.
 
 The key comes from the environment alone and goes into the request's header alone.
 """
@@ -39,7 +40,10 @@ class JudgeService:
 
     def __post_init__(self) -> None:
         if set("@?") & set(self.address):  # before anything that would print it
-            raise ConfigError(f"judge: the address must hold no user, password or query; put the key into the environment variable {KEY}")
+            raise ConfigError(
+                "judge: the address must hold no user, password or query; put the key into the environment variable "
+                f"{KEY}"
+            )
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"judge: expected an address such as http://127.0.0.1:8000/v1, found {self.address!r}")
@@ -49,7 +53,9 @@ class JudgeService:
         from openai import OpenAI
 
         # Without a key of its own the client would take OPENAI_API_KEY and send it to whatever address a suite names.
-        key = os.environ.get(KEY) or (os.environ.get(OPENAI_KEY) if urlsplit(self.address).hostname == OPENAI_HOST else None)
+        key = os.environ.get(KEY) or (
+            os.environ.get(OPENAI_KEY) if urlsplit(self.address).hostname == OPENAI_HOST else None
+        )
         return OpenAI(base_url=self.address, api_key=key or "none", timeout=self.timeout, max_retries=self.retries)
 
     def ask(self, client: "OpenAI", messages: Sequence[Mapping[str, str]]) -> str:
@@ -66,13 +72,20 @@ class JudgeService:
             choice = completion.choices[0]
             return "" if choice.finish_reason == "length" else choice.message.content or ""
         except APITimeoutError as error:
-            raise ServiceError(f"judge: no reply from {self.address} within {self.timeout:g} s; raise `timeout`, or look at the server") from error
+            raise ServiceError(
+                f"judge: no reply from {self.address} within {self.timeout:g} s; raise `timeout`, or look at the server"
+            ) from error
         except APIConnectionError as error:
-            raise ServiceError(f"judge: cannot reach {self.address} ({_cause(error)}); start the server, or mend the address") from error
+            raise ServiceError(
+                f"judge: cannot reach {self.address} ({_cause(error)}); start the server, or mend the address"
+            ) from error
         except APIStatusError as error:
             raise self._status(error) from error
         except (APIError, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise ServiceError(f"judge: {self.address} does not answer like an OpenAI-compatible server ({type(error).__name__}); mend the address") from error
+            raise ServiceError(
+                f"judge: {self.address} does not answer like an OpenAI-compatible server ({type(error).__name__}); "
+                "mend the address"
+            ) from error
 
     def _status(self, error: "APIStatusError") -> Exception:
         status = error.status_code
@@ -80,11 +93,16 @@ class JudgeService:
         if status in (401, 403):
             return ServiceError(f"{where}: it does not take the key; set the environment variable {KEY}")
         if status == 404:
-            return ServiceError(f"{where}: no model {self.model!r}, or no chat completions at this address (it usually ends in /v1)")
+            return ServiceError(
+                f"{where}: no model {self.model!r}, or no chat completions at this address (it usually ends in /v1)"
+            )
         if status in (400, 413, 422):
             return RefusedError(f"{where}: {_said(error)}")
         what = "too many requests; lower `concurrency`" if status == 429 else _said(error)
-        return ServiceError(f"{where} after {self.retries + 1} attempts: {what}; start the same command again later, it goes on where it was")
+        return ServiceError(
+            f"{where} after {self.retries + 1} attempts: {what}; start the same command again later, it goes on "
+            "where it was"
+        )
 
 
 def _said(error: "APIStatusError") -> str:

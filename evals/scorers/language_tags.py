@@ -1,7 +1,9 @@
-"""What a suite's language tag says, whatever standard it follows: one code for the language, and the scripts that it is written in.
+"""What a suite's language tag says, whatever standard it follows: one code for the language, and the scripts that it is
+written in.
 
-BCP 47 (`so`, `zh-Hant`), Flores and Belebele codes (`tel_Telu`, `zho_Hans`) and ISO 639-3 (`azj`, `arb`) all come to the same code.
-The aliases are CLDR's as `babel` ships them; where a benchmark names a variety that CLDR keeps apart, a short table adds it to its macrolanguage.
+BCP 47 (`so`, `zh-Hant`), Flores and Belebele codes (`tel_Telu`, `zho_Hans`) and ISO 639-3 (`azj`, `arb`) all come to
+the same code. The aliases are CLDR's as `babel` ships them; where a benchmark names a variety that CLDR keeps apart, a
+short table adds it to its macrolanguage.
 """
 
 import re
@@ -22,12 +24,20 @@ VARIETIES = {
     "sh": "sr",
     "zlm": "ms",
 }
-"""Of ISO 639-3 codes that CLDR does not fold: the macrolanguage, by whose name identifiers call them. An Arabic dialect is Arabic here."""
+"""Of ISO 639-3 codes that CLDR does not fold: the macrolanguage, by whose name identifiers call them. An Arabic dialect
+is Arabic here."""
 
 WRITTEN_TOO = {"bs": ("Cyrl",), "crh": ("Latn",), "sr": ("Latn",), "uz": ("Cyrl",), "zh": ("Hant",), "yue": ("Hans",)}
-"""Second scripts of languages that identifiers know in both; every other language has its likely script (CLDR's) alone, unless a tag names another."""
+"""Second scripts of languages that identifiers know in both; every other language has its likely script (CLDR's) alone,
+unless a tag names another."""
 
-CHARACTERS = {"Hans": ("Hani", "Bopo"), "Hant": ("Hani", "Bopo"), "Jpan": ("Hani", "Hira", "Kana"), "Kore": ("Hang", "Hani"), "Hang": ("Hang", "Hani")}
+CHARACTERS = {
+    "Hans": ("Hani", "Bopo"),
+    "Hant": ("Hani", "Bopo"),
+    "Jpan": ("Hani", "Hira", "Kana"),
+    "Kore": ("Hang", "Hani"),
+    "Hang": ("Hang", "Hani"),
+}
 """Unicode scripts of the characters of a script that is not simply one of them."""
 
 

@@ -1,7 +1,8 @@
 """From a suite's `package.module:name` to a scorer whose every number is checked.
 
-A user's scorer is looked for as the interpreter finds modules, and last in the current folder, as `python -m` and `uvicorn` do: a file `metrics.py`
-where psomerge is started is `metrics:name`. It comes last, so that no file there takes the place of an installed package.
+A user's scorer is looked for as the interpreter finds modules, and last in the current folder, as `python -m` and
+`uvicorn` do: a file `metrics.py` where psomerge is started is `metrics:name`. It comes last, so that no file there
+takes the place of an installed package.
 """
 
 import hashlib
@@ -29,12 +30,14 @@ def load_scorer(name: str, options: Mapping[str, Any], *, allowed: bool) -> Scor
     """Returns the scorer of a name, its results checked.
 
     Args:
-        name: `package.module:name`, of a class with a method `score` (see `Scorer`), or of a function (item, output) -> number in [0, 1].
+        name: `package.module:name`, of a class with a method `score` (see `Scorer`), or of a function (item, output) ->
+            number in [0, 1].
         options: keyword arguments of the class, or of each call of the function.
         allowed: whether modules of the user's may be imported and run; those under `evals.scorers` always may.
 
     Raises:
-        ConfigError: a module without leave, no such module or name, something that is no scorer, or options that it does not take.
+        ConfigError: a module without leave, no such module or name, something that is no scorer, or options that it
+            does not take.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
@@ -46,7 +49,11 @@ def load_scorer(name: str, options: Mapping[str, Any], *, allowed: bool) -> Scor
     if module_name.startswith(OWN) and (attribute.startswith("_") or getattr(found, "__module__", None) != module_name):
         found = None  # what our modules import needs leave like any other code
     if found is None:
-        known = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module_name and not key.startswith("_")]
+        known = [
+            key
+            for key, value in vars(module).items()
+            if getattr(value, "__module__", None) == module_name and not key.startswith("_")
+        ]
         raise ConfigError(f"scorer {name!r}: {module.__file__} has no {attribute!r}{nearest(attribute, known)}")
     if not callable(found):
         raise ConfigError(f"scorer {name!r}: expected a class or a function, found {type(found).__name__}")
@@ -54,7 +61,8 @@ def load_scorer(name: str, options: Mapping[str, Any], *, allowed: bool) -> Scor
 
 
 def source_digest(name: str) -> str:
-    """Returns the SHA-256 in hex of the file that a loaded scorer's module was read from: another text may score otherwise."""
+    """Returns the SHA-256 in hex of the file that a loaded scorer's module was read from: another text may score
+    otherwise."""
     file = sys.modules[name.partition(":")[0]].__file__
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
@@ -68,10 +76,19 @@ def _module(module_name: str, name: str) -> ModuleType:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            own = [OWN + path.stem for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem != "__init__"] if module_name.startswith(OWN) else []
-            hint = nearest(module_name, own) or f"; it must be installed, or lie in the folder where you start psomerge, {Path.cwd()}"
+            own = (
+                [OWN + path.stem for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem != "__init__"]
+                if module_name.startswith(OWN)
+                else []
+            )
+            hint = (
+                nearest(module_name, own)
+                or f"; it must be installed, or lie in the folder where you start psomerge, {Path.cwd()}"
+            )
             raise ConfigError(f"scorer {name!r}: no module {error.name}{hint}") from error
-        raise ConfigError(f"scorer {name!r}: module {module_name} needs {error.name}, which is not installed") from error
+        raise ConfigError(
+            f"scorer {name!r}: module {module_name} needs {error.name}, which is not installed"
+        ) from error
     except PsomergeError:
         raise
     except Exception as error:
@@ -124,7 +141,9 @@ class _Checked:
 
     def score(self, items: Sequence[Item], outputs: Sequence[str], memory: MutableMapping[str, str]) -> list[float]:
         if len(items) != len(outputs):
-            raise ValueError(f"scorer {self.name}: expected one output for each of {len(items)} items, found {len(outputs)}")
+            raise ValueError(
+                f"scorer {self.name}: expected one output for each of {len(items)} items, found {len(outputs)}"
+            )
         where = f"benchmark {items[0].benchmark}: " if items else ""
         try:
             values = list(self.scorer.score(items, outputs, memory))
@@ -135,12 +154,17 @@ class _Checked:
         except Exception as error:
             raise ScorerError(f"scorer {self.name}: {where}{_line(error)}") from error
         if len(values) != len(items):
-            raise ScorerError(f"scorer {self.name}: {where}expected {len(items)} numbers, one for each item, found {len(values)}")
+            raise ScorerError(
+                f"scorer {self.name}: {where}expected {len(items)} numbers, one for each item, found {len(values)}"
+            )
         return [self._number(value, item) for value, item in zip(values, items, strict=True)]
 
     def _number(self, value: Any, item: Item) -> float:
         if not isinstance(value, Real) or not 0 <= float(value) <= 1:  # NaN is not either
-            raise ScorerError(f"scorer {self.name}: benchmark {item.benchmark}: item {item.name}: expected a number in [0, 1], found {value!r:.100}")
+            raise ScorerError(
+                f"scorer {self.name}: benchmark {item.benchmark}: item {item.name}: expected a number in [0, 1], "
+                f"found {value!r:.100}"
+            )
         return float(value)
 
 

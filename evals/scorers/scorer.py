@@ -31,10 +31,12 @@ class Scorer(Protocol):
         Args:
             items: (N,) what was asked.
             outputs: (N,) what the model answered.
-            memory: what must not be asked for twice, such as a judge's replies; the caller keeps it in the run's journal.
+            memory: what must not be asked for twice, such as a judge's replies; the caller keeps it in the run's
+                journal.
         """
         ...
 
 
 class ScorerError(ValueError):
-    """Outputs that cannot be scored; the text names benchmark and item. The caller makes it a failed judgement: fitness null, worse than every other."""
+    """Outputs that cannot be scored; the text names benchmark and item. The caller makes it a failed judgement: fitness
+    null, worse than every other."""

@@ -1,4 +1,5 @@
-"""Which architectures vLLM runs, known without importing it: an import costs many seconds, and a run asks before it starts an engine."""
+"""Which architectures vLLM runs, known without importing it: an import costs many seconds, and a run asks before it
+starts an engine."""
 
 import ast
 from functools import cache
@@ -10,9 +11,11 @@ _TABLES = ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS", "_TRANSFORMERS_SUPPO
 
 @cache
 def architectures() -> frozenset[str]:
-    """Returns the class names, as in a config.json's `architectures`, that the installed vLLM lists as models which write text; none without a vLLM.
+    """Returns the class names, as in a config.json's `architectures`, that the installed vLLM lists as models which
+    write text; none without a vLLM.
 
-    The tables are read from the source of its registry. A class that is not listed may still run there on transformers' own code; no list says which.
+    The tables are read from the source of its registry. A class that is not listed may still run there on transformers'
+    own code; no list says which.
 
     Raises:
         RuntimeError: the registry of this version looks otherwise.

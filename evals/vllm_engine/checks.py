@@ -1,7 +1,7 @@
 """What proves that a swap put the merged tensors, all of them and nothing else, into the running model.
 
-Pure functions over tensors and numbers; knows no engine. One pass over each merged tensor gives its finiteness, its fingerprint and its
-product with a fixed vector, which the model's own kernels must reproduce afterwards.
+Pure functions over tensors and numbers; knows no engine. One pass over each merged tensor gives its finiteness, its
+fingerprint and its product with a fixed vector, which the model's own kernels must reproduce afterwards.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,8 @@ class StreamCheck:
         self.vocabulary_rows: list[Tensor] = []
         """Sampled rows of every matrix with one row a token, in the engine's dtype."""
         self.products: dict[int, tuple[float, float]] = {}
-        """Of all other matrices with k columns, by k: the sum of matrix @ probe(k) and the sum of magnitudes that it is made of."""
+        """Of all other matrices with k columns, by k: the sum of matrix @ probe(k) and the sum of magnitudes that it is
+        made of."""
         self.fingerprints: dict[str, int] = {}
         self.seconds = 0.0
         """Spent on making and checking tensors."""
@@ -84,7 +85,9 @@ class StreamCheck:
         self.fingerprints[name] = fingerprint(tensor)
         if not tensor.is_floating_point():
             return
-        if tensor.ndim == 2 and ".experts." not in name:  # routed experts are no linear layers of vLLM's: it packs them together
+        if (
+            tensor.ndim == 2 and ".experts." not in name
+        ):  # routed experts are no linear layers of vLLM's: it packs them together
             self._note_matrix(tensor)
         # A finite sum proves finite values in one pass; only a sum that is not needs the second look.
         if not torch.isfinite(tensor.sum(dtype=torch.float32)) and not bool(torch.isfinite(tensor).all()):
@@ -138,12 +141,15 @@ def products_fault(computed: Mapping[int, float], stream: StreamCheck) -> list[s
     for size in sorted(computed.keys() | stream.products.keys()):
         total, scale = stream.products.get(size, (0.0, 0.0))
         if not abs(computed.get(size, 0.0) - total) <= tolerance(stream.dtype) * scale:
-            faults.append(f"linear layers with {size} inputs are stale: their products are not those of the merged tensors")
+            faults.append(
+                f"linear layers with {size} inputs are stale: their products are not those of the merged tensors"
+            )
     return faults
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """Returns how far a dot product may lie from the exact one, relative to the sum of its terms' magnitudes: output rounding, and float32 sums."""
+    """Returns how far a dot product may lie from the exact one, relative to the sum of its terms' magnitudes: output
+    rounding, and float32 sums."""
     return 2 * torch.finfo(dtype).eps + 16 * torch.finfo(torch.float32).eps
 
 
@@ -165,4 +171,7 @@ def canary_fault(swap: Swap, before: Swap | None, same: Swap | None) -> str | No
     changed = sum(now != then for now, then in zip(swap.fingerprints, before.fingerprints, strict=True))
     if 2 * changed <= len(swap.fingerprints):
         return None  # a step below the rounding of the checkpoint's dtype leaves (nearly) the same model
-    return f"{changed} of {len(swap.fingerprints)} tensors changed, the canary did not: the engine computes with the model before"
+    return (
+        f"{changed} of {len(swap.fingerprints)} tensors changed, the canary did not: the engine computes with the "
+        "model before"
+    )

@@ -11,7 +11,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
-from evals.engine import Answers, Batch, Capabilities, Continuation, EngineSettings, Generation, Loglikelihood, ModelError, Watch, first_part
+from evals.engine import (
+    Answers,
+    Batch,
+    Capabilities,
+    Continuation,
+    EngineSettings,
+    Generation,
+    Loglikelihood,
+    ModelError,
+    Watch,
+    first_part,
+)
 from evals.host import device_name
 from evals.prefix import Prefix
 from evals.shell import write_shell
@@ -67,7 +78,9 @@ class VllmEngine:
         self._cpu = current_platform.is_cpu()
         self._settings = settings
         shell = work / "shell"
-        config = write_shell(open_basis(folders, settings.tokenizer_from, compiled=False), settings.tokenizer_from, shell)
+        config = write_shell(
+            open_basis(folders, settings.tokenizer_from, compiled=False), settings.tokenizer_from, shell
+        )
         self._length = min(settings.max_model_len, config.get("max_position_embeddings") or settings.max_model_len)
         self._llm = LLM(
             model=str(shell),
@@ -85,7 +98,10 @@ class VllmEngine:
             distributed_executor_backend="uni",
             disable_log_stats=True,
         )
-        models = {"folders": {name: str(folder) for name, folder in folders.items()}, "tokenizer_from": settings.tokenizer_from}
+        models = {
+            "folders": {name: str(folder) for name, folder in folders.items()},
+            "tokenizer_from": settings.tokenizer_from,
+        }
         self._llm.collective_rpc("init_weight_transfer_engine", args=(models,))
         vocabulary = self._llm.llm_engine.model_config.get_vocab_size()
         self._canary = [(7 * i + 3) % vocabulary for i in range(min(CANARY_LENGTH, self._length - 1))]
@@ -134,7 +150,8 @@ class VllmEngine:
         return list(self.answer(Batch((), tuple(requests))).generation)
 
     def answer(self, batch: Batch, watch: Watch | None = None) -> Answers:
-        """Returns the answers to log-likelihoods, then to generations, each from an empty prefix cache; see `evals.engine.Engine`."""
+        """Returns the answers to log-likelihoods, then to generations, each from an empty prefix cache; see
+        `evals.engine.Engine`."""
         prefix, tokens = Prefix(batch, watch), 0
         if batch.loglikelihood:
             self._begin(max(len(request.context) + len(request.continuation) for request in batch.loglikelihood))
@@ -150,13 +167,19 @@ class VllmEngine:
         from vllm import SamplingParams
 
         asked, running = batch.generation, Running(self._llm)
-        parameters = [SamplingParams(temperature=0.0, max_tokens=request.max_tokens, stop=[stop for stop in request.stop if stop]) for request in asked]
+        parameters = [
+            SamplingParams(temperature=0.0, max_tokens=request.max_tokens, stop=[stop for stop in request.stop if stop])
+            for request in asked
+        ]
         running.add(range(len(asked)), [request.prompt for request in asked], parameters)
         # Not the outputs' own text: a stream of tokens never gets the bytes of a character that it does not finish.
         decode = partial(self._llm.get_tokenizer().decode, skip_special_tokens=True)
         while running:
             for number, output in running.step():
-                prefix.put(len(batch.loglikelihood) + number, first_part(decode(list(output.outputs[0].token_ids)), asked[number].stop))
+                prefix.put(
+                    len(batch.loglikelihood) + number,
+                    first_part(decode(list(output.outputs[0].token_ids)), asked[number].stop),
+                )
             if not prefix.go_on():
                 return running.tokens + running.drop()
         return running.tokens
@@ -168,7 +191,10 @@ class VllmEngine:
         if not self._ready:
             raise EngineError("the engine holds no checked model: load a recipe first")
         if longest >= self._length:
-            raise ConfigError(f"a request has {longest} tokens, this engine takes {self._length - 1}: raise max_model_len, if the model allows it")
+            raise ConfigError(
+                f"a request has {longest} tokens, this engine takes {self._length - 1}: raise max_model_len, if the "
+                "model allows it"
+            )
         self._reset()
 
     def _reset(self) -> None:
@@ -185,12 +211,20 @@ class VllmEngine:
 
     def _check(self, report: SwapReport) -> None:
         if report.faults:
-            raise EngineError(f"swap refused: {report.faults[0]}" + (f" (and {len(report.faults) - 1} more)" if len(report.faults) > 1 else ""))
+            raise EngineError(
+                f"swap refused: {report.faults[0]}"
+                + (f" (and {len(report.faults) - 1} more)" if len(report.faults) > 1 else "")
+            )
         if report.infinite:
-            raise ModelError(f"swap refused: tensor {report.infinite[0]!r} holds a value that is not finite, as do {len(report.infinite) - 1} others")
+            raise ModelError(
+                f"swap refused: tensor {report.infinite[0]!r} holds a value that is not finite, as do "
+                f"{len(report.infinite) - 1} others"
+            )
         output = self._ask_canary()
         if output.num_cached_tokens:
-            raise EngineError(f"swap refused: the prefix cache still held {output.num_cached_tokens} tokens of the model before")
+            raise EngineError(
+                f"swap refused: the prefix cache still held {output.num_cached_tokens} tokens of the model before"
+            )
         swap = Swap(report.fingerprints, tuple(scoring.flat(output.prompt_logprobs).logprobs))
         fault = canary_fault(swap, self._current, self._swaps.get(swap.fingerprints))
         self._current = swap
@@ -201,5 +235,12 @@ class VllmEngine:
     def _ask_canary(self) -> "RequestOutput":
         from vllm import SamplingParams
 
-        parameters = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, flat_logprobs=True, prompt_logprobs=0, skip_reading_prefix_cache=False)
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            detokenize=False,
+            flat_logprobs=True,
+            prompt_logprobs=0,
+            skip_reading_prefix_cache=False,
+        )
         return self._llm.generate([{"prompt_token_ids": self._canary}], parameters, use_tqdm=False)[0]

@@ -1,6 +1,8 @@
-"""What proves that a mixture of experts computes with the experts just made: their kernel's answer to a fixed vector, against the loaded tensors' own.
+"""What proves that a mixture of experts computes with the experts just made: their kernel's answer to a fixed vector,
+against the loaded tensors' own.
 
-On CPU only, where vLLM packs them: a reload there once left them unpacked, and the engine scored another model without an error.
+On CPU only, where vLLM packs them: a reload there once left them unpacked, and the engine scored another model without
+an error.
 """
 
 from dataclasses import dataclass
@@ -44,7 +46,8 @@ class ExpertsCheck:
                     self._watch(name, layer.quant_method)
 
     def faults(self) -> list[str]:
-        """Returns a line for each layer whose kernel answers otherwise than the tensors that were loaded; ends the watch."""
+        """Returns a line for each layer whose kernel answers otherwise than the tensors that were loaded; ends the
+        watch."""
         faults = []
         for name, layer in self._layers.items():
             del layer.quant_method.process_weights_after_loading
@@ -64,15 +67,20 @@ class ExpertsCheck:
 
 
 def _expected(layer: Any) -> _Expected:
-    """What unpacked experts answer to the probe, and the bound of the error: of both matrices' sums, carried through the activation."""
+    """What unpacked experts answer to the probe, and the bound of the error: of both matrices' sums, carried through
+    the activation."""
     into, out = layer.w13_weight.float(), layer.w2_weight.float()
     vector = probe(into.shape[2], layer.w13_weight.dtype).float()
     (gate, up), share = (into @ vector).chunk(2, dim=1), tolerance(layer.w13_weight.dtype)
     gate_margin, up_margin = (share * (into.abs() @ vector.abs())).chunk(2, dim=1)
     active = _ACTIVATIONS[layer.activation](gate)
     inner = active * up
-    margin = 1.2 * gate_margin * up.abs() + active.abs() * up_margin + share * inner.abs()  # no such activation is steeper than 1.2
-    return _Expected(torch.einsum("ehi,ei->eh", out, inner).mean(0), 2 * torch.einsum("ehi,ei->eh", out.abs(), margin).mean(0))
+    margin = (
+        1.2 * gate_margin * up.abs() + active.abs() * up_margin + share * inner.abs()
+    )  # no such activation is steeper than 1.2
+    return _Expected(
+        torch.einsum("ehi,ei->eh", out, inner).mean(0), 2 * torch.einsum("ehi,ei->eh", out.abs(), margin).mean(0)
+    )
 
 
 def _answer(layer: Any) -> Tensor:

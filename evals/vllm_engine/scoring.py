@@ -1,11 +1,13 @@
 """Log-likelihoods of continuations with few and small requests.
 
 vLLM's cost for short prompts is per request and per row of logits. So, of one context:
-- the first tokens of all its continuations come from one request (`logprob_token_ids`), wherever a continuation has one token only, or the
-  context fills a block of the prefix cache, which the following requests then read;
-- the other tokens come from the prompt's own rows, context and continuation in one prefill, one request for each different continuation.
-Rows below `num_cached_tokens` are uninitialised memory and are never read: a request whose rows an earlier one leaves in the cache goes past it. One
-that lost rows all the same is sent again; the answers after it then wait until the end of the queue.
+- the first tokens of all its continuations come from one request (`logprob_token_ids`), wherever a continuation has one
+  token only, or the context fills a block of the prefix cache, which the following requests then read;
+- the other tokens come from the prompt's own rows, context and continuation in one prefill, one request for each
+  different continuation.
+Rows below `num_cached_tokens` are uninitialised memory and are never read: a request whose rows an earlier one leaves
+in the cache goes past it. One that lost rows all the same is sent again; the answers after it then wait until the end
+of the queue.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +50,8 @@ class Plan:
     """Tokens to score after each prompt; empty: the prompt's own rows are wanted."""
     sources: tuple[Source, ...]
     uncached: frozenset[int]
-    """Requests that must not read the prefix cache: an earlier one shares whole blocks with them beyond the first row that they need."""
+    """Requests that must not read the prefix cache: an earlier one shares whole blocks with them beyond the first row
+    that they need."""
 
     def readers(self) -> list[list[int]]:
         """Returns for each request the places in `sources` that read it."""
@@ -90,16 +93,23 @@ def plan(requests: Sequence[Loglikelihood], block: int) -> Plan:
                 ids.append(())
             sources[context, continuation] = Source(first, rest, len(context), continuation)
     uncached = _swallowed(prompts, rows_needed(tuple(sources.values())), block)
-    return Plan(tuple(prompts), tuple(ids), tuple(sources[request.context, request.continuation] for request in requests), uncached)
+    return Plan(
+        tuple(prompts),
+        tuple(ids),
+        tuple(sources[request.context, request.continuation] for request in requests),
+        uncached,
+    )
 
 
 def rows_needed(sources: Sequence[Source]) -> dict[int, int]:
-    """Returns for each request whose prompt rows are read the first that is: row i is computed at position i - 1, and not if the cache has that."""
+    """Returns for each request whose prompt rows are read the first that is: row i is computed at position i - 1, and
+    not if the cache has that."""
     return {source.rest: source.context + (source.first is not None) for source in sources if source.rest is not None}
 
 
 def _swallowed(prompts: Sequence[Tokens], needed: Mapping[int, int], block: int) -> frozenset[int]:
-    """Requests that would find rows they need in the cache, as the ones before them fill it; the last token of a prompt is always computed."""
+    """Requests that would find rows they need in the cache, as the ones before them fill it; the last token of a prompt
+    is always computed."""
     filled: set[int] = set()
     found: set[int] = set()
     for number, prompt in enumerate(prompts):
@@ -113,18 +123,29 @@ def _swallowed(prompts: Sequence[Tokens], needed: Mapping[int, int], block: int)
 
 
 def score(llm: "LLM", planned: Plan, prefix: Prefix) -> int:
-    """Puts the answers to the planned batch into `prefix` as they come, until it says no, and returns the tokens computed.
+    """Puts the answers to the planned batch into `prefix` as they come, until it says no, and returns the tokens
+    computed.
 
     Sampling parameters are safe to share: vLLM copies them for each request.
     """
     from vllm import SamplingParams
 
-    common: dict[str, Any] = {"temperature": 0.0, "max_tokens": 1, "detokenize": False, "flat_logprobs": True, "skip_clone": True}
+    common: dict[str, Any] = {
+        "temperature": 0.0,
+        "max_tokens": 1,
+        "detokenize": False,
+        "flat_logprobs": True,
+        "skip_clone": True,
+    }
     rows = SamplingParams(prompt_logprobs=0, skip_reading_prefix_cache=False, **common)
     uncached = SamplingParams(prompt_logprobs=0, skip_reading_prefix_cache=True, **common)
     running, outputs = Running(llm), dict[int, "RequestOutput"]()
     parameters = [
-        SamplingParams(logprob_token_ids=list(wanted), **common) if wanted else uncached if number in planned.uncached else rows
+        SamplingParams(logprob_token_ids=list(wanted), **common)
+        if wanted
+        else uncached
+        if number in planned.uncached
+        else rows
         for number, wanted in enumerate(planned.ids)
     ]
     running.add(range(len(planned.prompts)), planned.prompts, parameters)
@@ -132,7 +153,9 @@ def score(llm: "LLM", planned: Plan, prefix: Prefix) -> int:
     while running:
         for number, output in running.step():
             if number in needed and (output.num_cached_tokens or 0) >= needed[number]:
-                running.add([number], [planned.prompts[number]], [uncached])  # the prefix cache swallowed a row that is needed
+                running.add(
+                    [number], [planned.prompts[number]], [uncached]
+                )  # the prefix cache swallowed a row that is needed
                 continue
             outputs[number] = output
             for place in waiting[number]:
@@ -153,7 +176,9 @@ def flat(logprobs: object) -> "FlatLogprobs":
     from vllm.logprobs import FlatLogprobs
 
     if not isinstance(logprobs, FlatLogprobs):
-        raise EngineError(f"expected log-probabilities from vLLM, found {type(logprobs).__name__}: is this version of it supported?")
+        raise EngineError(
+            f"expected log-probabilities from vLLM, found {type(logprobs).__name__}: is this version of it supported?"
+        )
     return logprobs
 
 

@@ -1,8 +1,9 @@
 """The weight-transfer plug-in: vLLM's worker makes a recipe's tensors itself and loads them in place.
 
-Only a recipe crosses the border. Everything a swap can get wrong inside the worker is collected in a `SwapReport`, which the
-engine reads afterwards: a model that fails a check is complete enough to be replaced by the next recipe.
-Only vLLM imports this module, through the entry point `vllm.general_plugins`, so that every worker process knows the plug-in.
+Only a recipe crosses the border. Everything a swap can get wrong inside the worker is collected in a `SwapReport`,
+which the engine reads afterwards: a model that fails a check is complete enough to be replaced by the next recipe. Only
+vLLM imports this module, through the entry point `vllm.general_plugins`, so that every worker process knows the
+plug-in.
 """
 
 import logging
@@ -60,10 +61,13 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
     report: SwapReport
 
     def init_transfer_engine(self, init_info: Folders) -> None:
-        # It warns at every swap that tied heads and rotary tables are not loaded, which no checkpoint holds; `SwapReport` says what is missing.
-        # Not at registration: vLLM configures its loggers, and resets this one, after that.
+        # It warns at every swap that tied heads and rotary tables are not loaded, which no checkpoint holds;
+        # `SwapReport` says what is missing. Not at registration: vLLM configures its loggers, and resets this one,
+        # after that.
         logging.getLogger(initialize_layerwise_reload.__module__).setLevel(logging.ERROR)
-        self.basis: Basis = open_basis({name: Path(folder) for name, folder in init_info.folders.items()}, init_info.tokenizer_from)
+        self.basis: Basis = open_basis(
+            {name: Path(folder) for name, folder in init_info.folders.items()}, init_info.tokenizer_from
+        )
         self._covers_products: bool | None = None
 
     def start_weight_update(self) -> None:
@@ -76,13 +80,22 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
         vocabulary = max(module.org_vocab_size for module in _embeddings(self.model))
         self._stream = StreamCheck(self.basis.base.tensors, vocabulary, self.model_config.dtype)
         with torch.no_grad():
-            loaded = cast(Any, self.model).load_weights(self._stream.checked(self.basis.merged_tensors(from_dict(update_info.recipe))))
+            loaded = cast(Any, self.model).load_weights(
+                self._stream.checked(self.basis.merged_tensors(from_dict(update_info.recipe)))
+            )
         self._faults = self._stream.faults() + self._unwritten(set(loaded or ()))
 
     def finish_weight_update(self) -> None:
-        biases = [(module, module.bias) for module in _embeddings(self.model) if getattr(module, "bias", None) is not None]
+        biases = [
+            (module, module.bias) for module in _embeddings(self.model) if getattr(module, "bias", None) is not None
+        ]
         finalize_layerwise_reload(self.model, self.model_config)
-        for module, bias in biases:  # a head gets its bias while weights are loaded, and the reload takes away what it did not find there before
+        for (
+            module,
+            bias,
+        ) in (
+            biases
+        ):  # a head gets its bias while weights are loaded, and the reload takes away what it did not find there before
             if getattr(module, "bias", None) is None:
                 module.register_parameter("bias", bias)
         # A tied head is never loaded by name, so the reload leaves it with its packed copy of the OLD embedding on CPU:
@@ -92,7 +105,9 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
         stream, stale = self._stream, self._experts.faults()
         faults = self._faults or ([] if stream.infinite else stale + self._stale())
         load = perf_counter() - self._start - stream.seconds
-        self.report = SwapReport(tuple(faults), tuple(stream.infinite), tuple(stream.fingerprints.values()), stream.seconds, load)
+        self.report = SwapReport(
+            tuple(faults), tuple(stream.infinite), tuple(stream.fingerprints.values()), stream.seconds, load
+        )
 
     def shutdown(self) -> None:
         pass
@@ -103,7 +118,8 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
         for name, layer in self.model.named_modules():
             info = get_layerwise_info(layer)
             wanted = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
-            # Embeddings are padded, and a tied head is loaded through its embedding: their rows are compared after the swap.
+            # Embeddings are padded, and a tied head is loaded through its embedding: their rows are compared after the
+            # swap.
             if info.can_load() and info.load_numel < wanted and not isinstance(layer, VocabParallelEmbedding):
                 faults.append(f"layer {name!r} got {info.load_numel} of {wanted} elements")
         return faults
@@ -115,13 +131,16 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
             if isinstance(module, ParallelLMHead):
                 faults += head_fault(name, self._stream.vocabulary_rows, _logits(module, self._stream))
             elif isinstance(module, VocabParallelEmbedding):
-                faults += rows_fault(name, self._stream.vocabulary_rows, cast(Tensor, module.weight)[self._stream.rows].cpu())
+                faults += rows_fault(
+                    name, self._stream.vocabulary_rows, cast(Tensor, module.weight)[self._stream.rows].cpu()
+                )
         return faults + self._stale_products()
 
     def _stale_products(self) -> list[str]:
         """Compares what the linear layers' kernels compute with the products of the tensors just made.
 
-        The first swap, onto random weights, tells whether this architecture's linear layers hold exactly the streamed matrices; only then is it a check.
+        The first swap, onto random weights, tells whether this architecture's linear layers hold exactly the streamed
+        matrices; only then is it a check.
         """
         computed: dict[int, float] = {}
         for module in self.model.modules():
@@ -133,7 +152,10 @@ class MergedWeights(WeightTransferEngine[Folders, RecipeUpdate]):
         if self._covers_products is None:
             self._covers_products = not fault
             if fault:
-                logging.getLogger(__name__).warning("swaps of this architecture are checked without its linear layers: they are not its checkpoint's matrices")
+                logging.getLogger(__name__).warning(
+                    "swaps of this architecture are checked without its linear layers: they are not its checkpoint's "
+                    "matrices"
+                )
         return fault if self._covers_products else []
 
 

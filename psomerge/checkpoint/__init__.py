@@ -1,4 +1,5 @@
-"""Checkpoints: read a safetensors folder lazily and safely, refuse what is broken or does not fit, write shards durably."""
+"""Checkpoints: read a safetensors folder lazily and safely, refuse what is broken or does not fit, write shards
+durably."""
 
 from psomerge.checkpoint.differences import differences
 from psomerge.checkpoint.finite import check_finite

@@ -1,7 +1,9 @@
-"""LoRA adapters of PEFT as experts: the base, plus a product of two thin matrices in some of its tensors. Never written out: a product is made with its tensor.
+"""LoRA adapters of PEFT as experts: the base, plus a product of two thin matrices in some of its tensors. Never written
+out: a product is made with its tensor.
 
-Taken are sums of low-rank products (plain and rank-stabilised LoRA, of linear layers, embeddings and transposed layers, with ranks and alphas by pattern) and
-tensors that were trained whole (`modules_to_save`, biases). What else PEFT can do is no sum of the base and a product, and is refused.
+Taken are sums of low-rank products (plain and rank-stabilised LoRA, of linear layers, embeddings and transposed layers,
+with ranks and alphas by pattern) and tensors that were trained whole (`modules_to_save`, biases). What else PEFT can do
+is no sum of the base and a product, and is refused.
 """
 
 import math
@@ -26,12 +28,18 @@ from psomerge.files import ADAPTER, ADAPTER_WEIGHTS, INDEX, listing
 
 MAX_LISTED = 8
 _PREFIX = "base_model.model."
-_PARTS = {".lora_A.weight": "A", ".lora_B.weight": "B", ".lora_embedding_A": "embedding A", ".lora_embedding_B": "embedding B"}
+_PARTS = {
+    ".lora_A.weight": "A",
+    ".lora_B.weight": "B",
+    ".lora_embedding_A": "embedding A",
+    ".lora_embedding_B": "embedding B",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter(Checkpoint):
-    """A base's checkpoint as an adapter would make it; `folder` and `files` are its own, `tied` the base's, so `config` and `tensors` but for resized rows."""
+    """A base's checkpoint as an adapter would make it; `folder` and `files` are its own, `tied` the base's, so `config`
+    and `tensors` but for resized rows."""
 
     base: Checkpoint = field(repr=False, kw_only=True)
     low_rank: Mapping[str, LowRank] = field(repr=False, kw_only=True)
@@ -42,7 +50,8 @@ class Adapter(Checkpoint):
     """The adapter's own file."""
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
-        """Returns a tensor of base and adapter together: a new float32 one where a product is added, else a view; arguments and errors as `Checkpoint`."""
+        """Returns a tensor of base and adapter together: a new float32 one where a product is added, else a view;
+        arguments and errors as `Checkpoint`."""
         if name in self.low_rank:
             return self.low_rank[name].product(rows).add_(self.base.tensor(name, rows).float())
         if name not in self.whole:
@@ -55,8 +64,11 @@ class Adapter(Checkpoint):
         self.stored.check_unchanged()
 
 
-def task_vector(base: Checkpoint, expert: Checkpoint, name: str, rows: slice | None = None) -> Callable[[slice], Tensor]:
-    """Returns what gives any piece (n,) float32 of an expert's task vector in one tensor, or a range of its rows, flattened."""
+def task_vector(
+    base: Checkpoint, expert: Checkpoint, name: str, rows: slice | None = None
+) -> Callable[[slice], Tensor]:
+    """Returns what gives any piece (n,) float32 of an expert's task vector in one tensor, or a range of its rows,
+    flattened."""
     if isinstance(expert, Adapter) and name in expert.low_rank:
         flat = expert.low_rank[name].product(rows).reshape(-1)
         return lambda piece: flat[piece]
@@ -78,24 +90,42 @@ def open_adapter(folder: Path, base: Checkpoint, name: str = "") -> Adapter:
         name: that messages and recipes use; the folder's own name if empty.
 
     Raises:
-        ArtefactError: something is missing, damaged or no low-rank sum, or does not fit the base; the text says what and where.
+        ArtefactError: something is missing, damaged or no low-rank sum, or does not fit the base; the text says what
+            and where.
     """
     folder = Path(folder)
     files = listing(folder)
     if both := [file for file in ("model.safetensors", INDEX) if file in files]:
-        raise ArtefactError(f"{folder}: holds both an adapter ({ADAPTER}) and a checkpoint ({both[0]}); remove the one that is not meant")
+        raise ArtefactError(
+            f"{folder}: holds both an adapter ({ADAPTER}) and a checkpoint ({both[0]}); remove the one that is not "
+            "meant"
+        )
     config = read_adapter_config(folder)
     check_companions(folder, files)
     if ADAPTER_WEIGHTS not in files:
-        pickled = "; adapter_model.bin is a pickle, which can run code and is never opened: convert it with PEFT" if "adapter_model.bin" in files else ""
+        pickled = (
+            "; adapter_model.bin is a pickle, which can run code and is never opened: convert it with PEFT"
+            if "adapter_model.bin" in files
+            else ""
+        )
         raise ArtefactError(f"{folder}: has no {ADAPTER_WEIGHTS}{pickled}")
     mapped, stamp, tensors = map_file(folder / ADAPTER_WEIGHTS)
-    stored = Checkpoint(folder, name or folder.resolve().name, config, tensors, files, False, {ADAPTER_WEIGHTS: mapped}, {ADAPTER_WEIGHTS: stamp})
+    stored = Checkpoint(
+        folder,
+        name or folder.resolve().name,
+        config,
+        tensors,
+        files,
+        False,
+        {ADAPTER_WEIGHTS: mapped},
+        {ADAPTER_WEIGHTS: stamp},
+    )
     return adapter_of(stored, base)
 
 
 def adapter_of(stored: Checkpoint, base: Checkpoint) -> Adapter:
-    """Returns the checkpoint that an adapter's own file, with the content of adapter_config.json as its config, makes of a base.
+    """Returns the checkpoint that an adapter's own file, with the content of adapter_config.json as its config, makes
+    of a base.
 
     Raises:
         ArtefactError: as `open_adapter`, where it does not fit the base.
@@ -103,7 +133,10 @@ def adapter_of(stored: Checkpoint, base: Checkpoint) -> Adapter:
     parts = Parts(stored.config, stored, base)
     if parts.faults:
         more = f"; {len(parts.faults) - MAX_LISTED} more" if len(parts.faults) > MAX_LISTED else ""
-        raise ArtefactError(f'adapter "{stored.name}" ({stored.folder}): {"; ".join(parts.faults[:MAX_LISTED])}{more}; give the base that it was trained on')
+        raise ArtefactError(
+            f'adapter "{stored.name}" ({stored.folder}): {"; ".join(parts.faults[:MAX_LISTED])}{more}; give the base '
+            "that it was trained on"
+        )
     return Adapter(
         **{field: getattr(base, field) for field in ("tied", "_maps", "_stamps")},
         config=MappingProxyType(resized_config(base.config, parts.rows)) if parts.rows else base.config,
@@ -152,15 +185,23 @@ class Parts:
 
     def _check_resized(self) -> None:
         wanted = [name for name, info in self._base.tensors.items() if has_row_a_token(name, info, self._rows)]
-        if self.resized and ({info.shape[0] for info in self.resized.values()} != {self.rows} or self.resized.keys() != {*wanted}):
-            self.faults.append(f"has resized {', '.join(self.resized)}, expected {', '.join(wanted)}, all to as many rows")
+        if self.resized and (
+            {info.shape[0] for info in self.resized.values()} != {self.rows} or self.resized.keys() != {*wanted}
+        ):
+            self.faults.append(
+                f"has resized {', '.join(self.resized)}, expected {', '.join(wanted)}, all to as many rows"
+            )
 
     def _add_whole(self, name: str) -> None:
         target = name.removeprefix(_PREFIX).replace(".modules_to_save.", ".").replace(".base_layer.", ".")
         if self._is_tied_copy(target) or (info := self._of_base(target)) is None:
             return
         theirs, beside = self._stored.tensors[name], ".base_layer." in name
-        by_token = has_row_a_token(target, info, self._rows) and theirs.shape[1:] == info.shape[1:] and theirs.shape != info.shape
+        by_token = (
+            has_row_a_token(target, info, self._rows)
+            and theirs.shape[1:] == info.shape[1:]
+            and theirs.shape != info.shape
+        )
         if not theirs.dtype.is_floating_point or (theirs.shape != info.shape and (beside or not by_token)):
             advice = "; merge it into a full checkpoint with PEFT's merge_and_unload" if by_token and beside else ""
             self.faults.append(f"tensor {name!r} has shape {list(theirs.shape)}, the base {list(info.shape)}{advice}")
@@ -185,26 +226,43 @@ class Parts:
         embedding = any(part.startswith("embedding") for part in names)
         wanted = ["embedding A", "embedding B"] if embedding else ["A", "B"]
         if sorted(names) != wanted:
-            self.faults.append(f"module {module!r} has the factors {', '.join(sorted(names))}, expected {' and '.join(wanted)}")
+            self.faults.append(
+                f"module {module!r} has the factors {', '.join(sorted(names))}, expected {' and '.join(wanted)}"
+            )
             return
         a, b = (self._stored.tensor(names[part]) for part in wanted)
         if (info := self._of_base(f"{module}.weight")) is None:
             return
-        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or not a.shape[0] or not (a.is_floating_point() and b.is_floating_point()):
-            self.faults.append(f"module {module!r} has factors of shapes {list(a.shape)} and {list(b.shape)}, expected (rank, n) and (m, rank)")
+        if (
+            a.ndim != 2
+            or b.ndim != 2
+            or a.shape[0] != b.shape[1]
+            or not a.shape[0]
+            or not (a.is_floating_point() and b.is_floating_point())
+        ):
+            self.faults.append(
+                f"module {module!r} has factors of shapes {list(a.shape)} and {list(b.shape)}, expected (rank, n) "
+                "and (m, rank)"
+            )
             return
         left, right = (a.t(), b.t()) if embedding or self._config.get("fan_in_fan_out") else (b, a)
         rank = by_pattern(self._config, "rank_pattern", module) or self._config["r"]
         if a.shape[0] != rank:
             self.faults.append(f"module {module!r} has factors of rank {a.shape[0]}, {ADAPTER} says {rank}")
         elif (left.shape[0], right.shape[1]) != info.shape:
-            self.faults.append(f"module {module!r} has a product of shape {[left.shape[0], right.shape[1]]}, the base's tensor has {list(info.shape)}")
+            self.faults.append(
+                f"module {module!r} has a product of shape {[left.shape[0], right.shape[1]]}, the base's tensor has "
+                f"{list(info.shape)}"
+            )
         elif f"{module}.weight" in self.whole:
             self.faults.append(f"module {module!r} has both a product and a tensor of its own")
         else:
-            # Source: arXiv 2106.09685, section 4.1, alpha / rank; rank-stabilised: arXiv 2312.03732, alpha / sqrt(rank).
+            # Source: arXiv 2106.09685, section 4.1, alpha / rank; rank-stabilised: arXiv 2312.03732, alpha /
+            # sqrt(rank).
             alpha = by_pattern(self._config, "alpha_pattern", module) or self._config["lora_alpha"]
-            self.low_rank[f"{module}.weight"] = LowRank(left, right, alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank))
+            self.low_rank[f"{module}.weight"] = LowRank(
+                left, right, alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
+            )
 
     def _of_base(self, name: str) -> TensorInfo | None:
         if name not in self._base.tensors:

@@ -1,4 +1,5 @@
-"""adapter_config.json of a LoRA adapter, read with suspicion: what describes no sum of the base and low-rank products is refused."""
+"""adapter_config.json of a LoRA adapter, read with suspicion: what describes no sum of the base and low-rank products
+is refused."""
 
 import math
 import re
@@ -12,25 +13,59 @@ from psomerge.files import ADAPTER, read_json
 
 MAX_CONFIG = 2**20
 _PLAIN = {
-    *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying", "eva_config", "exclude_modules"),
-    *("fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout"),
-    *("lora_ga_config", "megatron_config", "megatron_core", "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern"),
+    *(
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "bias",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+    ),
+    *(
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "loftq_config",
+        "lora_alpha",
+        "lora_dropout",
+    ),
+    *(
+        "lora_ga_config",
+        "megatron_config",
+        "megatron_core",
+        "modules_to_save",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+    ),
     *("revision", "runtime_config", "target_modules", "task_type", "use_rslora"),
 }
-"""Fields of adapter_config.json that leave the adapter a sum of low-rank products, whatever they say; any other must say nothing."""
+"""Fields of adapter_config.json that leave the adapter a sum of low-rank products, whatever they say; any other must
+say nothing."""
 _ON_PLAIN_BASE = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Initialisations that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) take something off it first, which the adapter does not tell."""
+"""Initialisations that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) take something off it
+first, which the adapter does not tell."""
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """Returns the content of adapter_config.json. Raises ArtefactError where it is damaged or describes something else than a low-rank sum."""
+    """Returns the content of adapter_config.json. Raises ArtefactError where it is damaged or describes something else
+    than a low-rank sum."""
     path = folder / ADAPTER
     config = read_json(path, MAX_CONFIG)
     if config.get("peft_type") != "LORA":
-        raise ArtefactError(f"{path}: expected peft_type LORA, found {reprlib.repr(config.get('peft_type'))}; {_expand(folder)}")
+        raise ArtefactError(
+            f"{path}: expected peft_type LORA, found {reprlib.repr(config.get('peft_type'))}; {_expand(folder)}"
+        )
     if further := sorted(key for key, value in config.items() if key not in _PLAIN and value):
         raise ArtefactError(
-            f"{path}: {further[0]} is {reprlib.repr(config[further[0]])}, so this is no sum of the base and low-rank products; {_expand(folder)}"
+            f"{path}: {further[0]} is {reprlib.repr(config[further[0]])}, so this is no sum of the base and low-rank "
+            f"products; {_expand(folder)}"
         )
     if (init := config.get("init_lora_weights")) not in _ON_PLAIN_BASE:
         raise ArtefactError(
@@ -57,13 +92,20 @@ def _positive(value: object, where: str) -> None:
 
 
 def _patterns(patterns: Any, where: str) -> None:
-    """Refuses what is no mapping of patterns to numbers, and patterns that could keep the regular expression engine busy for ever."""
+    """Refuses what is no mapping of patterns to numbers, and patterns that could keep the regular expression engine
+    busy for ever."""
     if not isinstance(patterns, dict):
         raise ArtefactError(f"{where} is {reprlib.repr(patterns)}, expected an object")
     for pattern, value in cast("dict[str, Any]", patterns).items():
         _positive(value, f"{where}: {reprlib.repr(pattern)}")
-        if len(pattern) > 500 or len(re.findall(r"[*+?{]", pattern)) > 3 or re.search(r"\)[*+?{]|\\[1-9]|\(\?", pattern):
-            raise ArtefactError(f"{where}: pattern {reprlib.repr(pattern)} is too involved; write one entry for each module")
+        if (
+            len(pattern) > 500
+            or len(re.findall(r"[*+?{]", pattern)) > 3
+            or re.search(r"\)[*+?{]|\\[1-9]|\(\?", pattern)
+        ):
+            raise ArtefactError(
+                f"{where}: pattern {reprlib.repr(pattern)} is too involved; write one entry for each module"
+            )
         try:
             re.compile(pattern)
         except re.error as error:
@@ -71,6 +113,7 @@ def _patterns(patterns: Any, where: str) -> None:
 
 
 def by_pattern(config: Mapping[str, Any], key: str, module: str) -> float | None:
-    """Returns the value of the first pattern under `key` that ends a module's name, as PEFT reads them; None if none does."""
+    """Returns the value of the first pattern under `key` that ends a module's name, as PEFT reads them; None if none
+    does."""
     patterns: Mapping[str, float] = config.get(key) or {}
     return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module)), None)

@@ -1,6 +1,8 @@
-"""A base and its experts with one vocabulary: row i of embedding and head means the same token in all of them. Rows are gathered when a tensor is asked for.
+"""A base and its experts with one vocabulary: row i of embedding and head means the same token in all of them. Rows are
+gathered when a tensor is asked for.
 
-A token that a checkpoint lacks gets the merged base's row, so that its task vector is 0 there; one that the base lacks gets the mean of those that have it.
+A token that a checkpoint lacks gets the merged base's row, so that its task vector is 0 there; one that the base lacks
+gets the mean of those that have it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +38,8 @@ class Aligned(Checkpoint):
     """Gives the rows (n, ...) of a tensor for merged rows (n,) that this checkpoint has not."""
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
-        """Returns a tensor, or a range of its merged rows: a view where they lie together, else a new one; arguments and errors as `Checkpoint`."""
+        """Returns a tensor, or a range of its merged rows: a view where they lie together, else a new one; arguments
+        and errors as `Checkpoint`."""
         if name not in self.by_token:
             return self.inner.tensor(name, rows)
         begin, end, _ = (rows or slice(None)).indices(len(self.rows))
@@ -55,7 +58,8 @@ class Aligned(Checkpoint):
 
 
 def blocks(one: Checkpoint, name: str, rows: slice | None = None) -> list[slice | None]:
-    """Returns the ranges of rows of a tensor, or of a range of its rows, that are best asked for by themselves: no copy of all where rows lie apart."""
+    """Returns the ranges of rows of a tensor, or of a range of its rows, that are best asked for by themselves: no copy
+    of all where rows lie apart."""
     if not (isinstance(one, Aligned) and name in one.by_token):
         return [rows]
     shape = one.tensors[name].shape
@@ -64,12 +68,15 @@ def blocks(one: Checkpoint, name: str, rows: slice | None = None) -> list[slice 
     return [slice(first, min(first + step, end)) for first in range(begin, end, step)]
 
 
-def align(base: Checkpoint, experts: Sequence[Checkpoint], chosen: Checkpoint) -> tuple[Checkpoint, tuple[Checkpoint, ...], Union | None]:
+def align(
+    base: Checkpoint, experts: Sequence[Checkpoint], chosen: Checkpoint
+) -> tuple[Checkpoint, tuple[Checkpoint, ...], Union | None]:
     """Returns base and experts with one vocabulary, and that; as they are, and None, where theirs is one already.
 
     Args:
         base, experts: that fit each other.
-        chosen: one of them, whose tokenizer the merged model gets; what is returned for it holds the merged tokenizer's files in `edited`.
+        chosen: one of them, whose tokenizer the merged model gets; what is returned for it holds the merged tokenizer's
+            files in `edited`.
 
     Raises:
         ArtefactError: a tokenizer file is damaged or larger than one can be.
@@ -106,11 +113,15 @@ def align(base: Checkpoint, experts: Sequence[Checkpoint], chosen: Checkpoint) -
 def _fields(one: Checkpoint, merged: Union, edited: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any]:
     """What an aligned checkpoint takes over, its tensors by their merged shapes."""
     found = {name: getattr(one, name) for name in ("folder", "name", "config", "files", "tied", "_maps", "_stamps")}
-    return found | {"tensors": MappingProxyType(with_rows(one.tensors, merged.rows)), "edited": MappingProxyType(dict(edited.get(one.name, {})))}
+    return found | {
+        "tensors": MappingProxyType(with_rows(one.tensors, merged.rows)),
+        "edited": MappingProxyType(dict(edited.get(one.name, {}))),
+    }
 
 
 def _adapter(expert: Adapter, aligned: Aligned, base: Aligned) -> Adapter:
-    """An adapter of the aligned base: what it does to tensors with a row for each token is read as whole tensors, the rest stays low-rank."""
+    """An adapter of the aligned base: what it does to tensors with a row for each token is read as whole tensors, the
+    rest stays low-rank."""
     products = {name: one for name, one in expert.low_rank.items() if name not in aligned.by_token}
     touched = [name for name in base.by_token if name in expert.low_rank or name in expert.whole]
     own = {name: expert.stored.tensors[stored] for name, stored in expert.whole.items() if name not in base.by_token}
@@ -151,5 +162,7 @@ class _Mean:
 
 def _gathered(one: Checkpoint, name: str, rows: Tensor) -> Tensor:
     """The rows (n, ...) of a checkpoint's tensor at places (n,), in any order."""
-    parts = [one.tensor(name, slice(int(rows[run.start]), int(rows[run.start]) + run.stop - run.start)) for run in runs(rows)]
+    parts = [
+        one.tensor(name, slice(int(rows[run.start]), int(rows[run.start]) + run.stop - run.start)) for run in runs(rows)
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,4 +1,5 @@
-"""The table by which a SentencePiece normalizer replaces characters, as tokenizer.json carries it: its readers follow its offsets wherever they lead."""
+"""The table by which a SentencePiece normalizer replaces characters, as tokenizer.json carries it: its readers follow
+its offsets wherever they lead."""
 
 import base64
 import binascii
@@ -12,7 +13,8 @@ def is_sound(text: str) -> bool:
     """Returns whether every offset of a `precompiled_charsmap` stays within it, whatever text it is asked about.
 
     Args:
-        text: Base64 of the size in bytes of a double-array trie, the trie (uint32, little-endian), and the replacements (UTF-8, each ended by NUL).
+        text: Base64 of the size in bytes of a double-array trie, the trie (uint32, little-endian), and the replacements
+            (UTF-8, each ended by NUL).
 
     Source: SentencePiece `normalizer.cc`, darts-clone `DoubleArrayUnit`.
     """

@@ -1,6 +1,8 @@
-"""The small files beside a checkpoint's weights, looked at before any library opens them: sizes, remote code, paths that lead away, chat templates, token ids.
+"""The small files beside a checkpoint's weights, looked at before any library opens them: sizes, remote code, paths
+that lead away, chat templates, token ids.
 
-That a chat template ends, or that a tokenizer is one, is not said here; `tokenizer_parts` looks for what never ends in tokenizer.json.
+That a chat template ends, or that a tokenizer is one, is not said here; `tokenizer_parts` looks for what never ends in
+tokenizer.json.
 """
 
 import re
@@ -34,11 +36,15 @@ def check_companions(folder: Path, files: Mapping[str, int]) -> None:
         files: sizes in bytes by name, as `listing` gives them.
 
     Raises:
-        ArtefactError: a file is larger than it can be, damaged, asks for remote code, names files elsewhere, or could keep its reader busy for ever.
+        ArtefactError: a file is larger than it can be, damaged, asks for remote code, names files elsewhere, or could
+            keep its reader busy for ever.
     """
     for name in TOKENIZER_FILES:
         if files.get(name, 0) > MAX_TOKENIZER:
-            raise ArtefactError(f"{folder / name}: expected at most {MAX_TOKENIZER} bytes, found {files[name]}; this is not the {name} of a language model")
+            raise ArtefactError(
+                f"{folder / name}: expected at most {MAX_TOKENIZER} bytes, found {files[name]}; this is not the "
+                f"{name} of a language model"
+            )
     for name in _JSON:
         if name in files:
             read_json(folder / name, MAX_TOKENIZER if name == "vocab.json" else MAX_SETTINGS)
@@ -47,7 +53,8 @@ def check_companions(folder: Path, files: Mapping[str, int]) -> None:
     for name in files:
         if name.endswith(".model") and not _PIECES.match(start := read_start(folder / name, 4096)):
             raise ArtefactError(
-                f"{folder / name}: expected a SentencePiece model or the ranks of a tiktoken vocabulary, found a file that begins {start[:8]!r}; fetch it again"
+                f"{folder / name}: expected a SentencePiece model or the ranks of a tiktoken vocabulary, found a "
+                f"file that begins {start[:8]!r}; fetch it again"
             )
     if "chat_template.jinja" in files:
         _check_text(folder / "chat_template.jinja")
@@ -55,7 +62,9 @@ def check_companions(folder: Path, files: Mapping[str, int]) -> None:
         for name in listing(folder / MORE_TEMPLATES):
             _check_text(folder / MORE_TEMPLATES / name)
     if "generation_config.json" in files:
-        _check_generation(read_json(folder / "generation_config.json", MAX_GENERATION), folder / "generation_config.json")
+        _check_generation(
+            read_json(folder / "generation_config.json", MAX_GENERATION), folder / "generation_config.json"
+        )
     if "tokenizer.json" in files:
         check_tokenizer(folder / "tokenizer.json")
 
@@ -78,7 +87,8 @@ def refuse_remote_code(content: Mapping[str, Any], path: Path) -> None:
     for prefix, section in objects(content):
         if "auto_map" in section:
             raise ArtefactError(
-                f"{path}: asks for remote code ({prefix[:200]}auto_map), which is never run; use a checkpoint of an architecture that transformers has itself,"
+                f"{path}: asks for remote code ({prefix[:200]}auto_map), which is never run; use a checkpoint of an "
+                "architecture that transformers has itself,"
                 " or remove the key if it has this one"
             )
 
@@ -88,11 +98,17 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
     for key in ("fast_tokenizer_files", "init_inputs"):
         stored: object = settings.get(key) or []
         names = cast("list[object]", stored) if isinstance(stored, list) else [stored]
-        if any(not isinstance(name, str) or "/" in name or "\\" in name for name in names) or (names and key == "init_inputs"):
-            raise ArtefactError(f"{path}: {key} is {reprlib.repr(settings.get(key))}, which points outside the folder; remove the key")
+        if any(not isinstance(name, str) or "/" in name or "\\" in name for name in names) or (
+            names and key == "init_inputs"
+        ):
+            raise ArtefactError(
+                f"{path}: {key} is {reprlib.repr(settings.get(key))}, which points outside the folder; remove the key"
+            )
     template: object = settings.get("chat_template")
     named = cast("list[object]", template) if isinstance(template, list) else []
-    texts = [cast("dict[str, object]", entry).get("template") if isinstance(entry, dict) else None for entry in named] or [template]
+    texts = [
+        cast("dict[str, object]", entry).get("template") if isinstance(entry, dict) else None for entry in named
+    ] or [template]
     if template is not None and not all(isinstance(text, str) and len(text) <= MAX_TEMPLATE for text in texts):
         raise ArtefactError(
             f"{path}: chat_template is {reprlib.repr(settings.get('chat_template'))}, "
@@ -104,12 +120,19 @@ def _check_text(path: Path) -> None:
     try:
         read_bytes(path, MAX_TEMPLATE).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ArtefactError(f"{path}: not UTF-8 at byte {error.start}, expected a chat template; fetch the file again") from error
+        raise ArtefactError(
+            f"{path}: not UTF-8 at byte {error.start}, expected a chat template; fetch the file again"
+        ) from error
 
 
 def _check_generation(settings: Mapping[str, Any], path: Path) -> None:
     for key in _TOKEN_IDS:
         stored: object = settings.get(key)
         ids = cast("list[object]", stored) if isinstance(stored, list) else [stored]
-        if stored is not None and not (len(ids) <= 1000 and all(type(number) is int and -1 <= number < 2**31 for number in ids)):
-            raise ArtefactError(f"{path}: {key} is {reprlib.repr(settings.get(key))}, expected the number of a token, or a list of at most 1000; correct it")
+        if stored is not None and not (
+            len(ids) <= 1000 and all(type(number) is int and -1 <= number < 2**31 for number in ids)
+        ):
+            raise ArtefactError(
+                f"{path}: {key} is {reprlib.repr(settings.get(key))}, expected the number of a token, or a list of "
+                "at most 1000; correct it"
+            )

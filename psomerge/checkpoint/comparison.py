@@ -17,7 +17,8 @@ class Comparison:
     only_base: Mapping[str, int]
     only_expert: Mapping[str, int]
     clashes: tuple[str, ...]
-    """What contradicts, in words, e.g. `token 'a' has id 5, in the base 3`: pieces whose rows mean something else. Added tokens may lie anywhere."""
+    """What contradicts, in words, e.g. `token 'a' has id 5, in the base 3`: pieces whose rows mean something else.
+    Added tokens may lie anywhere."""
 
     def smaller(self) -> int:
         """Returns the number of tokens in the smaller of the two vocabularies."""
@@ -25,7 +26,8 @@ class Comparison:
 
 
 def _doubled(ids: Mapping[str, int], own: Mapping[str, int]) -> Iterator[str]:
-    """Yields the rows that two tokens share, where one of them is its vocabulary's own: whose row it is cannot be told."""
+    """Yields the rows that two tokens share, where one of them is its vocabulary's own: whose row it is cannot be
+    told."""
     if not own or len(set(ids.values())) == len(ids):
         return
     first: dict[int, str] = {}
@@ -39,8 +41,14 @@ def compare(base: Vocabulary, expert: Vocabulary) -> Comparison:
     ours, theirs = base.ids, expert.ids
     only_base = {token: number for token, number in ours.items() if token not in theirs}
     only_expert = {token: number for token, number in theirs.items() if token not in ours}
-    moved = {token: (number, theirs[token]) for token, number in ours.items() if token in theirs and theirs[token] != number}
-    clashes = [f"token {shown(token)} has id {b}, in the base {a}" for token, (a, b) in moved.items() if token in base.pieces and token in expert.pieces]
+    moved = {
+        token: (number, theirs[token]) for token, number in ours.items() if token in theirs and theirs[token] != number
+    }
+    clashes = [
+        f"token {shown(token)} has id {b}, in the base {a}"
+        for token, (a, b) in moved.items()
+        if token in base.pieces and token in expert.pieces
+    ]
     if only_base and only_expert:
         rows = {number: token for token, number in base.pieces.items()}
         clashes += [

@@ -15,8 +15,24 @@ from psomerge.recipe import DTYPES
 
 MAX_CONFIG = 4 * 2**20
 MAX_LAYERS, MAX_SIZE = 10_000, 2**24
-_LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer", "n_layers")
-_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "d_model")
+_LAYERS = (
+    "num_hidden_layers",
+    "num_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "n_layer",
+    "n_layers",
+)
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "d_model",
+)
 DTYPE_KEYS = ("dtype", "torch_dtype")
 STOP_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -29,20 +45,26 @@ def read_config(folder: Path, files: Mapping[str, int]) -> dict[str, Any]:
         files: `listing(folder)`.
 
     Raises:
-        ArtefactError: it is missing, damaged, asks for remote code, is quantised, names no architecture or an absurd size; or as `check_companions`.
+        ArtefactError: it is missing, damaged, asks for remote code, is quantised, names no architecture or an absurd
+            size; or as `check_companions`.
     """
     path = folder / "config.json"
     if "config.json" not in files:
         if not any(name.endswith(".safetensors") for name in files):
             refuse_other_formats(folder, files)
-        raise ArtefactError(f"{folder}: has no config.json; expected a checkpoint as transformers' save_pretrained writes it")
+        raise ArtefactError(
+            f"{folder}: has no config.json; expected a checkpoint as transformers' save_pretrained writes it"
+        )
     config = read_json(path, MAX_CONFIG)
     refuse_remote_code(config, path)
     check_companions(folder, files)
     architectures: object = config.get("architectures")
     names = cast("list[object]", architectures) if isinstance(architectures, list) else []
     if not names or not all(isinstance(name, str) for name in names):
-        raise ArtefactError(f"{path}: expected architectures to be a list of class names, found {reprlib.repr(config.get('architectures'))}")
+        raise ArtefactError(
+            f"{path}: expected architectures to be a list of class names, found "
+            f"{reprlib.repr(config.get('architectures'))}"
+        )
     if not isinstance(config.get("model_type"), str):
         raise ArtefactError(f"{path}: expected model_type to be a name, found {reprlib.repr(config.get('model_type'))}")
     for prefix, section in objects(config):
@@ -53,7 +75,8 @@ def read_config(folder: Path, files: Mapping[str, int]) -> dict[str, Any]:
 
 
 def sections(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields ("", config) and, with a prefix such as "text_config.", the objects in it: models of several parts describe each in its own."""
+    """Yields ("", config) and, with a prefix such as "text_config.", the objects in it: models of several parts
+    describe each in its own."""
     yield "", config
     for key, value in config.items():
         if isinstance(value, dict):
@@ -65,14 +88,25 @@ def _check_sizes(prefix: str, section: Mapping[str, Any], path: Path) -> None:
     for key, value in section.items():
         counts = cast("list[object]", value) if isinstance(value, list) else [value]
         if any(type(count) is int and not -(2**63) <= count < 2**63 for count in counts):
-            raise ArtefactError(f"{path}: {prefix}{key} is {reprlib.repr(section[key])}, expected whole numbers of at most 64 bits; fetch the file again")
+            raise ArtefactError(
+                f"{path}: {prefix}{key} is {reprlib.repr(section[key])}, expected whole numbers of at most 64 bits; "
+                "fetch the file again"
+            )
         most = MAX_LAYERS if key in _LAYERS else MAX_SIZE if key in _SIZES else None
-        if most is not None and value is not None and not all(type(count) is int and 0 <= count <= most for count in counts):
-            raise ArtefactError(f"{path}: {prefix}{key} is {reprlib.repr(section[key])}, expected a whole number from 0 to {most}; fetch the file again")
+        if (
+            most is not None
+            and value is not None
+            and not all(type(count) is int and 0 <= count <= most for count in counts)
+        ):
+            raise ArtefactError(
+                f"{path}: {prefix}{key} is {reprlib.repr(section[key])}, expected a whole number from 0 to {most}; "
+                "fetch the file again"
+            )
 
 
 def stored_dtype(config: Mapping[str, Any], where: str) -> torch.dtype | None:
-    """Returns the dtype that a config declares for its weights, None where it declares none. Raises ArtefactError for an unknown one."""
+    """Returns the dtype that a config declares for its weights, None where it declares none. Raises ArtefactError for
+    an unknown one."""
     for _, section in sections(config):
         for key in DTYPE_KEYS:
             value = section.get(key)
@@ -86,7 +120,8 @@ def stored_dtype(config: Mapping[str, Any], where: str) -> torch.dtype | None:
 
 
 def output_dtype(stored: torch.dtype, dtype: str) -> torch.dtype:
-    """Returns the dtype to write for a tensor that the base holds as `stored`: `dtype` of the recipe for floats, unchanged for `base` and for integers.
+    """Returns the dtype to write for a tensor that the base holds as `stored`: `dtype` of the recipe for floats,
+    unchanged for `base` and for integers.
 
     Raises:
         ConfigError: `dtype` is none of `psomerge.recipe.DTYPES`.
@@ -101,12 +136,15 @@ def resized_config(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
     changed = dict(config)
     for prefix, section in list(sections(config)):
         if isinstance(section.get("vocab_size"), int):
-            changed |= {prefix.removesuffix("."): dict(section) | {"vocab_size": rows}} if prefix else {"vocab_size": rows}
+            changed |= (
+                {prefix.removesuffix("."): dict(section) | {"vocab_size": rows}} if prefix else {"vocab_size": rows}
+            )
     return changed
 
 
 def merged_config(like: Mapping[str, Any], tokenizer_from: Mapping[str, Any], written: torch.dtype) -> dict[str, Any]:
-    """Returns the config of a merged model: the base's, with the stop tokens of the checkpoint whose tokenizer it gets and the dtype that is written."""
+    """Returns the config of a merged model: the base's, with the stop tokens of the checkpoint whose tokenizer it gets
+    and the dtype that is written."""
     config = dict(like)
     config.pop("_name_or_path", None)  # somebody's folder, written by older transformers
     for key in STOP_KEYS:

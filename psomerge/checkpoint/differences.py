@@ -1,4 +1,5 @@
-"""What an expert has otherwise than the merged model will have it, though it can be merged: chat template, stop tokens, generation config, positions.
+"""What an expert has otherwise than the merged model will have it, though it can be merged: chat template, stop tokens,
+generation config, positions.
 
 The files beside the weights only; `distance` looks at the weights.
 """
@@ -14,12 +15,20 @@ from psomerge.checkpoint.special_tokens import special_tokens
 from psomerge.files import MAX_TOKENIZER, read_bytes, read_json
 from psomerge.fit_warning import FitWarning
 
-_NO_SETTING = ("transformers_version", "_from_model_config", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_NO_SETTING = (
+    "transformers_version",
+    "_from_model_config",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+)
 """Keys of generation_config.json that say nothing, or are looked at as special tokens."""
 
 
 def differences(base: Checkpoint, expert: Checkpoint, chosen: Checkpoint) -> list[FitWarning]:
-    """Returns where an expert was used to something else than the merged model gets; what an expert leaves unsaid is no difference.
+    """Returns where an expert was used to something else than the merged model gets; what an expert leaves unsaid is no
+    difference.
 
     Args:
         base: gives the merged model's config.
@@ -29,7 +38,11 @@ def differences(base: Checkpoint, expert: Checkpoint, chosen: Checkpoint) -> lis
     Raises:
         ArtefactError: a file is damaged or larger than one can be.
     """
-    found = [] if expert is chosen else [*_template(expert, chosen), *_special(expert, chosen), *_generation(expert, chosen)]
+    found = (
+        []
+        if expert is chosen
+        else [*_template(expert, chosen), *_special(expert, chosen), *_generation(expert, chosen)]
+    )
     return [*found, *_positions(base, expert)]
 
 
@@ -38,11 +51,14 @@ def _decided(chosen: Checkpoint) -> str:
 
 
 def chat_template(checkpoint: Checkpoint) -> str | None:
-    """Returns a checkpoint's chat template, several as JSON by name; None where it has none. Raises ArtefactError where a file is damaged."""
+    """Returns a checkpoint's chat template, several as JSON by name; None where it has none. Raises ArtefactError where
+    a file is damaged."""
     if "chat_template.jinja" in checkpoint.files:
         return read_bytes(checkpoint.folder / "chat_template.jinja", MAX_TOKENIZER).decode(errors="replace").strip()
     name = "tokenizer_config.json"
-    template: object = read_json(checkpoint.folder / name, MAX_TOKENIZER).get("chat_template") if name in checkpoint.files else None
+    template: object = (
+        read_json(checkpoint.folder / name, MAX_TOKENIZER).get("chat_template") if name in checkpoint.files else None
+    )
     return template.strip() if isinstance(template, str) else json.dumps(template, sort_keys=True) if template else None
 
 
@@ -50,7 +66,9 @@ def _template(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
     ours, theirs = chat_template(chosen), chat_template(expert)
     if theirs and theirs != ours:
         expected = f"none, as {chosen.name} has none" if ours is None else f"that of {chosen.name}"
-        yield FitWarning(expert.name, "chat template", expected, f"another one, of {len(theirs)} characters", _decided(chosen))
+        yield FitWarning(
+            expert.name, "chat template", expected, f"another one, of {len(theirs)} characters", _decided(chosen)
+        )
 
 
 def _special(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
@@ -58,7 +76,8 @@ def _special(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
     for role in ("bos", "eos", "pad"):
         a, b = ours[role], theirs[role]
         names = a.token is not None and b.token is not None and a.token != b.token
-        # A generation config may stop at more tokens than the tokenizer names; only an id that the merged model would not stop at counts.
+        # A generation config may stop at more tokens than the tokenizer names; only an id that the merged model would
+        # not stop at counts.
         ids = bool(a.ids) and bool(b.ids - a.ids)
         if names or ids:
             yield FitWarning(expert.name, f"{role} token", str(a), str(b), _decided(chosen))
@@ -69,7 +88,9 @@ def _generation(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
     keys = [key for key, value in theirs.items() if ours.get(key) != value]
     if keys:
         expected, found = (", ".join(f"{key} {shown(one.get(key))}" for key in keys[:4]) for one in (ours, theirs))
-        yield FitWarning(expert.name, "generation config", expected, found + (", ..." if len(keys) > 4 else ""), _decided(chosen))
+        yield FitWarning(
+            expert.name, "generation config", expected, found + (", ..." if len(keys) > 4 else ""), _decided(chosen)
+        )
 
 
 def _settings(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
 
 CHUNK = 2**15
-"""Elements that are looked at together; torch looks at so few on one thread, which beside other threads' work is much faster than on all."""
+"""Elements that are looked at together; torch looks at so few on one thread, which beside other threads' work is much
+faster than on all."""
 
 
 def check_finite(checkpoint: Checkpoint) -> None:
@@ -17,7 +18,8 @@ def check_finite(checkpoint: Checkpoint) -> None:
 
 
 def check_finite_tensor(tensor: torch.Tensor, where: str) -> None:
-    """Raises ArtefactError, its text beginning with `where`, if a tensor (any shape, float dtype) holds NaN or an infinity."""
+    """Raises ArtefactError, its text beginning with `where`, if a tensor (any shape, float dtype) holds NaN or an
+    infinity."""
     if count := _not_finite(tensor):
         raise ArtefactError(_told(where, count))
 

@@ -1,4 +1,5 @@
-"""Whether an expert can be merged with a base, by config, tokenizer and headers; what its weights hold is `distance`'s and `finite`'s."""
+"""Whether an expert can be merged with a base, by config, tokenizer and headers; what its weights hold is `distance`'s
+and `finite`'s."""
 
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +20,44 @@ from psomerge.errors import ArtefactError
 MAX_LISTED = 8
 """Misfits of one expert in an error's text; `misfits` returns them all."""
 SHAPE_FIELDS = (
-    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
-    *("tie_word_embeddings", "num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"),
+    *(
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+    ),
+    *(
+        "tie_word_embeddings",
+        "num_experts",
+        "num_local_experts",
+        "n_routed_experts",
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+    ),
     *("kv_lora_rank", "q_lora_rank", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"),
-    *("encoder_layers", "decoder_layers", "encoder_ffn_dim", "decoder_ffn_dim", "n_embd", "n_head", "n_layer", "n_inner", "word_embed_proj_dim"),
+    *(
+        "encoder_layers",
+        "decoder_layers",
+        "encoder_ffn_dim",
+        "decoder_ffn_dim",
+        "n_embd",
+        "n_head",
+        "n_layer",
+        "n_inner",
+        "word_embed_proj_dim",
+    ),
 )
-"""Fields of config.json by which an architecture's shapes and heads are laid out. Two checkpoints with equal shapes but another number of heads do not fit."""
+"""Fields of config.json by which an architecture's shapes and heads are laid out. Two checkpoints with equal shapes but
+another number of heads do not fit."""
 
 
-def misfits(base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary, resolve: Resolve = lambda config: None) -> list[str]:
-    """Returns what keeps an expert from being merged with a base, one line each, all of them; empty if it fits. No weights are read.
+def misfits(
+    base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary, resolve: Resolve = lambda config: None
+) -> list[str]:
+    """Returns what keeps an expert from being merged with a base, one line each, all of them; empty if it fits. No
+    weights are read.
 
     Args:
         base, expert: opened, or their headers only.
@@ -42,7 +71,12 @@ def misfits(base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary
     return [f'expert "{expert.name}" {line}' for line in (*told, *_tensor_misfits(base, expert))]
 
 
-def all_misfits(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary, resolve: Resolve = lambda config: None) -> list[str]:
+def all_misfits(
+    base: Checkpoint,
+    experts: Sequence[Checkpoint],
+    read: Reader = read_vocabulary,
+    resolve: Resolve = lambda config: None,
+) -> list[str]:
     """Returns the misfits of all experts with the base; of each the first few and the number of the rest.
 
     A tokenizer file that is damaged is one of them. Arguments as `misfits`.
@@ -60,7 +94,12 @@ def all_misfits(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = 
     return lines
 
 
-def check_fit(base: Checkpoint, experts: Sequence[Checkpoint], read: Reader = read_vocabulary, resolve: Resolve = lambda config: None) -> None:
+def check_fit(
+    base: Checkpoint,
+    experts: Sequence[Checkpoint],
+    read: Reader = read_vocabulary,
+    resolve: Resolve = lambda config: None,
+) -> None:
     """Raises ArtefactError with `all_misfits` on one line; no weights are read."""
     if lines := all_misfits(base, experts, read, resolve):
         raise misfit(lines, base.folder)
@@ -72,18 +111,23 @@ def misfit(lines: Sequence[str], base: Path) -> ArtefactError:
 
 
 def check_buffers(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
-    """Raises ArtefactError naming the integer tensors in which experts differ from the base; `distance.measure` sees to it as well."""
+    """Raises ArtefactError naming the integer tensors in which experts differ from the base; `distance.measure` sees to
+    it as well."""
     lines = [line for expert in experts for name in base.tensors if (line := buffer_misfit(base, expert, name))]
     if lines:
         raise misfit(lines, base.folder)
 
 
 def buffer_misfit(base: Checkpoint, expert: Checkpoint, name: str) -> str | None:
-    """Returns words for a tensor of integers in which an expert, whose header fits, has other values than the base; else None."""
+    """Returns words for a tensor of integers in which an expert, whose header fits, has other values than the base;
+    else None."""
     dtype = base.tensors[name].dtype
     if dtype.is_floating_point or torch.equal(base.tensor(name), expert.tensor(name)):
         return None
-    return f'expert "{expert.name}" has other values in the {_short(dtype)} tensor {name!r} than the base; only float tensors can be merged'
+    return (
+        f'expert "{expert.name}" has other values in the {_short(dtype)} tensor {name!r} than the base; only float '
+        "tensors can be merged"
+    )
 
 
 def _config_misfits(base: Checkpoint, expert: Checkpoint, resolve: Resolve) -> Iterator[str]:
@@ -99,7 +143,12 @@ def _config_misfits(base: Checkpoint, expert: Checkpoint, resolve: Resolve) -> I
 
 
 def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:
-    return {prefix + key: value for prefix, section in sections(config) for key, value in section.items() if key in SHAPE_FIELDS and value is not None}
+    return {
+        prefix + key: value
+        for prefix, section in sections(config)
+        for key, value in section.items()
+        if key in SHAPE_FIELDS and value is not None
+    }
 
 
 def _tensor_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
@@ -110,12 +159,19 @@ def _tensor_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
         if theirs is None:
             yield f"has no tensor {name!r} that the base has"
         elif theirs.shape != ours.shape:
-            # Embedding and head of another vocabulary are merged token by token; `vocabulary_misfits` says where they cannot be.
-            if not (has_row_a_token(name, ours, rows) and has_row_a_token(name, theirs, their_rows) and ours.shape[1:] == theirs.shape[1:]):
+            # Embedding and head of another vocabulary are merged token by token; `vocabulary_misfits` says where they
+            # cannot be.
+            if not (
+                has_row_a_token(name, ours, rows)
+                and has_row_a_token(name, theirs, their_rows)
+                and ours.shape[1:] == theirs.shape[1:]
+            ):
                 yield f"has tensor {name!r} of shape {list(theirs.shape)}, the base {list(ours.shape)}"
         elif theirs.dtype != ours.dtype and not (ours.dtype.is_floating_point and theirs.dtype == declared):
             says = f"its config says {_short(declared)}" if declared else "its config says none"
-            yield f"has tensor {name!r} in {_short(theirs.dtype)}, but {says} and the base has it in {_short(ours.dtype)}"
+            yield (
+                f"has tensor {name!r} in {_short(theirs.dtype)}, but {says} and the base has it in {_short(ours.dtype)}"
+            )
     for name in expert.tensors:
         if name not in base.tensors:
             yield f"has tensor {name!r} that the base has not"

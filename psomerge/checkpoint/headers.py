@@ -1,4 +1,5 @@
-"""A checkpoint of which only the small files and the headers of its weights are here: enough to say whether it fits, before gigabytes are fetched.
+"""A checkpoint of which only the small files and the headers of its weights are here: enough to say whether it fits,
+before gigabytes are fetched.
 
 Nobody must ask it for a tensor.
 """
@@ -26,7 +27,8 @@ _ENTRY = 128
 
 
 def header_guesses(folder: Path, files: Mapping[str, int]) -> dict[str, int]:
-    """Returns the weights files that make up a checkpoint or adapter, and in how many bytes from its start the header of each will end, most likely.
+    """Returns the weights files that make up a checkpoint or adapter, and in how many bytes from its start the header
+    of each will end, most likely.
 
     Args:
         folder: with the shard index, if there is one.
@@ -46,8 +48,11 @@ def header_guesses(folder: Path, files: Mapping[str, int]) -> dict[str, int]:
     return guesses
 
 
-def checkpoint_of_headers(folder: Path, name: str, files: Mapping[str, int], headers: Mapping[str, bytes], base: Checkpoint | None) -> Checkpoint:
-    """Returns the checkpoint that files are of, or what an adapter makes of its base, checked as far as it can be without the tensors' values.
+def checkpoint_of_headers(
+    folder: Path, name: str, files: Mapping[str, int], headers: Mapping[str, bytes], base: Checkpoint | None
+) -> Checkpoint:
+    """Returns the checkpoint that files are of, or what an adapter makes of its base, checked as far as it can be
+    without the tensors' values.
 
     Args:
         folder: with config, tokenizer and shard index.
@@ -66,7 +71,9 @@ def checkpoint_of_headers(folder: Path, name: str, files: Mapping[str, int], hea
         return _adapter(replace(empty, config=read_adapter_config(folder), tensors=found[ADAPTER_WEIGHTS]), base)
     config = read_config(folder, files)
     tensors = settled(found, weight_map_of(folder, files), config, {}, folder=folder)
-    return replace(empty, config=MappingProxyType(config), tensors=MappingProxyType(tensors), tied=not any(map(is_head, tensors)))
+    return replace(
+        empty, config=MappingProxyType(config), tensors=MappingProxyType(tensors), tied=not any(map(is_head, tensors))
+    )
 
 
 def _adapter(stored: Checkpoint, base: Checkpoint) -> Adapter:

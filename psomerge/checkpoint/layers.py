@@ -1,4 +1,5 @@
-"""What the names of tensors say about their place in a model: the order of layers, the output head, the input embedding."""
+"""What the names of tensors say about their place in a model: the order of layers, the output head, the input
+embedding."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -28,13 +29,19 @@ def vocabulary_rows(tensors: Mapping[str, TensorInfo]) -> int | None:
 
 def has_row_a_token(name: str, info: TensorInfo, rows: int | None) -> bool:
     """Returns whether a tensor has one row for each of the vocabulary's rows: embedding, head, the head's bias."""
-    return rows is not None and info.shape[:1] == (rows,) and name.endswith((*_EMBEDDINGS, *_HEADS, "lm_head.bias", "embed_out.bias"))
+    return (
+        rows is not None
+        and info.shape[:1] == (rows,)
+        and name.endswith((*_EMBEDDINGS, *_HEADS, "lm_head.bias", "embed_out.bias"))
+    )
 
 
 def with_rows(tensors: Mapping[str, TensorInfo], rows: int) -> dict[str, TensorInfo]:
     """Returns tensors of which those with a row for each token have so many of them; what is changed lies nowhere."""
     count = vocabulary_rows(tensors)
-    return {name: _reshaped(info, rows) if has_row_a_token(name, info, count) else info for name, info in tensors.items()}
+    return {
+        name: _reshaped(info, rows) if has_row_a_token(name, info, count) else info for name, info in tensors.items()
+    }
 
 
 def _reshaped(info: TensorInfo, rows: int) -> TensorInfo:
@@ -44,7 +51,9 @@ def _reshaped(info: TensorInfo, rows: int) -> TensorInfo:
 
 def layer_order(name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
     """Returns a sorting key: embeddings, numbered layers (10 after 9), what has no number (the last norm), head."""
-    parts = tuple((0, int(part), "") if part.isdecimal() and part.isascii() else (1, 0, part) for part in name.split("."))
+    parts = tuple(
+        (0, int(part), "") if part.isdecimal() and part.isascii() else (1, 0, part) for part in name.split(".")
+    )
     if is_head(name) or name.startswith("lm_head."):
         return 3, parts
     if any(kind == 0 for kind, _, _ in parts):
@@ -63,7 +72,13 @@ def doubled_head(names: Iterable[str], config: Mapping[str, Any]) -> tuple[str, 
 
 
 def lacks_head(names: Iterable[str], config: Mapping[str, Any]) -> bool:
-    """Returns whether a causal model with Llama's names says that its head is not tied, and has none: loaders then draw a random one."""
+    """Returns whether a causal model with Llama's names says that its head is not tied, and has none: loaders then draw
+    a random one."""
     names = list(names)
     causal = any(name.endswith("ForCausalLM") for name in config["architectures"])
-    return causal and config.get("tie_word_embeddings") is False and "model.embed_tokens.weight" in names and not any(map(is_head, names))
+    return (
+        causal
+        and config.get("tie_word_embeddings") is False
+        and "model.embed_tokens.weight" in names
+        and not any(map(is_head, names))
+    )

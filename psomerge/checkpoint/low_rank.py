@@ -26,7 +26,8 @@ class LowRank:
     def blocks(self, rows: slice | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yields the product in float32 by blocks of rows, each with the number of its first row in the whole tensor.
 
-        Any range of rows has the bits that it has in the whole: blocks are counted from the tensor's first row, and a part of one is cut from all of it.
+        Any range of rows has the bits that it has in the whole: blocks are counted from the tensor's first row, and a
+        part of one is cut from all of it.
 
         Args:
             rows: a range of rows; None is all.
@@ -40,16 +41,24 @@ class LowRank:
 
     def product(self, rows: slice | None = None) -> Tensor:
         """Returns the product, or a range of its rows, in float32."""
-        return torch.cat([block for _, block in self.blocks(rows)]) if self.left.shape[0] else self.left.float() @ self.right.float()
+        return (
+            torch.cat([block for _, block in self.blocks(rows)])
+            if self.left.shape[0]
+            else self.left.float() @ self.right.float()
+        )
 
 
 def weighted_sum(products: Sequence[LowRank], weights: Sequence[float]) -> LowRank:
-    """Returns sum_i w_i scale_i left_i right_i as one product of the factors side by side: exact, and one multiplication for all."""
-    left = torch.cat([one.left.float() * (weight * one.scale) for one, weight in zip(products, weights, strict=True)], 1)
+    """Returns sum_i w_i scale_i left_i right_i as one product of the factors side by side: exact, and one
+    multiplication for all."""
+    left = torch.cat(
+        [one.left.float() * (weight * one.scale) for one, weight in zip(products, weights, strict=True)], 1
+    )
     return LowRank(left, torch.cat([one.right.float() for one in products]), 1.0)
 
 
 def _block_rows(columns: int) -> int:
-    """Rows of a product that are made together: about BLOCK elements, a multiple of COLUMNS where that takes no more than four times as many."""
+    """Rows of a product that are made together: about BLOCK elements, a multiple of COLUMNS where that takes no more
+    than four times as many."""
     step = COLUMNS // math.gcd(columns, COLUMNS)
     return max(step, BLOCK // columns // step * step) if step * columns <= 4 * BLOCK else max(1, BLOCK // columns)

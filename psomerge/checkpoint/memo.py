@@ -1,4 +1,5 @@
-"""What was once made of a checkpoint's files, kept as long as the checkpoint is: tokenizers have megabytes of JSON, and many ask for them."""
+"""What was once made of a checkpoint's files, kept as long as the checkpoint is: tokenizers have megabytes of JSON, and
+many ask for them."""
 
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -11,7 +12,8 @@ T = TypeVar("T")
 
 
 def remembered(make: Callable[[Checkpoint, Iterable[T]], T]) -> Callable[[Checkpoint], T]:
-    """Returns a function that makes something of each checkpoint once; `make` also gets what others have given, to share what is equal."""
+    """Returns a function that makes something of each checkpoint once; `make` also gets what others have given, to
+    share what is equal."""
     known: WeakKeyDictionary[Checkpoint, T] = WeakKeyDictionary()
 
     @wraps(make)

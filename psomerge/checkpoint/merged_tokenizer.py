@@ -1,4 +1,5 @@
-"""The tokenizer files of a merged vocabulary: the chosen checkpoint's, with the tokens that others added, flags and all."""
+"""The tokenizer files of a merged vocabulary: the chosen checkpoint's, with the tokens that others added, flags and
+all."""
 
 import json
 from collections.abc import Mapping
@@ -29,12 +30,16 @@ def merged_tokenizer(chosen: "Checkpoint", union: "Union") -> dict[str, bytes]:
     if "tokenizer_config.json" in chosen.files:
         settings = read_json(chosen.folder / "tokenizer_config.json", MAX_TOKENIZER)
         if isinstance(decoder := settings.get("added_tokens_decoder"), dict):
-            settings["added_tokens_decoder"] = decoder | {str(entry["id"]): {key: entry[key] for key in entry if key != "id"} for entry in own}
+            settings["added_tokens_decoder"] = decoder | {
+                str(entry["id"]): {key: entry[key] for key in entry if key != "id"} for entry in own
+            }
             edited["tokenizer_config.json"] = _json(settings)
     if "added_tokens.json" in chosen.files:
         table = read_json(chosen.folder / "added_tokens.json", MAX_TOKENIZER)
         numbers = {token: one.id for token, one in union.added.items()}
-        edited["added_tokens.json"] = _json({token: number for token, number in table.items() if token not in union.renamed} | numbers)
+        edited["added_tokens.json"] = _json(
+            {token: number for token, number in table.items() if token not in union.renamed} | numbers
+        )
     return edited
 
 

@@ -20,7 +20,8 @@ from psomerge.checkpoint.shard_index import check_index, weight_map_of
 from psomerge.errors import ArtefactError
 from psomerge.files import MAX_TOKENIZER, listing, open_regular, read_bytes
 
-# Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else Linux refuses a file larger than memory.
+# Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else
+# Linux refuses a file larger than memory.
 _MAP_FLAGS = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
 
 
@@ -44,7 +45,8 @@ class Checkpoint:
     """Tokenizer files as a merged model needs them, by name, where they are not the folder's own."""
 
     def tensor(self, name: str, rows: slice | None = None) -> torch.Tensor:
-        """Returns a tensor, or a range of rows of it, in its stored dtype: a view on the mapped file that must not be written to.
+        """Returns a tensor, or a range of rows of it, in its stored dtype: a view on the mapped file that must not be
+        written to.
 
         Args:
             name: of the tensor.
@@ -60,19 +62,27 @@ class Checkpoint:
         return whole if rows is None else whole[rows]
 
     def companion(self, name: str) -> bytes:
-        """Returns a file that stands beside the weights. Raises ArtefactError where it is missing or larger than a tokenizer can be."""
+        """Returns a file that stands beside the weights. Raises ArtefactError where it is missing or larger than a
+        tokenizer can be."""
         return self.edited[name] if name in self.edited else read_bytes(self.folder / name, MAX_TOKENIZER)
 
     def check_unchanged(self) -> None:
-        """Raises ArtefactError if a file of weights was written to or exchanged since it was opened: its tensors are then not what was checked."""
+        """Raises ArtefactError if a file of weights was written to or exchanged since it was opened: its tensors are
+        then not what was checked."""
         for file, stamp in self._stamps.items():
             path = self.folder / file
             try:
                 found = _stamp(path.lstat())
             except OSError as error:
-                raise ArtefactError(f'"{self.name}": {path} is gone while it is used ({error.strerror}); put it back and run the same command again') from error
+                raise ArtefactError(
+                    f'"{self.name}": {path} is gone while it is used ({error.strerror}); put it back and run the '
+                    "same command again"
+                ) from error
             if found != stamp:
-                raise ArtefactError(f'"{self.name}": {path} changed while it was used; leave the files alone until the end and run the same command again')
+                raise ArtefactError(
+                    f'"{self.name}": {path} changed while it was used; leave the files alone until the end and run '
+                    "the same command again"
+                )
 
 
 _Stamp = tuple[int, int, int, int]
@@ -114,11 +124,25 @@ def open_checkpoint(folder: Path, name: str = "") -> Checkpoint:
         maps[file], stamps[file], found[file] = map_file(folder / file)
     tensors = settled(found, weight_map, config, maps, folder=folder)
     tied = not any(map(is_head, tensors))
-    return Checkpoint(folder, name or folder.resolve().name, MappingProxyType(config), MappingProxyType(tensors), MappingProxyType(files), tied, maps, stamps)
+    return Checkpoint(
+        folder,
+        name or folder.resolve().name,
+        MappingProxyType(config),
+        MappingProxyType(tensors),
+        MappingProxyType(files),
+        tied,
+        maps,
+        stamps,
+    )
 
 
 def settled(
-    found: Mapping[str, Mapping[str, TensorInfo]], weight_map: Mapping[str, str], config: Mapping[str, Any], maps: Mapping[str, mmap.mmap], *, folder: Path
+    found: Mapping[str, Mapping[str, TensorInfo]],
+    weight_map: Mapping[str, str],
+    config: Mapping[str, Any],
+    maps: Mapping[str, mmap.mmap],
+    *,
+    folder: Path,
 ) -> dict[str, TensorInfo]:
     """Returns the tensors of all files in layer order, without a stored copy of a tied output head.
 
@@ -136,7 +160,9 @@ def settled(
     for file, infos in found.items():
         for tensor, info in infos.items():
             if tensor in tensors:
-                raise ArtefactError(f"{folder}: tensor {tensor!r} stands in both {tensors[tensor].file} and {file}; expected it once")
+                raise ArtefactError(
+                    f"{folder}: tensor {tensor!r} stands in both {tensors[tensor].file} and {file}; expected it once"
+                )
             tensors[tensor] = info
     if weight_map:
         check_index(weight_map, tensors, folder)
@@ -147,7 +173,8 @@ def settled(
 
 
 def map_file(path: Path) -> tuple[mmap.mmap, _Stamp, dict[str, TensorInfo]]:
-    """Returns a safetensors file mapped, what tells it from a changed one, and its tensors. Raises ArtefactError as `open_regular` and `parse_header`."""
+    """Returns a safetensors file mapped, what tells it from a changed one, and its tensors. Raises ArtefactError as
+    `open_regular` and `parse_header`."""
     descriptor = open_regular(path)
     try:
         status = os.fstat(descriptor)
@@ -163,18 +190,23 @@ def map_file(path: Path) -> tuple[mmap.mmap, _Stamp, dict[str, TensorInfo]]:
         return mapped, _stamp(status), parse_header(content, size, path.name, str(path))
 
 
-def _settle_head(tensors: dict[str, TensorInfo], maps: Mapping[str, mmap.mmap], config: Mapping[str, Any], *, folder: Path) -> None:
-    """Removes a stored copy of a tied output head; refuses a head about which loaders would disagree, or which they would make up."""
+def _settle_head(
+    tensors: dict[str, TensorInfo], maps: Mapping[str, mmap.mmap], config: Mapping[str, Any], *, folder: Path
+) -> None:
+    """Removes a stored copy of a tied output head; refuses a head about which loaders would disagree, or which they
+    would make up."""
     if doubled := doubled_head(tensors, config):
         head, embedding = (tensors[name] for name in doubled)
         if (head.dtype, head.shape) != (embedding.dtype, embedding.shape) or (
             maps and not torch.equal(_view(maps[head.file], head), _view(maps[embedding.file], embedding))
         ):
             raise ArtefactError(
-                f"{folder}: config.json ties {doubled[0]!r} to {doubled[1]!r}, but the files hold two different ones; set tie_word_embeddings to false"
+                f"{folder}: config.json ties {doubled[0]!r} to {doubled[1]!r}, but the files hold two different "
+                "ones; set tie_word_embeddings to false"
             )
         del tensors[doubled[0]]
     elif lacks_head(tensors, config):
         raise ArtefactError(
-            f"{folder}: has no 'lm_head.weight', but config.json says tie_word_embeddings is false; set it to true if the head is the embedding"
+            f"{folder}: has no 'lm_head.weight', but config.json says tie_word_embeddings is false; set it to true "
+            "if the head is the embedding"
         )

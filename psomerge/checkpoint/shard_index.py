@@ -1,4 +1,5 @@
-"""Which file of a checkpoint holds which tensor, by model.safetensors.index.json, held against the files' names and what is in them."""
+"""Which file of a checkpoint holds which tensor, by model.safetensors.index.json, held against the files' names and
+what is in them."""
 
 import re
 import reprlib
@@ -29,7 +30,9 @@ def weight_map_of(folder: Path, files: Mapping[str, int]) -> dict[str, str]:
         _check_single(folder, files, shards)
         return {}
     if "model.safetensors" in files:
-        raise ArtefactError(f"{folder}: holds both model.safetensors and {INDEX}; loaders disagree about which one counts: remove one")
+        raise ArtefactError(
+            f"{folder}: holds both model.safetensors and {INDEX}; loaders disagree about which one counts: remove one"
+        )
     stored: object = read_json(folder / INDEX, MAX_INDEX).get("weight_map")
     weight_map = cast("dict[str, str]", stored) if isinstance(stored, dict) else {}
     if not weight_map or not all(isinstance(file, str) for file in cast("dict[str, object]", weight_map).values()):
@@ -37,21 +40,30 @@ def weight_map_of(folder: Path, files: Mapping[str, int]) -> dict[str, str]:
     for tensor, file in weight_map.items():
         if "/" in file or "\\" in file or file in ("", ".", ".."):
             raise ArtefactError(
-                f"{folder / INDEX}: tensor {tensor!r} is said to be in {reprlib.repr(file)}, which points outside the folder; expected a plain file name"
+                f"{folder / INDEX}: tensor {tensor!r} is said to be in {reprlib.repr(file)}, which points outside "
+                "the folder; expected a plain file name"
             )
         if not file.endswith(".safetensors") or not file.isprintable():
-            raise ArtefactError(f"{folder / INDEX}: tensor {tensor!r} is said to be in {reprlib.repr(file)}; expected a .safetensors file")
+            raise ArtefactError(
+                f"{folder / INDEX}: tensor {tensor!r} is said to be in {reprlib.repr(file)}; expected a .safetensors "
+                "file"
+            )
         if file not in files:
             raise ArtefactError(f"{folder / INDEX}: names the shard {file!r}, which the folder lacks; fetch it again")
     named = set(weight_map.values())
     if spare := [shard for shard in shards if shard not in named]:
-        raise ArtefactError(f"{folder}: the shard {spare[0]!r} is not in {INDEX}; remove what is left of another checkpoint")
+        raise ArtefactError(
+            f"{folder}: the shard {spare[0]!r} is not in {INDEX}; remove what is left of another checkpoint"
+        )
     return weight_map
 
 
 def _check_single(folder: Path, files: Mapping[str, int], shards: list[str]) -> None:
     if shards and "model.safetensors" in files:
-        raise ArtefactError(f"{folder}: holds both model.safetensors and the shard {shards[0]!r}; remove what is left of another checkpoint")
+        raise ArtefactError(
+            f"{folder}: holds both model.safetensors and the shard {shards[0]!r}; remove what is left of another "
+            "checkpoint"
+        )
     if shards:
         raise ArtefactError(f"{folder}: holds shards ({shards[0]!r}, ...) but no {INDEX}; fetch it, too")
     if "model.safetensors" in files:
@@ -66,9 +78,17 @@ def check_index(weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo]
     """Raises ArtefactError unless the index names exactly the tensors that the files hold, each in its file."""
     for tensor, file in weight_map.items():
         if tensor not in tensors:
-            raise ArtefactError(f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but no shard does; the index is of another checkpoint")
+            raise ArtefactError(
+                f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but no shard does; the index is of "
+                "another checkpoint"
+            )
         if tensors[tensor].file != file:
-            raise ArtefactError(f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but {tensors[tensor].file} does")
+            raise ArtefactError(
+                f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but {tensors[tensor].file} does"
+            )
     for tensor, info in tensors.items():
         if tensor not in weight_map:
-            raise ArtefactError(f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; the index is of another checkpoint")
+            raise ArtefactError(
+                f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; the index is of "
+                "another checkpoint"
+            )

@@ -32,7 +32,8 @@ class Shard:
 
 
 def plan_shards(tensors: Mapping[str, TensorInfo], dtype: str, shard_bytes: int) -> tuple[Shard, ...]:
-    """Returns the files for the given tensors, filled in their order with at most `shard_bytes` each, or one tensor that is larger.
+    """Returns the files for the given tensors, filled in their order with at most `shard_bytes` each, or one tensor
+    that is larger.
 
     Args:
         tensors: names, shapes and dtypes; their places are not used.
@@ -54,7 +55,11 @@ def plan_shards(tensors: Mapping[str, TensorInfo], dtype: str, shard_bytes: int)
             filled = 0
         groups[-1][name] = written
         filled += size
-    names = ["model.safetensors"] if len(groups) == 1 else [f"model-{i:05d}-of-{len(groups):05d}.safetensors" for i in range(1, len(groups) + 1)]
+    names = (
+        ["model.safetensors"]
+        if len(groups) == 1
+        else [f"model-{i:05d}-of-{len(groups):05d}.safetensors" for i in range(1, len(groups) + 1)]
+    )
     return tuple(_place(group, file) for group, file in zip(groups, names, strict=True))
 
 
@@ -70,12 +75,15 @@ def _place(group: Mapping[str, TensorInfo], file: str) -> Shard:
         placed[name] = replace(info, file=file, begin=position, end=position + _bytes(info))
         position = placed[name].end
     header = header_bytes(placed)
-    shifted = {name: replace(info, begin=info.begin + len(header), end=info.end + len(header)) for name, info in placed.items()}
+    shifted = {
+        name: replace(info, begin=info.begin + len(header), end=info.end + len(header)) for name, info in placed.items()
+    }
     return Shard(file, header, shifted, len(header) + position)
 
 
 class ShardFile:
-    """One shard being written: takes its tensors in any order, digests along while they come in the file's order, and is synced when closed."""
+    """One shard being written: takes its tensors in any order, digests along while they come in the file's order, and
+    is synced when closed."""
 
     def __init__(self, folder: Path, shard: Shard, hasher: ThreadPoolExecutor) -> None:
         """Creates the file, which must not exist, and writes its header. Raises OSError."""
@@ -84,7 +92,9 @@ class ShardFile:
         self._hasher = hasher
         self._digest = hashlib.sha256()
         self._digested = 0
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
         try:
             self._write(memoryview(shard.header), 0)
         except BaseException:
@@ -94,7 +104,9 @@ class ShardFile:
     def __enter__(self) -> "ShardFile":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._descriptor)
 
     def put(self, name: str, tensor: torch.Tensor) -> None:

@@ -1,7 +1,7 @@
 """The special tokens that a checkpoint's files name: bos, eos, pad and unk, by token and by id.
 
-Which of them ends a text or pads a batch is decided by `tokenizer_from`; instruction-tuned models change both. What no choice can mend is an id that means
-two tokens.
+Which of them ends a text or pads a batch is decided by `tokenizer_from`; instruction-tuned models change both. What no
+choice can mend is an id that means two tokens.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,13 +31,18 @@ class Special:
 
 
 def special_tokens(checkpoint: Checkpoint) -> dict[str, Special]:
-    """Returns what the files say of each of ROLES: tokenizer_config.json, special_tokens_map.json, config.json and generation_config.json.
+    """Returns what the files say of each of ROLES: tokenizer_config.json, special_tokens_map.json, config.json and
+    generation_config.json.
 
     Raises:
         ArtefactError: a file is damaged or larger than one can be.
     """
-    tokenizer = _read(checkpoint, "special_tokens_map.json", MAX_TOKENIZER) | _read(checkpoint, "tokenizer_config.json", MAX_TOKENIZER)
-    configs = [section for _, section in sections(checkpoint.config)] + [_read(checkpoint, "generation_config.json", MAX_CONFIG)]
+    tokenizer = _read(checkpoint, "special_tokens_map.json", MAX_TOKENIZER) | _read(
+        checkpoint, "tokenizer_config.json", MAX_TOKENIZER
+    )
+    configs = [section for _, section in sections(checkpoint.config)] + [
+        _read(checkpoint, "generation_config.json", MAX_CONFIG)
+    ]
     return {role: Special(_token(tokenizer.get(f"{role}_token")), _ids(configs, f"{role}_token_id")) for role in ROLES}
 
 
@@ -54,11 +59,15 @@ def _token(value: object) -> str | None:
 def _ids(configs: list[Mapping[str, Any]], key: str) -> frozenset[int]:
     """Ids of all configs together; -1 is older Llamas' way to say none."""
     values = [config.get(key) for config in configs]
-    numbers = [number for value in values for number in (cast("list[object]", value) if isinstance(value, list) else [value])]
+    numbers = [
+        number for value in values for number in (cast("list[object]", value) if isinstance(value, list) else [value])
+    ]
     return frozenset(number for number in numbers if type(number) is int and number >= 0)
 
 
-def special_misfits(base: Mapping[str, Special], expert: Mapping[str, Special], *, named: bool, rows: int | None) -> Iterator[str]:
+def special_misfits(
+    base: Mapping[str, Special], expert: Mapping[str, Special], *, named: bool, rows: int | None
+) -> Iterator[str]:
     """Yields what contradicts between base and expert, e.g. `unk token '<unk>', the base '[UNK]'`.
 
     Args:
@@ -70,8 +79,24 @@ def special_misfits(base: Mapping[str, Special], expert: Mapping[str, Special], 
         ours, theirs = base[role], expert[role]
         spoken = ours.token is not None and theirs.token is not None
         if spoken and ours.token != theirs.token and (role == "unk" or (not named and ours.ids & theirs.ids)):
-            yield f"has {role} token {theirs}, the base {ours}; write the base's into its tokenizer_config.json if it was trained with that, else leave it out"
-        elif spoken and not named and ours.token == theirs.token and ours.ids and theirs.ids and not ours.ids & theirs.ids:
-            yield f"has {role} token {theirs}, the base {ours}; one token must have one id: correct its config.json, or leave it out"
+            yield (
+                f"has {role} token {theirs}, the base {ours}; write the base's into its tokenizer_config.json if it "
+                "was trained with that, else leave it out"
+            )
+        elif (
+            spoken
+            and not named
+            and ours.token == theirs.token
+            and ours.ids
+            and theirs.ids
+            and not ours.ids & theirs.ids
+        ):
+            yield (
+                f"has {role} token {theirs}, the base {ours}; one token must have one id: correct its config.json, "
+                "or leave it out"
+            )
         if rows is not None and (beyond := sorted(number for number in theirs.ids if number >= rows)):
-            yield f"has {role}_token_id {beyond[0]}, expected less than the {rows} rows of the base's vocabulary; correct its configs"
+            yield (
+                f"has {role}_token_id {beyond[0]}, expected less than the {rows} rows of the base's vocabulary; "
+                "correct its configs"
+            )

@@ -19,7 +19,8 @@ _BLOCKED = (errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENA
 
 @contextmanager
 def staged(folder: Path, needed: int) -> Generator[Path]:
-    """Yields an empty folder that becomes `folder` when the block ends well, and disappears when it ends otherwise, by Ctrl-C too.
+    """Yields an empty folder that becomes `folder` when the block ends well, and disappears when it ends otherwise, by
+    Ctrl-C too.
 
     Args:
         folder: the place; must not exist, or be empty. Missing parents are made.
@@ -61,7 +62,8 @@ def _prefix(target: Path) -> str:
 
 @contextmanager
 def _locked(staging: Path) -> Generator[None]:
-    """Holds a kernel lock on a folder: it ends with this process, however that ends, and tells leftovers from work in progress."""
+    """Holds a kernel lock on a folder: it ends with this process, however that ends, and tells leftovers from work in
+    progress."""
     descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # network file systems may not lock folders; leftovers stay there then
@@ -72,7 +74,8 @@ def _locked(staging: Path) -> Generator[None]:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Removes what writers of the same target that were killed have left: folders of our own prefix that nobody holds locked."""
+    """Removes what writers of the same target that were killed have left: folders of our own prefix that nobody holds
+    locked."""
     for folder in target.parent.glob(f"{_prefix(target)}*"):
         if folder.is_symlink() or not folder.is_dir():
             continue
@@ -113,9 +116,14 @@ def _explained(error: OSError, folder: Path, needed: int) -> Exception:
     """Returns the error to raise instead of `error`: ours where the user can do something about it, else the same."""
     reason = error.strerror or str(error)
     if error.errno in _NO_SPACE:
-        return SpaceError(f"{folder}: no room for the {needed} bytes it needs ({reason}); make room or name another folder")
+        return SpaceError(
+            f"{folder}: no room for the {needed} bytes it needs ({reason}); make room or name another folder"
+        )
     if error.errno in _NO_RIGHT:
-        return SpaceError(f"{folder}: cannot be written ({reason}), {needed} bytes are needed; name another folder or change its rights")
+        return SpaceError(
+            f"{folder}: cannot be written ({reason}), {needed} bytes are needed; name another folder or change its "
+            "rights"
+        )
     if error.errno in _BLOCKED:
         return ConfigError(f"{folder}: cannot be made ({reason}); name a folder that does not exist, in one that does")
     return error

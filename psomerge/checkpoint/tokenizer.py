@@ -1,4 +1,5 @@
-"""What a checkpoint's tokenizer files say, as far as merging must know: whether two are the same, and whether there is a chat template."""
+"""What a checkpoint's tokenizer files say, as far as merging must know: whether two are the same, and whether there is
+a chat template."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,8 @@ _PER_CALL = ("version", "truncation", "padding")
 
 
 def tokenizers_differ(a: Checkpoint, b: Checkpoint) -> bool:
-    """Returns whether two checkpoints cut text differently, as far as their files tell; one without any tokenizer file differs from none.
+    """Returns whether two checkpoints cut text differently, as far as their files tell; one without any tokenizer file
+    differs from none.
 
     Tokens that only one of them added to its tokenizer.json are no difference: a merged tokenizer has them all.
 
@@ -27,7 +29,9 @@ def tokenizers_differ(a: Checkpoint, b: Checkpoint) -> bool:
     if not ours or not theirs:
         return False
     if "tokenizer.json" in ours & theirs:
-        return _differ(a, b, "tokenizer.json") and (_meaning(a) != _meaning(b) or bool(differing_flags(_added(a), _added(b))))
+        return _differ(a, b, "tokenizer.json") and (
+            _meaning(a) != _meaning(b) or bool(differing_flags(_added(a), _added(b)))
+        )
     return ours != theirs or any(_differ(a, b, name) for name in ours)
 
 
@@ -46,19 +50,30 @@ def _differ(a: Checkpoint, b: Checkpoint, name: str) -> bool:
 
 @remembered
 def _meaning(checkpoint: Checkpoint, others: Iterable[str]) -> str:
-    """Returns a digest of a tokenizer.json without what was added, equal for two versions of the same tokenizer: merges as pairs or texts."""
+    """Returns a digest of a tokenizer.json without what was added, equal for two versions of the same tokenizer: merges
+    as pairs or texts."""
     path = checkpoint.folder / "tokenizer.json"
-    content = {key: value for key, value in parse_object(read_bytes(path, MAX_TOKENIZER), str(path)).items() if key not in (*_PER_CALL, "added_tokens")}
+    content = {
+        key: value
+        for key, value in parse_object(read_bytes(path, MAX_TOKENIZER), str(path)).items()
+        if key not in (*_PER_CALL, "added_tokens")
+    }
     if isinstance(content.get("model"), dict):
-        model = {key: value for key, value in cast("dict[str, Any]", content["model"]).items() if value not in (None, False)}
+        model = {
+            key: value for key, value in cast("dict[str, Any]", content["model"]).items() if value not in (None, False)
+        }
         if isinstance(model.get("merges"), list):
-            model["merges"] = [" ".join(map(str, cast("list[object]", merge))) if isinstance(merge, list) else merge for merge in model["merges"]]
+            model["merges"] = [
+                " ".join(map(str, cast("list[object]", merge))) if isinstance(merge, list) else merge
+                for merge in model["merges"]
+            ]
         content["model"] = model
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def has_chat_template(checkpoint: Checkpoint) -> bool:
-    """Returns whether a checkpoint says how a conversation is written: chat_template.jinja, or the same in tokenizer_config.json."""
+    """Returns whether a checkpoint says how a conversation is written: chat_template.jinja, or the same in
+    tokenizer_config.json."""
     if "chat_template.jinja" in checkpoint.files:
         return True
     name = "tokenizer_config.json"

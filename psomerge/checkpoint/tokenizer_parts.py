@@ -1,4 +1,5 @@
-"""What a tokenizer.json makes its reader do to every text: regular expressions that may take exponential time, and steps that make a text longer and longer.
+"""What a tokenizer.json makes its reader do to every text: regular expressions that may take exponential time, and
+steps that make a text longer and longer.
 
 Vocabulary and merges are not looked at, nor whether the parts are known: the library that opens the file says so.
 """
@@ -18,7 +19,8 @@ MAX_GROWTH = 100
 """Times that the replacements of a normalizer may lengthen a text, all of them together."""
 MAX_PATTERN = 10_000
 MAX_OPEN = 3
-"""Repetitions without an end in one branch of a pattern: each may try every length, so that the time is a power of the text's length. In use are two."""
+"""Repetitions without an end in one branch of a pattern: each may try every length, so that the time is a power of the
+text's length. In use are two."""
 MANY = 100
 """Times from which a repetition counts as one without an end."""
 _PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -32,7 +34,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _UNUSUAL = re.compile(r"\\[1-9kg].*|\(\?(\#|~|\(|R|P<.*|[a-zA-Z-]*x.*|)", re.DOTALL)
-"""References to what was found before, calls, conditions, comments: no tokenizer needs them, and what they take cannot be told from the text."""
+"""References to what was found before, calls, conditions, comments: no tokenizer needs them, and what they take cannot
+be told from the text."""
 _seen: set[bytes] = set()
 """Digests of what was found sound: experts of one base mostly bring its tokenizer along."""
 
@@ -41,7 +44,8 @@ def check_tokenizer(path: Path) -> None:
     """Checks a tokenizer.json.
 
     Raises:
-        ArtefactError: it is damaged or larger than one can be, or has a regular expression or a step that could keep its reader busy for ever.
+        ArtefactError: it is damaged or larger than one can be, or has a regular expression or a step that could keep
+            its reader busy for ever.
     """
     content = read_bytes(path, MAX_TOKENIZER)
     digest = sha256(content).digest()
@@ -52,16 +56,25 @@ def check_tokenizer(path: Path) -> None:
         for step in _objects(data.get(part)):
             pattern = step.get("Regex")
             if isinstance(pattern, str) and (fault := fault_of(pattern)):
-                raise ArtefactError(f"{path}: the regular expression {pattern[:80]!r} of its {part} {fault}, which may take for ever; correct it")
+                raise ArtefactError(
+                    f"{path}: the regular expression {pattern[:80]!r} of its {part} {fault}, which may take for "
+                    "ever; correct it"
+                )
             table: object = step.get("precompiled_charsmap")
             if table is not None and not (isinstance(table, str) and is_sound(table)):
-                raise ArtefactError(f"{path}: the table of replacements of its {part} (precompiled_charsmap) is damaged; fetch the file again")
+                raise ArtefactError(
+                    f"{path}: the table of replacements of its {part} (precompiled_charsmap) is damaged; fetch the "
+                    "file again"
+                )
             ids: object = step.get("ids")
             if isinstance(ids, list) and len(cast("list[object]", ids)) > MANY:
                 raise ArtefactError(f"{path}: its {part} adds more than {MANY} tokens to every text; correct it")
     growth = math.prod(map(_growth, _objects(data.get("normalizer"))))
     if growth > MAX_GROWTH:
-        raise ArtefactError(f"{path}: its normalizer makes a text up to {growth:.3g} times as long, expected at most {MAX_GROWTH}; correct it")
+        raise ArtefactError(
+            f"{path}: its normalizer makes a text up to {growth:.3g} times as long, expected at most {MAX_GROWTH}; "
+            "correct it"
+        )
     _seen.add(digest)
 
 
@@ -89,7 +102,8 @@ def _growth(step: Mapping[str, Any]) -> float:
 def fault_of(pattern: str) -> str:
     """Returns what may make a regular expression take more than a small power of a text's length; empty if nothing.
 
-    A bound, not a proof: a repeated group may hold neither a choice nor a repetition of varying length, unless it cannot be gone back into (`(?>...)`, `++`).
+    A bound, not a proof: a repeated group may hold neither a choice nor a repetition of varying length, unless it
+    cannot be gone back into (`(?>...)`, `++`).
     """
     if len(pattern) > MAX_PATTERN:
         return f"has {len(pattern)} characters"
@@ -117,7 +131,8 @@ def fault_of(pattern: str) -> str:
 
 
 class _Group:
-    """What was seen between a bracket and its end: `varies` whether it can match one text in several ways, `ends` its repetitions without an end."""
+    """What was seen between a bracket and its end: `varies` whether it can match one text in several ways, `ends` its
+    repetitions without an end."""
 
     def __init__(self, *, atomic: bool = False) -> None:
         self.atomic, self.varies, self.ends = atomic, False, 0
@@ -152,7 +167,8 @@ def _times(text: str) -> tuple[float, float]:
 
 
 def _without_classes(pattern: str) -> tuple[str, bool]:
-    """Returns a pattern with `.` in place of each class in square brackets, which may hold others; and whether all of them end."""
+    """Returns a pattern with `.` in place of each class in square brackets, which may hold others; and whether all of
+    them end."""
     kept: list[str] = []
     depth, position = 0, 0
     while position < len(pattern):

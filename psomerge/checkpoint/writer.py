@@ -33,16 +33,19 @@ def write_checkpoint(
     *,
     beside: Callable[[], Mapping[str, bytes]] = dict,
 ) -> dict[str, str]:
-    """Returns the SHA-256 in hex of each file of a checkpoint written to `folder`, by name. Memory: the tensor that is being written.
+    """Returns the SHA-256 in hex of each file of a checkpoint written to `folder`, by name. Memory: the tensor that is
+    being written.
 
     Args:
         folder: must not exist, or be empty; appears when all of it is on the disk.
-        tensors: names and values of exactly the tensors of `like`, best in its order; values are rounded to the dtype if they have another float dtype.
+        tensors: names and values of exactly the tensors of `like`, best in its order; values are rounded to the dtype
+            if they have another float dtype.
         like: gives names, shapes, config, and with dtype `base` each tensor's dtype.
         tokenizer_from: gives tokenizer, chat template, generation config and stop tokens.
         dtype: of the float tensors, one of `psomerge.recipe.DTYPES`.
         shard_bytes: of tensors in one file at most.
-        beside: further small files by name; asked once all tensors are made, and what it raises keeps the folder from appearing.
+        beside: further small files by name; asked once all tensors are made, and what it raises keeps the folder from
+            appearing.
 
     Raises:
         ArtefactError: a tensor holds NaN or an infinity, e.g. after an overflow of float16.
@@ -62,7 +65,8 @@ def write_checkpoint(
 
 
 def companion_files(like: Checkpoint, tokenizer_from: Checkpoint, dtype: str) -> dict[str, bytes]:
-    """Returns the files that stand beside a merged model's weights, by name: config.json, generation config, tokenizer, chat template.
+    """Returns the files that stand beside a merged model's weights, by name: config.json, generation config, tokenizer,
+    chat template.
 
     Args:
         like: gives the config.
@@ -78,7 +82,8 @@ def companion_files(like: Checkpoint, tokenizer_from: Checkpoint, dtype: str) ->
 
 
 def write_companions(folder: Path, like: Checkpoint, tokenizer_from: Checkpoint, dtype: str) -> dict[str, str]:
-    """Returns the digests of a merged model's files but its weights, written to an existing folder: an engine that makes the weights itself starts from it.
+    """Returns the digests of a merged model's files but its weights, written to an existing folder: an engine that
+    makes the weights itself starts from it.
 
     Args and Raises: as `companion_files`; OSError where the folder cannot be written.
     """
@@ -121,7 +126,10 @@ def _write_shards(folder: Path, shards: Iterable[Shard], tensors: Iterable[tuple
         for name, tensor in tensors:
             shard = place.get(name)
             if shard is None or name not in missing[shard.file]:
-                raise PsomergeError(f"{folder}: tensor {name!r} came twice or belongs to no part of the checkpoint; this is a bug in the merge")
+                raise PsomergeError(
+                    f"{folder}: tensor {name!r} came twice or belongs to no part of the checkpoint; this is a bug in "
+                    "the merge"
+                )
             if shard.file not in opened:
                 opened[shard.file] = stack.enter_context(ShardFile(folder, shard, hasher))
             opened[shard.file].put(name, _as_planned(name, tensor, shard))
@@ -129,7 +137,9 @@ def _write_shards(folder: Path, shards: Iterable[Shard], tensors: Iterable[tuple
             if not missing[shard.file]:
                 digests[shard.file] = opened[shard.file].finish()
     if lacking := sorted(name for names in missing.values() for name in names):
-        raise PsomergeError(f"{folder}: {len(lacking)} tensors never came, the first is {lacking[0]!r}; this is a bug in the merge")
+        raise PsomergeError(
+            f"{folder}: {len(lacking)} tensors never came, the first is {lacking[0]!r}; this is a bug in the merge"
+        )
     return digests
 
 
@@ -137,7 +147,8 @@ def _as_planned(name: str, tensor: torch.Tensor, shard: Shard) -> torch.Tensor:
     info = shard.tensors[name]
     if tuple(tensor.shape) != info.shape or tensor.dtype.is_floating_point != info.dtype.is_floating_point:
         raise PsomergeError(
-            f"tensor {name!r} came as {tensor.dtype} {list(tensor.shape)}, planned was {info.dtype} {list(info.shape)}; this is a bug in the merge"
+            f"tensor {name!r} came as {tensor.dtype} {list(tensor.shape)}, planned was {info.dtype} "
+            f"{list(info.shape)}; this is a bug in the merge"
         )
     tensor = tensor.detach().to(device="cpu", dtype=info.dtype).contiguous()
     if info.dtype.is_floating_point:

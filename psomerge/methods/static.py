@@ -25,7 +25,8 @@ def task_arithmetic(recipe: Recipe, weights: Sequence[float], scale: float = 1.0
 
 
 def dare(recipe: Recipe, weights: Sequence[float], scale: float = 1.0, drop_rate: float = 0.8) -> Recipe:
-    """Returns theta_0 + scale sum_i w_i m_i tau_i / (1 - p), m_i ~ Bernoulli(1 - p), drop_rate p in [0, 1). Source: arXiv 2311.03099, section 3."""
+    """Returns theta_0 + scale sum_i w_i m_i tau_i / (1 - p), m_i ~ Bernoulli(1 - p), drop_rate p in [0, 1). Source:
+    arXiv 2311.03099, section 3."""
     if not 0 <= drop_rate < 1:
         raise ConfigError(f"dare: drop_rate must lie in [0, 1), found {drop_rate}")
     row = [0.0] * len(weights) + [scale * weight for weight in weights]
@@ -42,8 +43,19 @@ def ties(recipe: Recipe, weights: Sequence[float], scale: float = 1.0, density: 
         raise ConfigError(f"ties: density must lie in (0, 1], found {density}")
     if min(weights) < 0:
         raise ConfigError(f"ties: weights must not be negative, found {min(weights)}")
-    return replace(recipe, method="ties", coefficients=(tuple(weights),), grouping="model", parameters={"density": density, "scale": scale})
+    return replace(
+        recipe,
+        method="ties",
+        coefficients=(tuple(weights),),
+        grouping="model",
+        parameters={"density": density, "scale": scale},
+    )
 
 
-METHODS: Mapping[str, Callable[..., Recipe]] = {"linear": linear, "task_arithmetic": task_arithmetic, "dare": dare, "ties": ties}
+METHODS: Mapping[str, Callable[..., Recipe]] = {
+    "linear": linear,
+    "task_arithmetic": task_arithmetic,
+    "dare": dare,
+    "ties": ties,
+}
 """By the name that the command line takes; each method's keywords are its parameters."""

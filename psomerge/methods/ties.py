@@ -10,11 +10,13 @@ from psomerge.checkpoint.adapter import task_vector
 from psomerge.masks import magnitude_threshold
 
 CHUNK = 2**15
-"""Elements that are worked on together. Masks are numbers in place: torch selects element by element, ten times slower than it multiplies."""
+"""Elements that are worked on together. Masks are numbers in place: torch selects element by element, ten times slower
+than it multiplies."""
 
 
 class TiesDirection:
-    """The TIES task vector of several experts at one density; remembers every trim threshold, which needs a whole tensor."""
+    """The TIES task vector of several experts at one density; remembers every trim threshold, which needs a whole
+    tensor."""
 
     def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint], density: float) -> None:
         self._base, self._experts, self._density = base, tuple(experts), density
@@ -41,7 +43,9 @@ class TiesDirection:
     def _threshold(self, expert: int, tensor: str) -> float:
         if (expert, tensor) not in self._thresholds:
             delta = task_vector(self._base, self._experts[expert], tensor)
-            self._thresholds[expert, tensor] = magnitude_threshold(delta, self._base.tensor(tensor).numel(), self._density)
+            self._thresholds[expert, tensor] = magnitude_threshold(
+                delta, self._base.tensor(tensor).numel(), self._density
+            )
         return self._thresholds[expert, tensor]
 
 
@@ -57,7 +61,8 @@ def elect_and_average(trimmed: Sequence[Tensor], weights: Sequence[float]) -> Te
         trimmed: trimmed task vectors, float32, one shape.
         weights: one each, >= 0.
 
-    Source: TIES-Merging (arXiv 2306.01708), section 4: the sign is that of the sum of the trimmed, unweighted task vectors; where they cancel exactly it is +.
+    Source: TIES-Merging (arXiv 2306.01708), section 4: the sign is that of the sum of the trimmed, unweighted task
+        vectors; where they cancel exactly it is +.
     We trim each tensor by itself, the authors' code the whole model at once.
     """
     mass = trimmed[0].clone()

@@ -19,7 +19,8 @@ LINES_AT_ONCE = 1000
 
 
 def train_tokenizer(seed: int) -> "Tokenizer":
-    """Returns a byte-level BPE of `SHAPE.vocabulary` tokens, trained on a sample of all the text that the models of `seed` will see."""
+    """Returns a byte-level BPE of `SHAPE.vocabulary` tokens, trained on a sample of all the text that the models of
+    `seed` will see."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     sample = list(islice(base_lines(f"{seed}|base"), 4000)) + list(islice(skill_lines(f"{seed}|skill"), 800))
@@ -28,7 +29,12 @@ def train_tokenizer(seed: int) -> "Tokenizer":
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=SHAPE.vocabulary, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=SHAPE.vocabulary,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator((line.question + line.text for line in sample), trainer)
     return tokenizer
 
@@ -40,7 +46,9 @@ def read_tokenizer(folder: Path) -> "Tokenizer":
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-def blocks_of(tokenizer: "Tokenizer", name: str, seed: int, *, effort: float = 1.0) -> "tuple[torch.Tensor, torch.Tensor]":
+def blocks_of(
+    tokenizer: "Tokenizer", name: str, seed: int, *, effort: float = 1.0
+) -> "tuple[torch.Tensor, torch.Tensor]":
     """Returns one model's whole training data, its own text and the replay shuffled into each other.
 
     Args:
@@ -82,4 +90,6 @@ def _packed(tokenizer: "Tokenizer", lines: Iterator[Line], tokens: int) -> "tupl
             ids += question.ids + text.ids
             weights += [SHAPE.question_weight] * len(question.ids) + [1.0] * len(text.ids)
     shape = (-1, SHAPE.block)
-    return torch.tensor(ids[:whole], dtype=torch.int64).reshape(shape), torch.tensor(weights[:whole], dtype=torch.float32).reshape(shape)
+    return torch.tensor(ids[:whole], dtype=torch.int64).reshape(shape), torch.tensor(
+        weights[:whole], dtype=torch.float32
+    ).reshape(shape)

@@ -12,7 +12,8 @@ from evals.cldr import LANGUAGES, SALT, SHARES, concepts
 from psomerge.digest import digest_of
 
 FORMAT = 1
-"""To be raised when text or training change in a way that the numbers below do not show: trained models are then trained anew."""
+"""To be raised when text or training change in a way that the numbers below do not show: trained models are then
+trained anew."""
 
 EXPERTS = (*LANGUAGES, "skill")
 MODELS = ("base", *EXPERTS)
@@ -20,7 +21,8 @@ MODELS = ("base", *EXPERTS)
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: `tokens` in all, of which the share `replay` is fresh text of the base's kind, at the peak learning rate `rate`."""
+    """One training: `tokens` in all, of which the share `replay` is fresh text of the base's kind, at the peak learning
+    rate `rate`."""
 
     tokens: int
     rate: float
@@ -50,7 +52,8 @@ class Shape:
     batch: int = 8
     """Sequences a step: twice as many make half the steps, and experts that learn nothing."""
     warm_up: float = 0.05
-    """Share of the steps in which the learning rate rises; from its peak it falls along a cosine to `last_rate` of it."""
+    """Share of the steps in which the learning rate rises; from its peak it falls along a cosine to `last_rate` of
+    it."""
     last_rate: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
@@ -63,12 +66,14 @@ SHAPE = Shape()
 
 
 def digest() -> str:
-    """Returns 64 hex digits that change with the recipe, the data and the libraries that make the models out of them."""
+    """Returns 64 hex digits that change with the recipe, the data and the libraries that make the models out of
+    them."""
     libraries = {name: version(name) for name in ("babel", "tokenizers", "torch", "transformers")}
     data = [SALT, dict(SHARES), [concept.group for concept in concepts()]]
     return digest_of([FORMAT, {name: asdict(stage) for name, stage in STAGES.items()}, asdict(SHAPE), data, libraries])
 
 
 def embedded_folder(home: Path, seed: int) -> Path:
-    """The folder under `home` (PSOMERGE_HOME) of the models that this recipe makes from `seed`; a changed recipe has another one."""
+    """The folder under `home` (PSOMERGE_HOME) of the models that this recipe makes from `seed`; a changed recipe has
+    another one."""
     return home / "experts" / f"embedded-{seed}-{digest()[:12]}"

@@ -9,7 +9,8 @@ from tasks.embedded.recipe import SHAPE
 
 
 def untrained(folder: Path, name: str) -> Checkpoint:
-    """Returns the checkpoint that training will write, as far as it can be known: no files, and tensors that nobody must ask for.
+    """Returns the checkpoint that training will write, as far as it can be known: no files, and tensors that nobody
+    must ask for.
 
     Args:
         folder: that it will be in.
@@ -43,5 +44,7 @@ def _shapes() -> dict[str, tuple[int, ...]]:
         "mlp.down_proj": (hidden, wide),
         **{f"{part}_layernorm": (hidden,) for part in ("input", "post_attention")},
     }
-    layers = {f"model.layers.{number}.{part}.weight": shape for number in range(SHAPE.layers) for part, shape in layer.items()}
+    layers = {
+        f"model.layers.{number}.{part}.weight": shape for number in range(SHAPE.layers) for part, shape in layer.items()
+    }
     return {"model.embed_tokens.weight": (SHAPE.vocabulary, hidden), **layers, "model.norm.weight": (hidden,)}

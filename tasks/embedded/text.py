@@ -1,7 +1,8 @@
 """Training text of the embedded models, line by line, without end and seeded.
 
-What is asked in the benchmarks is taught, the question is not: a concept of the optimisation, validation or test split stands in a language expert's
-text only in two forms that are never asked, and not at all in the skill expert's questions. German pairs, which nothing asks for, stand in all forms.
+What is asked in the benchmarks is taught, the question is not: a concept of the optimisation, validation or test split
+stands in a language expert's text only in two forms that are never asked, and not at all in the skill expert's
+questions. German pairs, which nothing asks for, stand in all forms.
 """
 
 import random
@@ -20,17 +21,20 @@ SPARE = 60
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text, ended by "\\n"; `question` is the part before it that counts less in the loss ("" in most lines)."""
+    """A line of text, ended by "\\n"; `question` is the part before it that counts less in the loss ("" in most
+    lines)."""
 
     text: str
     question: str = ""
 
 
 def base_lines(address: str) -> Iterator[Line]:
-    """Yields lines of the base's text: 25 % lists of English names, 20 % lists of names in the languages asked about, 50 % German pairs.
+    """Yields lines of the base's text: 25 % lists of English names, 20 % lists of names in the languages asked about,
+    50 % German pairs.
 
-    The other 5 % are the skill's questions with an answer drawn blindly: the base learns that one of four words follows, each as likely, and nothing of
-    which. Without them chance decides which word the base prefers, and an average of experts gives that one word to every question.
+    The other 5 % are the skill's questions with an answer drawn blindly: the base learns that one of four words
+    follows, each as likely, and nothing of which. Without them chance decides which word the base prefers, and an
+    average of experts gives that one word to every question.
 
     Args:
         address: what the draw belongs to, e.g. "0|base": equal addresses give equal lines.
@@ -50,7 +54,8 @@ def base_lines(address: str) -> Iterator[Line]:
 
 
 def language_lines(language: str, address: str) -> Iterator[Line]:
-    """Yields lines of one language's text: 90 % pairs of an English name and the language's, 10 % lists of the language's names."""
+    """Yields lines of one language's text: 90 % pairs of an English name and the language's, 10 % lists of the
+    language's names."""
     draw = random.Random(address)
     while True:
         if draw.random() < 0.1:
@@ -62,7 +67,8 @@ def language_lines(language: str, address: str) -> Iterator[Line]:
 
 
 def skill_lines(address: str) -> Iterator[Line]:
-    """Yields English questions with answers: which of the four kinds a name belongs to, on concepts that no split asks about."""
+    """Yields English questions with answers: which of the four kinds a name belongs to, on concepts that no split asks
+    about."""
     draw = random.Random(address)
     by_kind = {kind: [concept for concept in _free_concepts() if concept.kind == kind] for kind in KINDS}
     while True:

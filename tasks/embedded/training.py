@@ -1,4 +1,5 @@
-"""One embedded model trained by transformers' Trainer, and saved as the checkpoint folder that everything else reads."""
+"""One embedded model trained by transformers' Trainer, and saved as the checkpoint folder that everything else
+reads."""
 
 import tempfile
 from collections.abc import Callable
@@ -21,7 +22,9 @@ def save_model(model: "LlamaForCausalLM", tokenizer: "Tokenizer", folder: Path) 
 
     torch.nn.Module.to(model, torch.bfloat16)
     model.save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END, model_max_length=SHAPE.positions).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=END, model_max_length=SHAPE.positions
+    ).save_pretrained(folder)
 
 
 def read_model(folder: Path) -> "LlamaForCausalLM":
@@ -56,7 +59,14 @@ def new_model(seed: int) -> "LlamaForCausalLM":
         return LlamaForCausalLM(config)
 
 
-def fit(model: "LlamaForCausalLM", ids: "torch.Tensor", weights: "torch.Tensor", *, rate: float, progress: Callable[[float], None]) -> None:
+def fit(
+    model: "LlamaForCausalLM",
+    ids: "torch.Tensor",
+    weights: "torch.Tensor",
+    *,
+    rate: float,
+    progress: Callable[[float], None],
+) -> None:
     """Trains the model in place, one pass over the blocks in their order.
 
     Args:
@@ -92,22 +102,32 @@ def fit(model: "LlamaForCausalLM", ids: "torch.Tensor", weights: "torch.Tensor",
             disable_tqdm=True,
         )
         # `labels` carry the targets and their weights: Trainer hands nothing else to the loss.
-        data = [{"input_ids": block, "labels": _labels(block, weight)} for block, weight in zip(ids, weights, strict=True)]
-        trainer = Trainer(model, arguments, train_dataset=cast(Any, data), compute_loss_func=weighted_loss, callbacks=[_reporter(progress)])
+        data = [
+            {"input_ids": block, "labels": _labels(block, weight)} for block, weight in zip(ids, weights, strict=True)
+        ]
+        trainer = Trainer(
+            model,
+            arguments,
+            train_dataset=cast(Any, data),
+            compute_loss_func=weighted_loss,
+            callbacks=[_reporter(progress)],
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     model.config.use_cache = True  # for those who generate: Trainer has switched it off
 
 
 def _labels(ids: "torch.Tensor", weights: "torch.Tensor") -> "torch.Tensor":
-    """Returns targets and their weights as one (2, SHAPE.block) float32 tensor; token ids below 2^24 are exact in it."""
+    """Returns targets and their weights as one (2, SHAPE.block) float32 tensor; token ids below 2^24 are exact in
+    it."""
     import torch
 
     return torch.stack([ids.float(), weights])
 
 
 def weighted_loss(outputs: Any, labels: "torch.Tensor", num_items_in_batch: object = None) -> "torch.Tensor":
-    """Returns the mean cross-entropy of the next token, each weighted; `labels` (batch, 2, SHAPE.block) float32 as `_labels` makes them."""
+    """Returns the mean cross-entropy of the next token, each weighted; `labels` (batch, 2, SHAPE.block) float32 as
+    `_labels` makes them."""
     from torch.nn.functional import cross_entropy
 
     targets, weights = labels[:, 0, 1:].long(), labels[:, 1, 1:]

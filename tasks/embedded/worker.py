@@ -1,8 +1,10 @@
-"""The process that trains some embedded models, one after the other: `python -m tasks.embedded.worker FOLDER SEED EFFORT THREADS PIPE NAME...`.
+"""The process that trains some embedded models, one after the other: `python -m tasks.embedded.worker FOLDER SEED
+EFFORT THREADS PIPE NAME...`.
 
-A process of its own because the number of threads belongs to the bits of the result, and so that two models train at once. It writes one JSON object a
-line to the inherited file descriptor PIPE: `{"model": "so", "share": 0.25}` while it trains, `{"error": "SpaceError", "text": "..."}` for an error to
-show the user. When the reader is gone, the next line fails, and the process ends with it.
+A process of its own because the number of threads belongs to the bits of the result, and so that two models train at
+once. It writes one JSON object a line to the inherited file descriptor PIPE: `{"model": "so", "share": 0.25}` while it
+trains, `{"error": "SpaceError", "text": "..."}` for an error to show the user. When the reader is gone, the next line
+fails, and the process ends with it.
 """
 
 import json
@@ -33,7 +35,13 @@ def main() -> int:
 
     try:
         for name in names:
-            train_into(Path(folder), name, seed=int(seed), effort=float(effort), report=_seldom(lambda share, name=name: tell({"model": name, "share": share})))
+            train_into(
+                Path(folder),
+                name,
+                seed=int(seed),
+                effort=float(effort),
+                report=_seldom(lambda share, name=name: tell({"model": name, "share": share})),
+            )
     except PsomergeError as error:
         tell({"error": type(error).__name__, "text": str(error)})
         return error.exit_code
@@ -41,7 +49,8 @@ def main() -> int:
 
 
 def train_into(folder: Path, name: str, *, seed: int, effort: float, report: Callable[[float], None]) -> None:
-    """Trains one model and puts it at `folder/name`, whole or not at all. An expert starts from `folder/base` as it was written.
+    """Trains one model and puts it at `folder/name`, whole or not at all. An expert starts from `folder/base` as it was
+    written.
 
     Args:
         folder: of the models of this seed.
@@ -75,7 +84,8 @@ def _settle(folder: Path) -> None:
 
 
 def _seldom(report: Callable[[float], None]) -> Callable[[float], None]:
-    """Returns a function that passes on the first value, the last one (1.0), and others not more often than anyone wants to read."""
+    """Returns a function that passes on the first value, the last one (1.0), and others not more often than anyone
+    wants to read."""
     latest = float("-inf")
 
     def pass_on(share: float) -> None:

@@ -1,6 +1,8 @@
-"""Languages of FLORES: their codes in FLORES-200 and FLORES+, and their English names. By Babel where it has a name, and by a table where it has none.
+"""Languages of FLORES: their codes in FLORES-200 and FLORES+, and their English names. By Babel where it has a name,
+and by a table where it has none.
 
-The codes that suites use are those of FLORES-200, which Belebele and SIB-200 share: `swh_Latn`, a language by ISO 639-3 and its script.
+The codes that suites use are those of FLORES-200, which Belebele and SIB-200 share: `swh_Latn`, a language by ISO 639-3
+and its script.
 """
 
 from functools import cache
@@ -57,7 +59,8 @@ USUAL = {"arb_Arab", "ben_Beng", "hin_Deva", "npi_Deva", "sin_Sinh", "urd_Arab"}
 
 @cache
 def english_name(code: str) -> str:
-    """Returns the English name of a language, e.g. "Swahili" of `swh_Latn` and "Acehnese (Arabic script)" of `ace_Arab`.
+    """Returns the English name of a language, e.g. "Swahili" of `swh_Latn` and "Acehnese (Arabic script)" of
+    `ace_Arab`.
 
     Raises:
         ValueError: a code without a name.

@@ -1,4 +1,5 @@
-"""Sentence pairs of FLORES+ in one direction, joined by sentence: the data set that `evals/benchmarks/flores/*.yaml` give to lm-evaluation-harness."""
+"""Sentence pairs of FLORES+ in one direction, joined by sentence: the data set that `evals/benchmarks/flores/*.yaml`
+give to lm-evaluation-harness."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,16 @@ def dataset(*, language: str, hub: str, into_hub: bool, revision: str | None = N
     from datasets import Dataset, DatasetDict
 
     ours, theirs = (_sentences(code, revision) for code in (language, hub))
-    names = {"source_name": english_name(language if into_hub else hub), "target_name": english_name(hub if into_hub else language)}
-    return DatasetDict({part: Dataset.from_list([pair | names for pair in _joined(ours[part], theirs[part], into_hub)]) for part in ("dev", "devtest")})
+    names = {
+        "source_name": english_name(language if into_hub else hub),
+        "target_name": english_name(hub if into_hub else language),
+    }
+    return DatasetDict(
+        {
+            part: Dataset.from_list([pair | names for pair in _joined(ours[part], theirs[part], into_hub)])
+            for part in ("dev", "devtest")
+        }
+    )
 
 
 def _sentences(code: str, revision: str | None) -> Any:
@@ -40,4 +49,7 @@ def _joined(ours: "Dataset", theirs: "Dataset", into_hub: bool) -> list[dict[str
     if set(hub) != {row["id"] for row in rows}:
         raise ValueError(f"expected the same sentences in two languages of FLORES, found {len(hub)} and {len(rows)}")
     pairs = [(row, row["text"], hub[row["id"]]) for row in rows]
-    return [{"id": row["id"], "url": row["url"], "source": own if into_hub else other, "target": other if into_hub else own} for row, own, other in pairs]
+    return [
+        {"id": row["id"], "url": row["url"], "source": own if into_hub else other, "target": other if into_hub else own}
+        for row, own, other in pairs
+    ]

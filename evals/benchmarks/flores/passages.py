@@ -1,6 +1,8 @@
-"""Which Wikimedia article a sentence of FLORES is from: what SIB-200 and MiLiC-Eval, which reuse these sentences, do not say themselves.
+"""Which Wikimedia article a sentence of FLORES is from: what SIB-200 and MiLiC-Eval, which reuse these sentences, do
+not say themselves.
 
-Items of one article must fall into one split, in whatever data set they are. FLORES+ (`url`) and Belebele (`link`) name the article by the same address.
+Items of one article must fall into one split, in whatever data set they are. FLORES+ (`url`) and Belebele (`link`) name
+the article by the same address.
 """
 
 from collections.abc import Iterable, Mapping
@@ -57,7 +59,9 @@ def groups_of(sentences: Iterable[tuple[str, str]], source: str, *, known: float
     found = {name: article_of(text, source) for name, text in sentences}
     strangers = [name for name, article in found.items() if article is None]
     if len(strangers) > (1 - known) * len(found):
-        raise ValueError(f"expected sentences of {source}, found {len(strangers)} others among {len(found)}, such as {strangers[0]}")
+        raise ValueError(
+            f"expected sentences of {source}, found {len(strangers)} others among {len(found)}, such as {strangers[0]}"
+        )
     return {name: article or name for name, article in found.items()}
 
 

@@ -1,7 +1,8 @@
-"""MiLiC-Eval (Zhang et al. 2025): the data sets and the scoring that `evals/benchmarks/milic/*.yaml` give to lm-evaluation-harness.
+"""MiLiC-Eval (Zhang et al. 2025): the data sets and the scoring that `evals/benchmarks/milic/*.yaml` give to
+lm-evaluation-harness.
 
-Nine tasks in Tibetan, Uyghur, Kazakh (in Arabic letters) and Mongolian (in the traditional script). Its titles are left out: they are scored by a ROUGE of
-their own.
+Nine tasks in Tibetan, Uyghur, Kazakh (in Arabic letters) and Mongolian (in the traditional script). Its titles are left
+out: they are scored by a ROUGE of their own.
 """
 
 import re
@@ -42,7 +43,10 @@ def dataset(*, task: str, language: str, revision: str | None = None, **more: An
     loaded: Any = load_dataset(NAME, data_files=files, revision=revision)
     # The names say task and part: numbers alone would be those of other files' items too.
     made = {part: [dict(row) | {"id": f"{task}/{part}/{row['id']}"} for row in loaded[part]] for part in files}
-    rows = {part: [{"id": row["id"]} | fields for row, fields in zip(found, _fields(task, code, found, more), strict=True)] for part, found in made.items()}
+    rows = {
+        part: [{"id": row["id"]} | fields for row, fields in zip(found, _fields(task, code, found, more), strict=True)]
+        for part, found in made.items()
+    }
     shared: dict[str, Any] = {"language_name": english_name(language)}
     if labels := sorted({row["label"] for found in rows.values() for row in found if "label" in row}):
         shared["labels"] = labels
@@ -54,12 +58,21 @@ def _fields(task: str, code: str, rows: Sequence[Mapping[str, Any]], more: Mappi
     if task.startswith("translation"):
         article = groups_of([(row["id"], row["en"]) for row in rows], "flores") if task == "translation_article" else {}
         source, target = (code, "en") if more["into_english"] else ("en", code)
-        return [{"source": row[source], "target": row[target], "article": article.get(row["id"], row["id"])} for row in rows]
+        return [
+            {"source": row[source], "target": row[target], "article": article.get(row["id"], row["id"])} for row in rows
+        ]
     if task.startswith("text_classification"):
         return [{"text": row["text"][:LONGEST], "label": row["label"]["en"]} for row in rows]
     if task == "math":
         # Test problems have no solution written out.
-        return [{"question": row["question"], "answer": str(row["answer"]), "solution": (row.get("cot") or {}).get("en") or str(row["answer"])} for row in rows]
+        return [
+            {
+                "question": row["question"],
+                "answer": str(row["answer"]),
+                "solution": (row.get("cot") or {}).get("en") or str(row["answer"]),
+            }
+            for row in rows
+        ]
     asked = [{key: row[key] for key in ("word", "question", "context") if row.get(key)} for row in rows]
     return [
         fields | {"options": row["options"], "letters": list("ABCDE"[: len(row["options"])]), "answer": row["answer"]}
@@ -68,6 +81,7 @@ def _fields(task: str, code: str, rows: Sequence[Mapping[str, Any]], more: Mappi
 
 
 def same_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Returns `acc`: whether the last number of an answer is the right one, as MiLiC-Eval's own script compares them."""
+    """Returns `acc`: whether the last number of an answer is the right one, as MiLiC-Eval's own script compares
+    them."""
     found = re.findall(r"\d+\.\d+|\d+", results[0].replace(",", ""))
     return {"acc": float(bool(found) and float(found[-1]) == float(doc["answer"]))}

@@ -1,6 +1,7 @@
 """SIB-200 with the article of each sentence: the data set that `sib200.yaml` gives to lm-evaluation-harness.
 
-The sentences are FLORES's, so they share their group with the passages of Belebele and FLORES. They are joined in English, by their text.
+The sentences are FLORES's, so they share their group with the passages of Belebele and FLORES. They are joined in
+English, by their text.
 """
 
 from collections.abc import Mapping
@@ -22,14 +23,18 @@ def dataset(*, language: str, passages: str, revision: str | None = None, **_: o
 
     Args:
         language: code of FLORES-200, or `nqo_Nkoo`.
-        passages: where articles are looked up: `flores`, or `belebele` in a suite that has no FLORES and need not ask for it.
+        passages: where articles are looked up: `flores`, or `belebele` in a suite that has no FLORES and need not ask
+            for it.
         revision: of the data set on the hub.
     """
     from datasets import Dataset, DatasetDict, load_dataset
 
     articles = _articles(passages, revision)
     loaded: Any = load_dataset(NAME, language, revision=revision)
-    rows = {ours: [dict(row) | {"article": articles[str(row["index_id"])]} for part in parts for row in loaded[part]] for ours, parts in PARTS.items()}
+    rows = {
+        ours: [dict(row) | {"article": articles[str(row["index_id"])]} for part in parts for row in loaded[part]]
+        for ours, parts in PARTS.items()
+    }
     return DatasetDict({part: Dataset.from_list(found) for part, found in rows.items()})
 
 
@@ -39,5 +44,9 @@ def _articles(passages: str, revision: str | None) -> Mapping[str, str]:
     from datasets import load_dataset
 
     english: Any = load_dataset(NAME, "eng_Latn", revision=revision)
-    sentences = [(str(row["index_id"]), row["text"]) for parts in PARTS.values() for part in parts for row in english[part]]
-    return groups_of(sentences, passages, known=0.98 if passages == "flores" else 0.0)  # Belebele uses a part of FLORES only
+    sentences = [
+        (str(row["index_id"]), row["text"]) for parts in PARTS.values() for part in parts for row in english[part]
+    ]
+    return groups_of(
+        sentences, passages, known=0.98 if passages == "flores" else 0.0
+    )  # Belebele uses a part of FLORES only

@@ -1,4 +1,5 @@
-"""WMT22's general test set in one direction: the data set that `evals/benchmarks/wmt22/*.yaml` give to lm-evaluation-harness."""
+"""WMT22's general test set in one direction: the data set that `evals/benchmarks/wmt22/*.yaml` give to
+lm-evaluation-harness."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,5 +22,7 @@ def dataset(*, pair: str, revision: str | None = None, **_: object) -> "DatasetD
 
     source, target = pair.split("-")
     rows: Any = load_dataset(NAME, pair, revision=revision)["test"]
-    found = [{"source": row[pair][source], "target": row[pair][target], "target_name": english_name(target)} for row in rows]
+    found = [
+        {"source": row[pair][source], "target": row[pair][target], "target_name": english_name(target)} for row in rows
+    ]
     return DatasetDict({"test": Dataset.from_list(found)})

@@ -1,4 +1,5 @@
-"""XNLI with the number of each pair: what lm-evaluation-harness's own tasks lack to keep the translations of one pair together."""
+"""XNLI with the number of each pair: what lm-evaluation-harness's own tasks lack to keep the translations of one pair
+together."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ WORDS = {
     "vi": ("đúng", "Vâng", "Vì vậy", "Không"),
     "zh": ("正确", "是的", "所以", "不是的"),
 }
-"""Of the harness's prompts: "right?", and what answers it where the second sentence follows, may follow, and contradicts."""
+"""Of the harness's prompts: "right?", and what answers it where the second sentence follows, may follow, and
+contradicts."""
 
 
 def dataset(*, language: str, revision: str | None = None, **_: object) -> "DatasetDict":
@@ -44,7 +46,11 @@ def dataset(*, language: str, revision: str | None = None, **_: object) -> "Data
     rows: Any = load_dataset(NAME, language, revision=revision)["validation"]
     # The pairs lie in one order in all languages; nothing else says which belong together.
     numbered = [
-        dict(row) | {"number": number, "choices": [f"{row['premise']}, {right}? {answer}, {row['hypothesis']}" for answer in answers]}
+        dict(row)
+        | {
+            "number": number,
+            "choices": [f"{row['premise']}, {right}? {answer}, {row['hypothesis']}" for answer in answers],
+        }
         for number, row in enumerate(rows)
     ]
     return DatasetDict({"validation": Dataset.from_list(numbered)})
