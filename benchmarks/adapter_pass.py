@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from benchmarks.measure import interleaved, median_ratio
 from benchmarks.merge_pass import recipes
 from benchmarks.models import LARGE, SMALL, make_models
-from psomerge.basis import Basis, open_basis
-from psomerge.checkpoint import open_checkpoint
-from psomerge.files import ADAPTER, ADAPTER_WEIGHTS
+from psomerge.checkpoint.reader import open_checkpoint
+from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS
+from psomerge.merge.basis import Basis, open_basis
 
 
 def arguments(parser: ArgumentParser) -> None:

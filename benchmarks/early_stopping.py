@@ -21,10 +21,10 @@ from evals.suite_file import load_suite
 from evals.supervisor import SupervisedEngine
 from flows.environment import home_folder
 from flows.schema import configs_folder
-from psomerge.journal import Journal
-from psomerge.pins import pin
+from psomerge.checkpoint.pins import pin
 from psomerge.recipe import Recipe
-from psomerge.swarm import Swarm, Update
+from psomerge.run.journal import Journal
+from psomerge.search.pso import Swarm, Update
 from tasks.fetch import fetch
 from tasks.judge import Judging
 from tasks.search import Search, begin, contenders, judge_step, move_step, observe_step

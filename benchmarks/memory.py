@@ -42,7 +42,7 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
 def grown(folders: dict[str, str], count: int) -> dict[str, float]:
     """Returns how far this process's anonymous and mapped-file memory grow while it makes `count` models, every tensor
     let go of at once."""
-    from psomerge.basis import open_basis
+    from psomerge.merge.basis import open_basis
     from psomerge.recipe import Recipe, Source
 
     basis = open_basis({name: Path(folder) for name, folder in folders.items()}, compiled=False)

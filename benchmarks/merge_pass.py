@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.measure import interleaved, median_ratio
 from benchmarks.models import LARGE, SMALL, make_models
-from psomerge.basis import Basis, open_basis
+from psomerge.merge.basis import Basis, open_basis
 from psomerge.recipe import Recipe, Source
 
 COEFFICIENTS = (0.3, 0.5, 0.2, 0.4, 0.1, 0.2, 0.3, 0.1)

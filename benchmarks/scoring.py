@@ -24,9 +24,9 @@ from evals.vllm_engine.engine import BLOCK, environment
 from flows.environment import home_folder
 from flows.pages import has_package
 from flows.schema import configs_folder
-from psomerge.basis import open_basis
-from psomerge.materialize import write_model
-from psomerge.pins import pin
+from psomerge.checkpoint.pins import pin
+from psomerge.merge.basis import open_basis
+from psomerge.merge.materialize import write_model
 from psomerge.recipe import Recipe
 from tasks.fetch import fetch
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import home_folder
-from psomerge.run import entries
+from psomerge.run.folder import entries
 
 SWAP = ("merge", "load", "reset", "canary")
 SEARCHES = ("star", "paper")

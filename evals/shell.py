@@ -6,10 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from psomerge.basis import Basis
-from psomerge.checkpoint import companion_files, has_tokenizer, write_companions
-from psomerge.durable import write_atomic
+from psomerge.checkpoint.writer import companion_files, write_companions
 from psomerge.errors import ArtefactError
+from psomerge.files.durable import write_atomic
+from psomerge.merge.basis import Basis
+from psomerge.vocabulary.tokenizer import has_tokenizer
 
 
 def write_shell(basis: Basis, tokenizer_from: str, folder: Path) -> Mapping[str, Any]:

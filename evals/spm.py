@@ -6,8 +6,8 @@ import http.client
 import urllib.request
 from pathlib import Path
 
-from psomerge.durable import write_atomic, writing
 from psomerge.errors import ArtefactError, ServiceError
+from psomerge.files.durable import write_atomic, writing
 
 PUBLISHED = {"flores200": "14bb8dfb35c0ffdea7bc01e56cea38b9e3d5efcdcb9c251d6b40538e1aab555a"}
 """SHA-256 by tokeniser. flores200's is NLLB-200's SPM-200, `sentencepiece.bpe.model` of

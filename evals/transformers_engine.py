@@ -32,8 +32,8 @@ from evals.engine import (
 from evals.host import device_name
 from evals.prefix import Prefix
 from evals.shell import write_shell
-from psomerge.basis import open_basis
 from psomerge.errors import EngineError
+from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
 
 

@@ -218,8 +218,8 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
     from flows.plan import describe
     from flows.schema import load_config
     from flows.start import start_services
-    from psomerge.digest import digest_of
-    from psomerge.run import check_free
+    from psomerge.files.digest import digest_of
+    from psomerge.run.folder import check_free
 
     settings = load_config(config, overrides)  # before anything slow: a config that cannot be is told at once
     home = home_folder()

@@ -11,8 +11,8 @@ from flows.environment import home_folder
 from flows.leaderboard_table import show
 from flows.schema import configs_folder, evaluation_config
 from flows.start import start_services
-from psomerge.digest import digest_of
 from psomerge.errors import ConfigError
+from psomerge.files.digest import digest_of
 from tasks import traces
 from tasks.evaluate import Scored
 from tasks.leaderboard import Leaderboard, differing, from_dict

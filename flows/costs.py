@@ -14,12 +14,12 @@ import torch
 
 from evals.engine_choice import choose
 from flows.schema import Config, EngineConfig
-from psomerge.checkpoint import Checkpoint, open_checkpoint
 from psomerge.checkpoint.adapter import Adapter
 from psomerge.checkpoint.config import output_dtype
-from psomerge.digest import digest_of
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import PsomergeError, SpaceError
-from psomerge.run import entries
+from psomerge.files.digest import digest_of
+from psomerge.run.folder import entries
 from tasks.preview import Preview
 from tasks.stores import tracking_uri
 from tasks.summary import read

@@ -19,11 +19,11 @@ from flows.environment import Stores, home_folder, prepare
 from flows.opening import choose_engine, engine_settings
 from flows.progress import Progress
 from flows.schema import EvaluationConfig, configs_folder, evaluation_config
-from psomerge.basis import open_basis
-from psomerge.digest import digest_of
-from psomerge.files import TOKENIZER_FILES, listing
-from psomerge.pins import digest_file
-from psomerge.run import RunFolder
+from psomerge.checkpoint.pins import digest_file
+from psomerge.files.digest import digest_of
+from psomerge.files.untrusted import TOKENIZER_FILES, listing
+from psomerge.merge.basis import open_basis
+from psomerge.run.folder import RunFolder
 from tasks import traces, track_evaluation
 from tasks.evaluate import PART, Scored, alone, join, judge_part
 from tasks.identity import identity

@@ -15,7 +15,7 @@ from flows.summarise import facts, rows_of, summarise
 from flows.tracking import tell
 from psomerge import recipe as recipes
 from psomerge.errors import EngineError, VerificationError
-from psomerge.materialize import write_model
+from psomerge.merge.materialize import write_model
 from tasks import figures, publish, registry, traces, track
 from tasks import report as pages
 from tasks import summary as summaries

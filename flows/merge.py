@@ -11,7 +11,7 @@ from flows.opening import Run, open_run
 from flows.progress import Progress
 from flows.schema import load_config
 from flows.tracking import tell, tell_sparsified, tell_step, tracked
-from psomerge.swarm import Update
+from psomerge.search.pso import Update
 from tasks import track
 from tasks.baselines import tune
 from tasks.results import Outcome, judge_results

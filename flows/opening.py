@@ -21,11 +21,11 @@ from evals.supervisor import SupervisedEngine
 from flows.environment import Stores
 from flows.progress import Progress
 from flows.schema import Config, EngineConfig, configs_folder
-from psomerge.basis import Basis
-from psomerge.fit_warning import FitWarning
-from psomerge.grouping import groups
+from psomerge.fit.warning import FitWarning
+from psomerge.merge.basis import Basis
+from psomerge.merge.grouping import groups
 from psomerge.recipe import Recipe, Source
-from psomerge.run import RunFolder
+from psomerge.run.folder import RunFolder
 from tasks import traces
 from tasks.baselines import candidates
 from tasks.check import check

@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.environment import home_folder, prepare
 from psomerge.errors import ConfigError
-from psomerge.files import read_json
+from psomerge.files.untrusted import read_json
 from tasks import report as pages
 from tasks.flavour import CONFIG_LIMIT, is_paired
 from tasks.summary import read

@@ -16,10 +16,11 @@ from flows.guess import guess
 from flows.opening import judgements
 from flows.progress import Progress
 from flows.schema import Config, configs_folder
-from psomerge.basis import Basis
-from psomerge.checkpoint import Checkpoint, all_misfits, misfit
+from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
-from psomerge.files import allowed
+from psomerge.files.untrusted import allowed
+from psomerge.fit.misfits import all_misfits, misfit
+from psomerge.merge.basis import Basis
 from tasks.check import merging_basis, told_by_files
 from tasks.class_defaults import spelt_out
 from tasks.pieces import read_pieces

@@ -18,15 +18,15 @@ from flows.environment import home_folder, prepare
 from flows.progress import Progress
 from psomerge import recipe as recipes
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, VerificationError, nearest
-from psomerge.fit_warning import FitWarning
-from psomerge.methods.static import METHODS
+from psomerge.fit.warning import FitWarning
+from psomerge.merge.methods.static import METHODS
 from psomerge.recipe import Recipe, Source
 from tasks.fetch import Fetched, fetch, pin_fetched
 from tasks.mlflow_store import Store
 from tasks.registered import PREFIX
 
 if TYPE_CHECKING:
-    from psomerge.checkpoint import Checkpoint
+    from psomerge.checkpoint.reader import Checkpoint
 
 
 def merge_models(
@@ -40,7 +40,7 @@ def merge_models(
     """Returns where the merged checkpoint and its recipe were written, and what a user should know about the experts.
 
     Args:
-        method: a name in `psomerge.methods.static.METHODS`.
+        method: a name in `psomerge.merge.methods.static.METHODS`.
         base: MODEL.
         experts: `MODEL` or `MODEL=WEIGHT` each.
         out: folder to write.
@@ -49,7 +49,7 @@ def merge_models(
 
     Raises:
         ConfigError: an unknown method or parameter, a weight that is no number, tokenizers that differ and none chosen.
-        ArtefactError, SpaceError: as `psomerge.materialize`.
+        ArtefactError, SpaceError: as `psomerge.merge.materialize`.
     """
     if method not in METHODS:
         raise ConfigError(f"unknown method {method!r}{nearest(method, list(METHODS))}")
@@ -68,9 +68,9 @@ def merge_models(
         )
     models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
     with _pinning(models) as pins:
-        from psomerge.basis import open_models
-        from psomerge.checkpoint import check_buffers, check_fit
-        from psomerge.materialize import write_model
+        from psomerge.fit.misfits import check_buffers, check_fit
+        from psomerge.merge.basis import open_models
+        from psomerge.merge.materialize import write_model
         from tasks.check import merging_basis, told_by_files
         from tasks.class_defaults import spelt_out
         from tasks.pieces import read_pieces
@@ -171,8 +171,8 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
             with all of them is listed.
         VerificationError: nothing else is wrong, but files differ from the manifest beside them.
     """
-    from psomerge.basis import open_expert
-    from psomerge.checkpoint import open_checkpoint
+    from psomerge.checkpoint.reader import open_checkpoint
+    from psomerge.merge.basis import open_expert
     from tasks.check import examine
 
     against = None if base is None else open_checkpoint(_fetched({"base": base})["base"].folder, "base")
@@ -224,7 +224,7 @@ def check_lines(found: Mapping[str, Any]) -> list[str]:
 def rebuild(recipe: Path, out: Path) -> dict[str, Any]:
     """Returns where the recipe's model was written, from the sources that it pins. Raises ArtefactError where a source
     differs from its pin."""
-    from psomerge.materialize import materialize
+    from psomerge.merge.materialize import materialize
 
     content = recipes.read(recipe)
     try:

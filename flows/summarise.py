@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from flows.opening import Run
-from psomerge.digest import digest_of
-from psomerge.grouping import GROUPINGS
+from psomerge.files.digest import digest_of
+from psomerge.merge.grouping import GROUPINGS
 from psomerge.recipe import Source
 from tasks.identity import device, versions
 from tasks.results import Outcome, Result, label_of

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 
 from evals.scores import Judgement
 from flows.opening import Run
-from psomerge.digest import digest_of
 from psomerge.errors import PsomergeError
+from psomerge.files.digest import digest_of
 from tasks import track
 from tasks.search import Search
 from tasks.sparsify import Sparsified

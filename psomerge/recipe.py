@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from psomerge.digest import digest_of
-from psomerge.durable import write_atomic
 from psomerge.errors import ArtefactError
-from psomerge.files import ADAPTER
+from psomerge.files.digest import digest_of
+from psomerge.files.durable import write_atomic
+from psomerge.files.untrusted import ADAPTER
 
 FORMAT = 1
 METHODS = ("coefficients", "ties")
@@ -37,8 +37,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A merged model: theta_0 + sum_i (a_i + b_i m_i / (1 - p)) tau_i for `coefficients`; `psomerge.methods` has the
-    others."""
+    """A merged model: theta_0 + sum_i (a_i + b_i m_i / (1 - p)) tau_i for `coefficients`; `psomerge.merge.methods` has
+    the others."""
 
     base: Source
     experts: tuple[Source, ...]
@@ -47,7 +47,7 @@ class Recipe:
     """(groups, directions) float64. Directions: the n experts' task vectors, then, if there are 2n, their DARE
     copies."""
     grouping: str = "model"
-    """How tensors fall into groups (rows of `coefficients`): `psomerge.grouping.GROUPINGS`."""
+    """How tensors fall into groups (rows of `coefficients`): `psomerge.merge.grouping.GROUPINGS`."""
     drop_rate: float = 0.8
     """p of DARE in [0, 1): the share of entries that its mask removes."""
     mask_seed: int = 0
@@ -57,8 +57,8 @@ class Recipe:
     """Of the tensors written: `base` keeps each tensor's dtype in the base."""
     tokenizer_from: str = "base"
     vocabulary: str = ""
-    """Digest of the merged vocabulary (`psomerge.checkpoint.union`); empty where row i means one token in all
-    checkpoints."""
+    """Digest of the merged vocabulary (`psomerge.vocabulary.merged_vocabulary`); empty where row i means one token in
+    all checkpoints."""
     psomerge: str = ""
     """Version that wrote the recipe."""
 

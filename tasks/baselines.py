@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evals.scores import Judgement
-from psomerge.methods.static import linear, task_arithmetic, ties
+from psomerge.merge.methods.static import linear, task_arithmetic, ties
 from psomerge.recipe import Recipe
 from tasks.judge import Judging, Label
 

@@ -9,8 +9,8 @@ from evals.engine import EngineSettings
 from evals.harness import EvaluationSet
 from evals.scores import BenchmarkScore
 from evals.supervisor import SupervisedEngine
+from psomerge.checkpoint.pins import pin
 from psomerge.errors import VerificationError
-from psomerge.pins import pin
 from psomerge.recipe import Recipe
 from tasks import publish, registry
 from tasks.mlflow_store import Store

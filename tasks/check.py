@@ -5,24 +5,17 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from psomerge.basis import Basis, basis_of, open_expert
-from psomerge.checkpoint import (
-    Checkpoint,
-    all_misfits,
-    differences,
-    has_chat_template,
-    has_tokenizer,
-    misfit,
-    open_checkpoint,
-    tokenizers_differ,
-)
-from psomerge.checkpoint.aligned import align
-from psomerge.checkpoint.distance import distance_warnings, measure
-from psomerge.checkpoint.tokenizer import differing_flags
-from psomerge.checkpoint.vocabulary import AddedToken, few, placeholder, same_files, shown
-from psomerge.checkpoint.vocabulary_fit import compared
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.fit_warning import FitWarning
+from psomerge.fit.differences import differences
+from psomerge.fit.distance import distance_warnings, measure
+from psomerge.fit.misfits import all_misfits, misfit
+from psomerge.fit.vocabulary import compared
+from psomerge.fit.warning import FitWarning
+from psomerge.merge.basis import Basis, basis_of, open_expert
+from psomerge.vocabulary.aligned import align
+from psomerge.vocabulary.tokenizer import differing_flags, has_chat_template, has_tokenizer, tokenizers_differ
+from psomerge.vocabulary.tokens import AddedToken, few, placeholder, same_files, shown
 from tasks.class_defaults import spelt_out
 from tasks.numbering import check_numbering
 from tasks.pieces import read_pieces
@@ -73,7 +66,7 @@ def merging_basis(
     Args:
         base, experts: opened.
         tokenizer_from: a name, None if nobody said one.
-        compiled: as of `psomerge.basis.open_basis`.
+        compiled: as of `psomerge.merge.basis.open_basis`.
 
     Raises:
         ConfigError, ArtefactError: as `choose_tokenizer` and `check_numbering`.

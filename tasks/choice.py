@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from psomerge.errors import ArtefactError
-from psomerge.files import ADAPTER, ADAPTER_WEIGHTS, INDEX, MAX_INDEX, allowed, read_json
+from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS, INDEX, MAX_INDEX, allowed, read_json
 
 WEIGHTS = ".safetensors"
 _PLAIN = re.compile(r"\w[\w.+=, @-]{0,199}", re.ASCII)

@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from psomerge.checkpoint.pins import BLOCK, digest_file
 from psomerge.errors import ServiceError
-from psomerge.pins import BLOCK, digest_file
+from psomerge.files.locking import lock
 from tasks.choice import wanted
 from tasks.filling import Checked, Origin, Progress, fill, origin
 from tasks.hub import Remote, Revision, download, look_up
-from tasks.locking import lock
 from tasks.shelf import Snapshot
 from tasks.snapshots import Place, here, place_of
 

@@ -10,8 +10,8 @@ from evals.harness import EvaluationSet
 from evals.scores import BenchmarkScore
 from evals.suite import Suite
 from psomerge.errors import EngineError
-from psomerge.journal import Journal
 from psomerge.recipe import Recipe
+from psomerge.run.journal import Journal
 from tasks import traces
 from tasks.judge import Judging, Label
 

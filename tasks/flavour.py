@@ -9,7 +9,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from psomerge.files import read_json
+from psomerge.files.untrusted import read_json
 
 CONFIG_LIMIT = 4 * 2**20
 REQUIREMENTS = ("mlflow", "torch", "transformers")

@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from psomerge.checkpoint import Checkpoint
 from psomerge.checkpoint.header import MAX_HEADER, parse_header
 from psomerge.checkpoint.headers import checkpoint_of_headers, header_guesses
-from psomerge.durable import writing
+from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.files import ADAPTER, MAX_TOKENIZER
+from psomerge.files.durable import writing
+from psomerge.files.untrusted import ADAPTER, MAX_TOKENIZER
 from tasks.choice import WEIGHTS, weight_files
 from tasks.filling import Origin
 from tasks.shelf import Shelf

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from psomerge.checkpoint import Checkpoint
+from psomerge.checkpoint.reader import Checkpoint
+from psomerge.files.locking import lock
 from tasks import downloads, hub, snapshots
 from tasks.choice import wanted
 from tasks.filling import Progress
 from tasks.headers import Look, Source, kept, look
-from tasks.locking import lock
 
 
 def see(

@@ -10,7 +10,7 @@ from typing import Any
 from evals.engine import EngineSettings
 from evals.harness import EvaluationSet
 from evals.host import device_name
-from psomerge.digest import digest_of
+from psomerge.files.digest import digest_of
 from psomerge.recipe import Source
 
 PACKAGES = (
@@ -37,7 +37,7 @@ def identity(
     engine: str,
     settings: EngineSettings,
 ) -> dict[str, Any]:
-    """Returns the run's identity for `psomerge.run.RunFolder`.
+    """Returns the run's identity for `psomerge.run.folder.RunFolder`.
 
     Args:
         config: canonical.

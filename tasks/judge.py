@@ -15,10 +15,10 @@ from evals.harness import Drawn, EvaluationSet, FailedBenchmark, Tally
 from evals.scores import Example, Judgement, Scores, together
 from evals.stopping import ExactStop, SequentialStop
 from evals.suite import Suite
-from psomerge.digest import digest_of
 from psomerge.errors import EngineError
-from psomerge.journal import Journal
+from psomerge.files.digest import digest_of
 from psomerge.recipe import Recipe
+from psomerge.run.journal import Journal
 from tasks.memory import JournalMemory
 
 logger = logging.getLogger(__name__)

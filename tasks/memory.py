@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, MutableMapping
 
-from psomerge.journal import Journal
+from psomerge.run.journal import Journal
 
 KIND = "remembered"
 

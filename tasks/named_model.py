@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psomerge import recipe as recipes
-from psomerge.materialize import check_pins
+from psomerge.merge.materialize import check_pins
 from psomerge.recipe import Recipe
 from tasks.fetch import Progress, fetch, pin_fetched
 from tasks.mlflow_store import Store

@@ -1,10 +1,10 @@
 """Whether a merged tokenizer numbers its added tokens as its file says: the tokenizers library counts them itself, and
 passes over what it cannot take."""
 
-from psomerge.checkpoint import Checkpoint
-from psomerge.checkpoint.union import Union
-from psomerge.checkpoint.vocabulary import Vocabulary, few, read_vocabulary, shown
+from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
+from psomerge.vocabulary.merged_vocabulary import Union
+from psomerge.vocabulary.tokens import Vocabulary, few, read_vocabulary, shown
 
 
 def check_numbering(chosen: Checkpoint, merged: bytes, union: Union) -> None:

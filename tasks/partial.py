@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from psomerge.durable import sync_folder, writing
+from psomerge.files.durable import sync_folder, writing
 
 BLOCK = 2**25
 """Bytes that are fetched by one request, and lost if the process dies during it."""

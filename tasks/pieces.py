@@ -1,9 +1,9 @@
 """A checkpoint's vocabulary, also where only a sentencepiece model holds it."""
 
-from psomerge.checkpoint import Checkpoint
-from psomerge.checkpoint.vocabulary import Vocabulary, added, read_vocabulary
+from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.files import MAX_TOKENIZER, read_bytes
+from psomerge.files.untrusted import MAX_TOKENIZER, read_bytes
+from psomerge.vocabulary.tokens import Vocabulary, added, read_vocabulary
 
 
 def read_pieces(checkpoint: Checkpoint) -> Vocabulary | None:

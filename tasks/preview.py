@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from psomerge.basis import open_expert
-from psomerge.checkpoint import Checkpoint, open_checkpoint
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import PsomergeError
+from psomerge.merge.basis import open_expert
 from tasks import hub_look, registered, registered_look, s3_look, s3_snapshots, snapshots
 from tasks.fetch import here
 from tasks.filling import Progress

@@ -22,7 +22,7 @@ import yaml
 
 from psomerge import recipe as recipes
 from psomerge.errors import ArtefactError
-from psomerge.files import TOKENIZER_FILES, allowed, listing, read_json
+from psomerge.files.untrusted import TOKENIZER_FILES, allowed, listing, read_json
 from psomerge.recipe import Recipe
 from tasks import flavour
 

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from psomerge.digest import digest_of
-from psomerge.durable import from_bytes, seal, to_bytes, write_atomic, writing
 from psomerge.errors import ArtefactError, ConfigError, StateError, VerificationError
+from psomerge.files.digest import digest_of
+from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
+from psomerge.files.locking import lock
 from tasks.filling import Progress
-from tasks.locking import lock
 from tasks.mlflow_store import Store, redact
 from tasks.stores import tracking_uri
 

@@ -15,14 +15,14 @@ from threading import Lock
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from psomerge.checkpoint import Checkpoint, open_checkpoint
 from psomerge.checkpoint.config import read_config
 from psomerge.checkpoint.headers import checkpoint_of_headers, header_guesses
 from psomerge.checkpoint.layers import with_rows
-from psomerge.checkpoint.vocabulary_fit import declared_rows
-from psomerge.durable import writing
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.files import MAX_TOKENIZER, allowed
+from psomerge.files.durable import writing
+from psomerge.files.untrusted import MAX_TOKENIZER, allowed
+from psomerge.fit.vocabulary import declared_rows
 from tasks.choice import WEIGHTS
 from tasks.headers import read_header
 from tasks.mlflow_store import Store

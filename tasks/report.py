@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psomerge.durable import write_atomic, writing
+from psomerge.files.durable import write_atomic, writing
 from tasks import figures, wording
 from tasks.summary import Estimate, Row, Summary
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from psomerge.errors import ArtefactError
-from psomerge.files import MAX_ENTRIES
+from psomerge.files.untrusted import MAX_ENTRIES
 from tasks.s3_connection import Connection, Object, tag_of
 
 WORKERS = 8

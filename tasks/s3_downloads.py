@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from psomerge.checkpoint.pins import BLOCK
 from psomerge.errors import ArtefactError, ServiceError
-from psomerge.pins import BLOCK
+from psomerge.files.locking import lock
 from tasks.choice import wanted
 from tasks.filling import Checked, Origin, Progress, fill, in_parallel, origin
-from tasks.locking import lock
 from tasks.s3 import Event, examined, history, listing
 from tasks.s3_connection import Connection, Object, connected
 from tasks.s3_errors import ChangedError

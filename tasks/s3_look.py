@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from psomerge.checkpoint import Checkpoint
+from psomerge.checkpoint.reader import Checkpoint
+from psomerge.files.locking import lock
 from tasks import s3_downloads, s3_snapshots
 from tasks.filling import Progress
 from tasks.headers import Look, Source, kept, look
-from tasks.locking import lock
 from tasks.s3_connection import Connection, Object, connected
 from tasks.s3_transfer import read_start
 

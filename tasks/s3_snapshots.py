@@ -19,8 +19,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from psomerge.digest import digest_of
 from psomerge.errors import ConfigError
+from psomerge.files.digest import digest_of
 from tasks.s3_connection import Object, Prefix
 from tasks.shelf import Shelf, Snapshot
 

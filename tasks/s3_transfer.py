@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from psomerge.durable import writing
+from psomerge.files.durable import writing
 from tasks.partial import Partial, partial
 from tasks.s3 import WORKERS
 from tasks.s3_connection import Connection, Object

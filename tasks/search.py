@@ -1,5 +1,5 @@
-"""A search: the swarm's judge - observe - move, and what is picked from it. Plain functions around `psomerge.swarm`;
-loops are the flow's."""
+"""A search: the swarm's judge - observe - move, and what is picked from it. Plain functions around
+`psomerge.search.pso`; loops are the flow's."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from evals.scores import Judgement
 from psomerge.errors import EngineError
 from psomerge.recipe import Recipe
-from psomerge.swarm import Swarm, Update, found, move, observe, paper, star
+from psomerge.search.pso import Swarm, Update, found, move, observe, paper, star
 from tasks.judge import Judging, Label
 from tasks.summary import Particle, Step
 

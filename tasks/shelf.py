@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from psomerge.durable import from_bytes, seal, to_bytes, write_atomic, writing
+from psomerge.checkpoint.pins import digest_file
 from psomerge.errors import StateError
-from psomerge.files import allowed, listing
-from psomerge.pins import digest_file
+from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
+from psomerge.files.untrusted import allowed, listing
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from psomerge.basis import Basis
+from psomerge.arithmetic.masks import keep, keep_threshold, mask_keys
 from psomerge.checkpoint.adapter import task_vector
-from psomerge.grouping import GROUPINGS
-from psomerge.masks import keep, keep_threshold, mask_keys
+from psomerge.merge.basis import Basis
+from psomerge.merge.grouping import GROUPINGS
 
 
 @dataclass(frozen=True)

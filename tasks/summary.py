@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from psomerge.durable import write_atomic
 from psomerge.errors import StateError
-from psomerge.fit_warning import FitWarning
+from psomerge.files.durable import write_atomic
+from psomerge.fit.warning import FitWarning
 from tasks.records import record
 
 FORMAT = 1

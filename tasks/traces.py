@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.scores import Example
-from psomerge.durable import write_atomic
 from psomerge.errors import StateError
+from psomerge.files.durable import write_atomic
 
 if TYPE_CHECKING:
     import pyarrow

@@ -22,8 +22,8 @@ from evals import messages
 from evals.engine import Answers, Batch, EngineSettings, Judge
 from evals.supervisor import SupervisedEngine
 from psomerge import errors
+from psomerge.checkpoint.pins import pin
 from psomerge.errors import PsomergeError, ServiceError, VerificationError
-from psomerge.pins import pin
 from psomerge.recipe import Recipe
 from tasks import publish, registry
 from tasks.mlflow_store import Store, redact

@@ -8,7 +8,7 @@ from models import tiny_llama
 from safetensors.torch import save_file
 
 from evals.engine import Answers, Batch, EngineSettings, Generation, Loglikelihood
-from psomerge.basis import open_basis
+from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe, Source
 
 SETTINGS = EngineSettings(max_model_len=160, kv_cache_bytes=2**26)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from models import tiny_llama
 
-from psomerge.pins import pin
+from psomerge.checkpoint.pins import pin
 from psomerge.recipe import Recipe
 from tasks import publish
 from tasks.mlflow_store import Store

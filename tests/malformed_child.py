@@ -30,8 +30,9 @@ from jinja2 import Template
 from tokenizers import Tokenizer
 
 from evals.harness.encoding import Encoder
-from psomerge.checkpoint import companion_files, has_chat_template, tokenizers_differ
+from psomerge.checkpoint.writer import companion_files
 from psomerge.errors import PsomergeError
+from psomerge.vocabulary.tokenizer import has_chat_template, tokenizers_differ
 from tasks.check import check
 
 KINDS = malformed.all_kinds()

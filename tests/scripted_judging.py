@@ -10,8 +10,8 @@ from evals.scores import Judgement
 from evals.splits import SPLITS
 from evals.suite import Suite
 from evals.suite_file import load_suite
-from psomerge.journal import Journal
 from psomerge.recipe import Recipe, Source
+from psomerge.run.journal import Journal
 from tasks.judge import Judging, Label
 
 ITEMS = 6

@@ -10,13 +10,13 @@ from adapters import ALL_LINEAR, change, lora, merged_by_peft
 from models import tiny_llama
 from safetensors.torch import load_file, save_file
 
-from psomerge.basis import Basis, open_basis
-from psomerge.checkpoint import open_checkpoint
+from psomerge.arithmetic.masks import keep, keep_threshold, mask_keys
 from psomerge.checkpoint.adapter import Adapter, open_adapter, task_vector
+from psomerge.checkpoint.pins import pin
+from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.masks import keep, keep_threshold, mask_keys
-from psomerge.methods.static import METHODS
-from psomerge.pins import pin
+from psomerge.merge.basis import Basis, open_basis
+from psomerge.merge.methods.static import METHODS
 from psomerge.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")

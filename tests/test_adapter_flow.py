@@ -95,7 +95,7 @@ def test_a_static_merge_takes_adapters(small) -> None:
 PEAK = """
 import sys
 from pathlib import Path
-from psomerge.basis import open_basis
+from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe, Source
 folders = {Path(folder).name: Path(folder) for folder in sys.argv[1:]}
 names = [name for name in folders if name != "base"]

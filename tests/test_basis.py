@@ -8,10 +8,10 @@ import pytest
 import torch
 from models import toy_checkpoint
 
-from psomerge.basis import Basis, open_basis
+from psomerge.arithmetic.masks import keep, keep_threshold, mask_keys
 from psomerge.errors import ArtefactError
-from psomerge.grouping import GROUPINGS, groups
-from psomerge.masks import keep, keep_threshold, mask_keys
+from psomerge.merge.basis import Basis, open_basis
+from psomerge.merge.grouping import GROUPINGS, groups
 from psomerge.recipe import Recipe, Source
 
 SHAPES = {

@@ -43,7 +43,7 @@ def test_memory_is_told_for_every_number_of_experts_and_recipes(tmp_path: Path) 
 def test_turnaround_adds_up_the_phases_of_the_search_and_spreads_bookkeeping_over_all_judgements(
     tmp_path: Path,
 ) -> None:
-    from psomerge.durable import seal, to_bytes
+    from psomerge.files.durable import seal, to_bytes
 
     seconds = {"merge": 0.01, "load": 0.02, "reset": 0.0, "canary": 0.01, "score": 1.0}
     previous, journal = "0123456789abcdef", b""

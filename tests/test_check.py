@@ -13,9 +13,10 @@ from families import FAMILIES, GEMMA3, LLAMA3, MISTRAL, QWEN25, edit, edit_token
 from models import toy_checkpoint
 from safetensors.torch import load_file, save_file
 
-from psomerge.checkpoint import check_fit, misfits, open_checkpoint
+from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.fit_warning import FitWarning
+from psomerge.fit.misfits import check_fit, misfits
+from psomerge.fit.warning import FitWarning
 from tasks.check import Checked, check, choose_tokenizer
 from tasks.pieces import read_pieces
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from models import toy_checkpoint
 
-from psomerge.checkpoint import open_checkpoint
-from psomerge.checkpoint.charsmap import is_sound
-from psomerge.checkpoint.tokenizer_parts import fault_of
+from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError
+from psomerge.screening.charsmap import is_sound
+from psomerge.screening.tokenizer_json import fault_of
 
 
 def model(folder: Path, **files: object) -> Path:

@@ -9,19 +9,13 @@ import pytest
 import torch
 from models import tiny_llama, toy_checkpoint
 
-from psomerge.checkpoint import (
-    Checkpoint,
-    check_buffers,
-    check_finite,
-    check_fit,
-    has_chat_template,
-    misfits,
-    open_checkpoint,
-    tokenizers_differ,
-)
-from psomerge.checkpoint.distance import measure
+from psomerge.checkpoint.finite import check_finite
+from psomerge.checkpoint.pins import file_digests, pin
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.pins import file_digests, pin
+from psomerge.fit.distance import measure
+from psomerge.fit.misfits import check_buffers, check_fit, misfits
+from psomerge.vocabulary.tokenizer import has_chat_template, tokenizers_differ
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 

@@ -15,7 +15,7 @@ import torch
 from models import tiny_llama
 from safetensors.torch import load_file, save_file
 
-from psomerge.checkpoint import open_checkpoint
+from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError
 
 

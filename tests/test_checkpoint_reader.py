@@ -17,7 +17,7 @@ from models import tiny_llama, toy_checkpoint
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from psomerge.checkpoint import Checkpoint, open_checkpoint
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
 
 SAFE = "model.safetensors"

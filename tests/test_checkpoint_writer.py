@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from models import tiny_llama, toy_checkpoint
 from safetensors.torch import load_file
 
-from psomerge.checkpoint import Checkpoint, open_checkpoint, write_checkpoint, write_companions
+from psomerge.checkpoint.pins import file_digests
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
+from psomerge.checkpoint.writer import write_checkpoint, write_companions
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, SpaceError
-from psomerge.pins import file_digests
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 
@@ -401,7 +402,8 @@ def test_a_disk_that_fills_up_while_tensors_come_leaves_nothing(tmp_path: Path, 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from psomerge.checkpoint import open_checkpoint, write_checkpoint
+from psomerge.checkpoint.reader import open_checkpoint
+from psomerge.checkpoint.writer import write_checkpoint
 base = open_checkpoint(Path(sys.argv[1]))
 def tensors():
     yield "layers.0.w", base.tensor("layers.0.w")

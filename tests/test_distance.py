@@ -9,8 +9,8 @@ from adapters import lora, merged_by_peft
 from models import tiny_llama, toy_checkpoint
 from safetensors.torch import load_file, save_file
 
-from psomerge.checkpoint import Checkpoint, open_checkpoint
-from psomerge.checkpoint.distance import distance_warnings, measure
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
+from psomerge.fit.distance import distance_warnings, measure
 from tasks.check import check
 
 

@@ -17,9 +17,11 @@ import torch
 from evals.cldr import LANGUAGES
 from evals.harness import build
 from evals.suite_file import load_suite
-from psomerge.checkpoint import check_finite, check_fit, open_checkpoint
+from psomerge.checkpoint.finite import check_finite
+from psomerge.checkpoint.pins import file_digests
+from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import PsomergeError, SpaceError
-from psomerge.pins import file_digests
+from psomerge.fit.misfits import check_fit
 from tasks.embedded import EXPERTS, MODELS, embedded_folder, train
 from tasks.embedded.blocks import blocks_of, train_tokenizer
 from tasks.embedded.recipe import SHAPE

@@ -104,7 +104,7 @@ def test_a_comparison_judges_only_what_is_new_and_shows_items_that_differ(small,
 
 def test_a_recipe_is_evaluated_without_a_checkpoint_of_its_model(small, evaluated):
     import psomerge.recipe as recipes
-    from psomerge.pins import pin
+    from psomerge.checkpoint.pins import pin
     from psomerge.recipe import Recipe
 
     base, expert = (pin(small.folder / name, name, str(small.folder / name)) for name in ("base", "expert1"))

@@ -10,9 +10,9 @@ import yaml
 from adapters import merged_by_peft
 from models import tiny_llama
 
-from psomerge.basis import open_basis
 from psomerge.checkpoint.adapter import Adapter
 from psomerge.errors import ConfigError
+from psomerge.merge.basis import open_basis
 from tasks import example
 from tasks.embedded.text import Line, language_lines
 

@@ -11,7 +11,7 @@ from evals.engine import EngineSettings
 from evals.harness import build
 from evals.suite_file import load_suite
 from evals.supervisor import SupervisedEngine
-from psomerge.pins import pin
+from psomerge.checkpoint.pins import pin
 from psomerge.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings(

@@ -17,7 +17,7 @@ from models import toy_checkpoint
 from services_fixture import ROOT
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
-from psomerge.files import listing
+from psomerge.files.untrusted import listing
 from tasks import downloads, snapshots
 from tasks.fetch import fetch as fetch_any
 from tasks.fetch import pin_fetched

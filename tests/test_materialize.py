@@ -9,11 +9,12 @@ import torch
 from models import toy_checkpoint
 from safetensors.torch import load_file, save_file
 
-from psomerge.basis import open_basis
-from psomerge.checkpoint import open_checkpoint, write_checkpoint
+from psomerge.checkpoint.pins import pin
+from psomerge.checkpoint.reader import open_checkpoint
+from psomerge.checkpoint.writer import write_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.materialize import materialize, write_model
-from psomerge.pins import pin
+from psomerge.merge.basis import open_basis
+from psomerge.merge.materialize import materialize, write_model
 from psomerge.recipe import Recipe, read
 
 NAMES = ("base", "so", "tk")

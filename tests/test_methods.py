@@ -7,11 +7,11 @@ import pytest
 import torch
 from models import toy_checkpoint
 
-from psomerge.basis import open_basis
+from psomerge.arithmetic.masks import magnitude_threshold
 from psomerge.errors import ConfigError
-from psomerge.masks import magnitude_threshold
-from psomerge.methods.static import METHODS
-from psomerge.methods.ties import elect_and_average
+from psomerge.merge.basis import open_basis
+from psomerge.merge.methods.static import METHODS
+from psomerge.merge.methods.ties import elect_and_average
 from psomerge.recipe import Recipe, Source, from_dict
 
 

@@ -22,7 +22,8 @@ from models import toy_checkpoint
 from safetensors.torch import save
 from small_run import ROOT
 
-from psomerge.checkpoint import misfits, open_checkpoint
+from psomerge.checkpoint.reader import open_checkpoint
+from psomerge.fit.misfits import misfits
 from tasks.fetch import fetch
 
 Usage = collections.namedtuple("Usage", "total used free")

@@ -18,8 +18,8 @@ from models import tiny_llama, toy_checkpoint
 from summaries import example
 
 from flows import costs
-from psomerge.checkpoint import open_checkpoint
-from psomerge.run import RunFolder
+from psomerge.checkpoint.reader import open_checkpoint
+from psomerge.run.folder import RunFolder
 from tasks import registered_look, registry, track
 from tasks import summary as summaries
 from tasks.fetch import fetch

@@ -9,8 +9,8 @@ from local_mlflow import published
 from models import tiny_llama
 
 from psomerge import recipe as recipes
+from psomerge.checkpoint.pins import pin
 from psomerge.errors import ArtefactError
-from psomerge.pins import pin
 from psomerge.recipe import Recipe
 from tasks import publish
 from tasks.card import front_matter, model_card

@@ -9,7 +9,7 @@ import pytest
 from summaries import ITEMS, NAMES, SCORES, example
 
 from psomerge.errors import SpaceError
-from psomerge.fit_warning import FitWarning
+from psomerge.fit.warning import FitWarning
 from tasks import report
 from tasks.summary import Comparison, Estimate, Model, Particle, Registration, Split, Step, Summary
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from psomerge.durable import write_atomic
 from psomerge.errors import LockedError, SpaceError, StateError
-from psomerge.journal import Journal, parse
-from psomerge.run import RunFolder, differences, run_key, unfinished_relatives
+from psomerge.files.durable import write_atomic
+from psomerge.run.folder import RunFolder, differences, run_key, unfinished_relatives
+from psomerge.run.journal import Journal, parse
 
 IDENTITY = {"config": "c0ffee", "code": "0.1.0", "engine": {"name": "vllm", "threads": 2}, "experts": ["aa", "bb"]}
 NOW = "2025-01-01T00:00:00+00:00"
@@ -301,7 +301,7 @@ def test_somebody_elses_line_is_noticed_before_the_next_is_written(tmp_path: Pat
 HOLDER = """
 import sys, time
 from pathlib import Path
-from psomerge.run import RunFolder
+from psomerge.run.folder import RunFolder
 with RunFolder(Path(sys.argv[1]), {"config": "c"}, now="2025-01-01T10:00:00+00:00") as run:
     print("held", flush=True)
     time.sleep(60)
@@ -367,7 +367,7 @@ RIVAL = """
 import sys, time
 from pathlib import Path
 from psomerge.errors import LockedError
-from psomerge.run import RunFolder
+from psomerge.run.folder import RunFolder
 while not (Path(sys.argv[1]) / "go").exists():
     time.sleep(0.001)
 try:
@@ -403,7 +403,7 @@ def test_of_runs_that_start_together_one_wins_and_the_others_name_it(tmp_path: P
 APPENDER = """
 import sys
 from pathlib import Path
-from psomerge.run import RunFolder
+from psomerge.run.folder import RunFolder
 with RunFolder(Path(sys.argv[1]), {"config": "c"}, now="now") as run:
     first = len(run.journal.entries)
     for number in range(first, 10**9):
@@ -434,7 +434,7 @@ def test_a_run_killed_at_random_loses_nothing_that_was_acknowledged(tmp_path: Pa
 INTERRUPTED = """
 import random, signal, sys
 from pathlib import Path
-from psomerge.journal import Journal
+from psomerge.run.journal import Journal
 def interrupt(number, frame):
     raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, interrupt)
@@ -467,7 +467,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from psomerge.errors import SpaceError
-from psomerge.journal import Journal
+from psomerge.run.journal import Journal
 journal = Journal(Path(sys.argv[1]), "0123456789abcdef")
 journal.append({"kind": "note", "text": "first"})
 size = journal.path.stat().st_size

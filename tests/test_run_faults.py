@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from small_run import ROOT
 
-from psomerge.run import RunFolder, run_key
+from psomerge.run.folder import RunFolder, run_key
 
 CALLS = ("write", "pwrite64", "fsync", "rename", "ftruncate", "fchmod")
 IDENTITY = {"config": "faults"}
@@ -24,7 +24,7 @@ WORK = f"""
 import os, sys
 from pathlib import Path
 from psomerge.errors import PsomergeError
-from psomerge.run import RunFolder
+from psomerge.run.folder import RunFolder
 try:
     with RunFolder(Path(sys.argv[1]), {IDENTITY!r}, now="2026-01-01") as run:
         for number in range(len(run.journal.entries), {ENTRIES}):

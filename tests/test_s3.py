@@ -18,7 +18,7 @@ from s3_server import KEY, S3, SECRET, behind, passed_off, serving
 from services_fixture import ROOT
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
-from psomerge.files import listing
+from psomerge.files.untrusted import listing
 from tasks import partial, s3_downloads, s3_snapshots
 from tasks.fetch import fetch as fetch_any
 from tasks.fetch import here, pin_fetched

@@ -10,7 +10,7 @@ from evals.engine import Answers
 from evals.harness import FailedBenchmark, build
 from evals.suite_file import load_suite
 from psomerge.errors import ConfigError
-from psomerge.journal import Journal
+from psomerge.run.journal import Journal
 from tasks.memory import JournalMemory
 
 pytestmark = pytest.mark.filterwarnings(

@@ -16,10 +16,10 @@ from scripted_judging import ITEMS, Known, built, capitals, judging, recipe_of, 
 from evals.harness import EvaluationSet
 from evals.scores import Judgement
 from evals.suite import Suite
-from psomerge.basis import open_basis
 from psomerge.errors import EngineError
+from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
-from psomerge.swarm import Swarm, Update
+from psomerge.search.pso import Swarm, Update
 from tasks.baselines import candidates, tune
 from tasks.judge import Judging
 from tasks.results import Outcome, by_kind, judge_results

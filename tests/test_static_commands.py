@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from small_run import Small, perturbed, small_run
 from torch import Tensor
 
-from psomerge.masks import keep, keep_threshold, mask_keys
+from psomerge.arithmetic.masks import keep, keep_threshold, mask_keys
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

@@ -9,7 +9,7 @@ from summaries import example
 
 from evals.scores import BenchmarkScore
 from psomerge.errors import SpaceError, StateError
-from psomerge.fit_warning import FitWarning
+from psomerge.fit.warning import FitWarning
 from tasks import summary as records
 from tasks.rows import compare, row
 from tasks.summary import Particle, Registration, Step

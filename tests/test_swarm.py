@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from psomerge import swarm as pso
+from psomerge.arithmetic.randomness import key32, uniform
 from psomerge.errors import EngineError
-from psomerge.randomness import key32, uniform
-from psomerge.swarm import Address, Update
+from psomerge.search import pso
+from psomerge.search.pso import Address, Update
 
 LINE = np.array([[[0.0]], [[1.0]], [[3.0]]])  # three particles on a line: (3, 1, 1)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from psomerge import swarm as pso
-from psomerge.randomness import uniform
-from psomerge.swarm import Update
+from psomerge.arithmetic.randomness import uniform
+from psomerge.search import pso
+from psomerge.search.pso import Update
 
 SIZE, EXPERTS, STEPS, SEED, DROP = 500, 3, 6, 11, 0.8
 

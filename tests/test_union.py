@@ -21,13 +21,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evals.shell import tokenizer_folder
-from psomerge.basis import open_basis
-from psomerge.checkpoint import open_checkpoint
-from psomerge.checkpoint.union import runs, union
+from psomerge.checkpoint.pins import pin
+from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.materialize import materialize, write_model
-from psomerge.pins import pin
+from psomerge.merge.basis import open_basis
+from psomerge.merge.materialize import materialize, write_model
 from psomerge.recipe import Recipe, from_dict
+from psomerge.vocabulary.merged_vocabulary import runs, union
 from tasks.check import check
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -238,7 +238,7 @@ def test_a_range_of_rows_has_the_bits_of_the_whole(
         else recipe_of(folders, 1.0, 0.5, 0.25, method="ties", parameters={"density": 0.3, "scale": 0.7})
     )
     whole = open_basis(folders).merged_tensor(recipe, EMBEDDING).clone()
-    monkeypatch.setattr("psomerge.checkpoint.aligned.BLOCK", 7 * 64)
+    monkeypatch.setattr("psomerge.vocabulary.aligned.BLOCK", 7 * 64)
     basis = open_basis(folders)
     assert torch.equal(basis.merged_tensor(recipe, EMBEDDING), whole)
     for rows in (slice(0, 3), slice(250, len(whole)), slice(257, 258), slice(100, 100)):

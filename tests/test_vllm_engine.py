@@ -180,7 +180,7 @@ from engine_cases import SETTINGS, exam, mixed, family
 from evals.engine import Loglikelihood
 from evals.vllm_engine import transfer
 from evals.vllm_engine.engine import VllmEngine
-from psomerge.basis import Basis
+from psomerge.merge.basis import Basis
 from psomerge.errors import ConfigError, EngineError
 
 root = Path(sys.argv[1])

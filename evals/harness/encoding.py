@@ -12,9 +12,9 @@ from typing import Any
 
 from evals.engine import Generation, Loglikelihood
 from evals.harness.templates import ChatTemplate
-from psomerge.checkpoint.companions import check_companions
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.files import listing
+from psomerge.files.untrusted import listing
+from psomerge.screening.companions import check_companions
 
 logger = logging.getLogger(__name__)
 _PROBE = "Probe 1: ä, 字.\n"

@@ -18,8 +18,8 @@ from evals.scorers import source_digest
 from evals.scores import BenchmarkScore, Example
 from evals.splits import position_of
 from evals.suite import Suite
-from psomerge.digest import digest_of
 from psomerge.errors import EngineError
+from psomerge.files.digest import digest_of
 
 SCORING_KEYS = (
     "output_type",

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.scorers.scorer import Item, ScorerError
-from psomerge.digest import digest_of
 from psomerge.errors import ConfigError, ServiceError
+from psomerge.files.digest import digest_of
 
 PYTHON = "PSOMERGE_COMET_PYTHON"
 WORKER = Path(__file__).with_name("comet_worker.py")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from evals.scorers.judge_service import JudgeService, RefusedError
 from evals.scorers.scorer import Item, ScorerError
-from psomerge.digest import digest_of
 from psomerge.errors import ConfigError
+from psomerge.files.digest import digest_of
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -12,7 +12,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from psomerge.checkpoint import TensorInfo
+from psomerge.checkpoint.header import TensorInfo
 
 SAMPLED_ROWS = 64
 """Rows of embedding and head that are compared after a swap: a stale one differs in all of them."""

@@ -29,8 +29,8 @@ from evals.shell import write_shell
 from evals.vllm_engine import scoring
 from evals.vllm_engine.checks import Swap, SwapReport, canary_fault
 from evals.vllm_engine.running import Running
-from psomerge.basis import open_basis
 from psomerge.errors import ConfigError, EngineError
+from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
 
 if TYPE_CHECKING:

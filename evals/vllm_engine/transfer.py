@@ -24,7 +24,7 @@ from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 from evals.vllm_engine.checks import StreamCheck, SwapReport, head_fault, probe, products_fault, rows_fault
 from evals.vllm_engine.experts import ExpertsCheck
-from psomerge.basis import Basis, open_basis
+from psomerge.merge.basis import Basis, open_basis
 from psomerge.recipe import from_dict
 
 BACKEND = "psomerge"

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from psomerge.arithmetic.low_rank import LowRank
 from psomerge.checkpoint.adapter_config import by_pattern, read_adapter_config
-from psomerge.checkpoint.companions import check_companions
 from psomerge.checkpoint.config import resized_config
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.layers import has_row_a_token, is_embedding, is_head, vocabulary_rows
-from psomerge.checkpoint.low_rank import LowRank
 from psomerge.checkpoint.reader import Checkpoint, map_file
 from psomerge.errors import ArtefactError
-from psomerge.files import ADAPTER, ADAPTER_WEIGHTS, INDEX, listing
+from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS, INDEX, listing
+from psomerge.screening.companions import check_companions
 
 MAX_LISTED = 8
 _PREFIX = "base_model.model."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from psomerge.errors import ArtefactError
-from psomerge.files import ADAPTER, read_json
+from psomerge.files.untrusted import ADAPTER, read_json
 
 MAX_CONFIG = 2**20
 _PLAIN = {

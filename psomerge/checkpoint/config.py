@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import torch
 
-from psomerge.checkpoint.companions import check_companions, objects, refuse_remote_code
-from psomerge.checkpoint.formats import refuse_other_formats, refuse_quantised
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.files import read_json
+from psomerge.files.untrusted import read_json
 from psomerge.recipe import DTYPES
+from psomerge.screening.companions import check_companions, objects, refuse_remote_code
+from psomerge.screening.formats import refuse_other_formats, refuse_quantised
 
 MAX_CONFIG = 4 * 2**20
 MAX_LAYERS, MAX_SIZE = 10_000, 2**24

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from psomerge.errors import ArtefactError
-from psomerge.files import parse_object
+from psomerge.files.untrusted import parse_object
 
 MAX_HEADER = 32 * 2**20
 MAX_TENSORS = 200_000

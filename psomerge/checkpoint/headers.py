@@ -12,13 +12,13 @@ from types import MappingProxyType
 
 from psomerge.checkpoint.adapter import Adapter, adapter_of
 from psomerge.checkpoint.adapter_config import read_adapter_config
-from psomerge.checkpoint.companions import check_companions
 from psomerge.checkpoint.config import read_config
 from psomerge.checkpoint.header import parse_header
 from psomerge.checkpoint.layers import is_head
 from psomerge.checkpoint.reader import Checkpoint, settled
 from psomerge.checkpoint.shard_index import weight_map_of
-from psomerge.files import ADAPTER, ADAPTER_WEIGHTS
+from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS
+from psomerge.screening.companions import check_companions
 
 GUESS = 2**16
 """Bytes from a weights file's start in which most headers end, where no index tells what the file holds."""

@@ -18,7 +18,7 @@ from psomerge.checkpoint.header import MAX_TENSORS, TensorInfo, parse_header
 from psomerge.checkpoint.layers import doubled_head, is_head, lacks_head, layer_order
 from psomerge.checkpoint.shard_index import check_index, weight_map_of
 from psomerge.errors import ArtefactError
-from psomerge.files import MAX_TOKENIZER, listing, open_regular, read_bytes
+from psomerge.files.untrusted import MAX_TOKENIZER, listing, open_regular, read_bytes
 
 # Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else
 # Linux refuses a file larger than memory.

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from psomerge.checkpoint.formats import refuse_other_formats
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.errors import ArtefactError
-from psomerge.files import INDEX, MAX_INDEX, read_json
+from psomerge.files.untrusted import INDEX, MAX_INDEX, read_json
+from psomerge.screening.formats import refuse_other_formats
 
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 

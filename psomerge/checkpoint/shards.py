@@ -12,8 +12,8 @@ import torch
 
 from psomerge.checkpoint.config import output_dtype
 from psomerge.checkpoint.header import TensorInfo, header_bytes
+from psomerge.checkpoint.pins import digest_file
 from psomerge.errors import ConfigError
-from psomerge.pins import digest_file
 
 _SMALL = 2**16
 """Bytes below which handing over to a thread takes longer than hashing."""

@@ -16,9 +16,9 @@ from psomerge.checkpoint.config import merged_config, output_dtype
 from psomerge.checkpoint.finite import check_finite_tensor
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.shards import Shard, ShardFile, plan_shards
-from psomerge.checkpoint.staging import staged, write_durably
 from psomerge.errors import PsomergeError
-from psomerge.files import INDEX, TOKENIZER_FILES
+from psomerge.files.staging import staged, write_durably
+from psomerge.files.untrusted import INDEX, TOKENIZER_FILES
 
 _FROM_TOKENIZER = ("generation_config.json", *TOKENIZER_FILES)
 

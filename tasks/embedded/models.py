@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from psomerge import errors
+from psomerge.files.locking import lock
 from tasks.embedded.recipe import MODELS, STAGES
-from tasks.locking import lock
 
 BASE_THREADS = 2
 """Fixed, whatever the machine has: the number belongs to the bits of the result. An expert has one."""

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from evals.cldr import LANGUAGES, SALT, SHARES, concepts
-from psomerge.digest import digest_of
+from psomerge.files.digest import digest_of
 
 FORMAT = 1
 """To be raised when text or training change in a way that the numbers below do not show: trained models are then

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from psomerge.checkpoint import Checkpoint, TensorInfo
+from psomerge.checkpoint.header import TensorInfo
+from psomerge.checkpoint.reader import Checkpoint
 from tasks.embedded.recipe import SHAPE
 
 

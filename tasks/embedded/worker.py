@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from psomerge.checkpoint.staging import staged
 from psomerge.errors import PsomergeError
+from psomerge.files.staging import staged
 from tasks.embedded.recipe import STAGES
 
 SECONDS_BETWEEN_LINES = 0.3

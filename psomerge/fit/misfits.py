@@ -1,0 +1,181 @@
+"""Whether an expert can be merged with a base, by config, tokenizer and headers; what its weights hold is `distance`'s
+and `finite`'s."""
+
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from psomerge.checkpoint.config import sections, stored_dtype
+from psomerge.checkpoint.layers import has_row_a_token, vocabulary_rows
+from psomerge.checkpoint.reader import Checkpoint
+from psomerge.errors import ArtefactError
+from psomerge.fit.numerics import Resolve, contradictions
+from psomerge.fit.vocabulary import compared, vocabulary_misfits
+from psomerge.vocabulary.tokens import Reader, read_vocabulary
+
+MAX_LISTED = 8
+"""Misfits of one expert in an error's text; `misfits` returns them all."""
+SHAPE_FIELDS = (
+    *(
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+    ),
+    *(
+        "tie_word_embeddings",
+        "num_experts",
+        "num_local_experts",
+        "n_routed_experts",
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+    ),
+    *("kv_lora_rank", "q_lora_rank", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"),
+    *(
+        "encoder_layers",
+        "decoder_layers",
+        "encoder_ffn_dim",
+        "decoder_ffn_dim",
+        "n_embd",
+        "n_head",
+        "n_layer",
+        "n_inner",
+        "word_embed_proj_dim",
+    ),
+)
+"""Fields of config.json by which an architecture's shapes and heads are laid out. Two checkpoints with equal shapes but
+another number of heads do not fit."""
+
+
+def misfits(
+    base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary, resolve: Resolve = lambda config: None
+) -> list[str]:
+    """Returns what keeps an expert from being merged with a base, one line each, all of them; empty if it fits. No
+    weights are read.
+
+    Args:
+        base, expert: opened, or their headers only.
+        read: gives a checkpoint's vocabulary.
+        resolve: as of `contradictions`.
+
+    Raises:
+        ArtefactError: a tokenizer file is damaged or larger than one can be.
+    """
+    told = [*_config_misfits(base, expert, resolve), *vocabulary_misfits(base, expert, compared(base, expert, read))]
+    return [f'expert "{expert.name}" {line}' for line in (*told, *_tensor_misfits(base, expert))]
+
+
+def all_misfits(
+    base: Checkpoint,
+    experts: Sequence[Checkpoint],
+    read: Reader = read_vocabulary,
+    resolve: Resolve = lambda config: None,
+) -> list[str]:
+    """Returns the misfits of all experts with the base; of each the first few and the number of the rest.
+
+    A tokenizer file that is damaged is one of them. Arguments as `misfits`.
+    """
+    lines: list[str] = []
+    read = cache(read)
+    for expert in experts:
+        try:
+            found = misfits(base, expert, read, resolve)
+        except ArtefactError as error:
+            found = [str(error)]
+        lines += [line for line in found[:MAX_LISTED] if line not in lines]
+        if len(found) > MAX_LISTED:
+            lines.append(f'"{expert.name}" has {len(found) - MAX_LISTED} more misfits')
+    return lines
+
+
+def check_fit(
+    base: Checkpoint,
+    experts: Sequence[Checkpoint],
+    read: Reader = read_vocabulary,
+    resolve: Resolve = lambda config: None,
+) -> None:
+    """Raises ArtefactError with `all_misfits` on one line; no weights are read."""
+    if lines := all_misfits(base, experts, read, resolve):
+        raise misfit(lines, base.folder)
+
+
+def misfit(lines: Sequence[str], base: Path) -> ArtefactError:
+    """Returns the error, to be raised, that tells all misfits on one line."""
+    return ArtefactError("; ".join(lines) + f"; merge only checkpoints fine-tuned from one base ({base})")
+
+
+def check_buffers(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
+    """Raises ArtefactError naming the integer tensors in which experts differ from the base; `distance.measure` sees to
+    it as well."""
+    lines = [line for expert in experts for name in base.tensors if (line := buffer_misfit(base, expert, name))]
+    if lines:
+        raise misfit(lines, base.folder)
+
+
+def buffer_misfit(base: Checkpoint, expert: Checkpoint, name: str) -> str | None:
+    """Returns words for a tensor of integers in which an expert, whose header fits, has other values than the base;
+    else None."""
+    dtype = base.tensors[name].dtype
+    if dtype.is_floating_point or torch.equal(base.tensor(name), expert.tensor(name)):
+        return None
+    return (
+        f'expert "{expert.name}" has other values in the {_short(dtype)} tensor {name!r} than the base; only float '
+        "tensors can be merged"
+    )
+
+
+def _config_misfits(base: Checkpoint, expert: Checkpoint, resolve: Resolve) -> Iterator[str]:
+    for key in ("architectures", "model_type"):
+        if base.config[key] != expert.config[key]:
+            yield f"has {key} {reprlib.repr(expert.config[key])}, the base {reprlib.repr(base.config[key])}"
+    theirs = _shape_fields(expert.config)
+    for key, value in _shape_fields(base.config).items():
+        # A config may leave out what equals its class's default: only two that both speak can contradict each other.
+        if key in theirs and theirs[key] != value:
+            yield f"has {key} {reprlib.repr(theirs[key])} in its config.json, the base {reprlib.repr(value)}"
+    yield from map(str, contradictions(base.config, expert.config, resolve))
+
+
+def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        prefix + key: value
+        for prefix, section in sections(config)
+        for key, value in section.items()
+        if key in SHAPE_FIELDS and value is not None
+    }
+
+
+def _tensor_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
+    declared = stored_dtype(expert.config, str(expert.folder / "config.json"))
+    rows, their_rows = vocabulary_rows(base.tensors), vocabulary_rows(expert.tensors)
+    for name, ours in base.tensors.items():
+        theirs = expert.tensors.get(name)
+        if theirs is None:
+            yield f"has no tensor {name!r} that the base has"
+        elif theirs.shape != ours.shape:
+            # Embedding and head of another vocabulary are merged token by token; `vocabulary_misfits` says where they
+            # cannot be.
+            if not (
+                has_row_a_token(name, ours, rows)
+                and has_row_a_token(name, theirs, their_rows)
+                and ours.shape[1:] == theirs.shape[1:]
+            ):
+                yield f"has tensor {name!r} of shape {list(theirs.shape)}, the base {list(ours.shape)}"
+        elif theirs.dtype != ours.dtype and not (ours.dtype.is_floating_point and theirs.dtype == declared):
+            says = f"its config says {_short(declared)}" if declared else "its config says none"
+            yield (
+                f"has tensor {name!r} in {_short(theirs.dtype)}, but {says} and the base has it in {_short(ours.dtype)}"
+            )
+    for name in expert.tensors:
+        if name not in base.tensors:
+            yield f"has tensor {name!r} that the base has not"
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

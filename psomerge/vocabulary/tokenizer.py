@@ -1,0 +1,85 @@
+"""What a checkpoint's tokenizer files say, as far as merging must know: whether two are the same, and whether there is
+a chat template."""
+
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any, cast
+
+from psomerge.checkpoint.memo import remembered
+from psomerge.checkpoint.reader import Checkpoint
+from psomerge.files.untrusted import MAX_TOKENIZER, parse_object, read_bytes, read_json
+from psomerge.vocabulary.tokens import AddedToken, read_vocabulary
+
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
+_PER_CALL = ("version", "truncation", "padding")
+"""Parts of tokenizer.json that a call may set and a trainer often leaves behind; they change no token."""
+
+
+def tokenizers_differ(a: Checkpoint, b: Checkpoint) -> bool:
+    """Returns whether two checkpoints cut text differently, as far as their files tell; one without any tokenizer file
+    differs from none.
+
+    Tokens that only one of them added to its tokenizer.json are no difference: a merged tokenizer has them all.
+
+    Raises:
+        ArtefactError: a tokenizer file is damaged or larger than one can be.
+    """
+    ours, theirs = ({name for name in _VOCABULARIES if name in checkpoint.files} for checkpoint in (a, b))
+    if not ours or not theirs:
+        return False
+    if "tokenizer.json" in ours & theirs:
+        return _differ(a, b, "tokenizer.json") and (
+            _meaning(a) != _meaning(b) or bool(differing_flags(_added(a), _added(b)))
+        )
+    return ours != theirs or any(_differ(a, b, name) for name in ours)
+
+
+def differing_flags(ours: Mapping[str, AddedToken], theirs: Mapping[str, AddedToken]) -> list[str]:
+    """Returns the tokens that two tokenizers both added, but not to be found in the same way: one as special, say."""
+    return [token for token, one in ours.items() if token in theirs and theirs[token].flags() != one.flags()]
+
+
+def _added(checkpoint: Checkpoint) -> Mapping[str, AddedToken]:
+    return found.added if (found := read_vocabulary(checkpoint)) else {}
+
+
+def _differ(a: Checkpoint, b: Checkpoint, name: str) -> bool:
+    return read_bytes(a.folder / name, MAX_TOKENIZER) != read_bytes(b.folder / name, MAX_TOKENIZER)
+
+
+@remembered
+def _meaning(checkpoint: Checkpoint, others: Iterable[str]) -> str:
+    """Returns a digest of a tokenizer.json without what was added, equal for two versions of the same tokenizer: merges
+    as pairs or texts."""
+    path = checkpoint.folder / "tokenizer.json"
+    content = {
+        key: value
+        for key, value in parse_object(read_bytes(path, MAX_TOKENIZER), str(path)).items()
+        if key not in (*_PER_CALL, "added_tokens")
+    }
+    if isinstance(content.get("model"), dict):
+        model = {
+            key: value for key, value in cast("dict[str, Any]", content["model"]).items() if value not in (None, False)
+        }
+        if isinstance(model.get("merges"), list):
+            model["merges"] = [
+                " ".join(map(str, cast("list[object]", merge))) if isinstance(merge, list) else merge
+                for merge in model["merges"]
+            ]
+        content["model"] = model
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def has_chat_template(checkpoint: Checkpoint) -> bool:
+    """Returns whether a checkpoint says how a conversation is written: chat_template.jinja, or the same in
+    tokenizer_config.json."""
+    if "chat_template.jinja" in checkpoint.files:
+        return True
+    name = "tokenizer_config.json"
+    return name in checkpoint.files and bool(read_json(checkpoint.folder / name, MAX_TOKENIZER).get("chat_template"))
+
+
+def has_tokenizer(checkpoint: Checkpoint) -> bool:
+    """Returns whether a checkpoint brings a vocabulary of its own; an adapter may leave it to its base."""
+    return any(name in checkpoint.files for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
