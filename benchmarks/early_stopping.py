@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from evals.engine import EngineSettings
+from evals.engines.engine import EngineSettings
+from evals.engines.process.supervisor import SupervisedEngine
 from evals.harness import EvaluationSet, build
-from evals.sequential import Draw, SequentialTest
-from evals.suite import Suite
-from evals.suite_file import load_suite
-from evals.supervisor import SupervisedEngine
+from evals.stopping.sequential import Draw, SequentialTest
+from evals.suites.file import load_suite
+from evals.suites.suite import Suite
 from flows.environment import home_folder
 from flows.schema import configs_folder
 from psomerge.checkpoint.pins import pin

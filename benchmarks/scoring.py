@@ -14,13 +14,13 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.measure import median_ratio
-from evals.engine import EngineSettings
+from evals.engines.engine import EngineSettings
+from evals.engines.process.supervisor import SupervisedEngine
+from evals.engines.vllm.engine import BLOCK, environment
 from evals.harness import EvaluationSet, build
 from evals.harness.tasks import load_tasks
-from evals.suite import Suite
-from evals.suite_file import load_suite
-from evals.supervisor import SupervisedEngine
-from evals.vllm_engine.engine import BLOCK, environment
+from evals.suites.file import load_suite
+from evals.suites.suite import Suite
 from flows.environment import home_folder
 from flows.pages import has_package
 from flows.schema import configs_folder
@@ -91,9 +91,9 @@ def overhead(task: Mapping[str, Any]) -> dict[str, Any]:
     from vllm import SamplingParams
 
     from benchmarks.measure import interleaved
-    from evals.engine import Answers
-    from evals.vllm_engine import scoring
-    from evals.vllm_engine.engine import VllmEngine
+    from evals.engines.engine import Answers
+    from evals.engines.vllm import scoring
+    from evals.engines.vllm.engine import VllmEngine
 
     model = Path(task["model"])
     evaluation = build(load_suite("quickstart", configs_folder() / "suites"), task["split"], model)

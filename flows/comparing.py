@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
 from flows.environment import home_folder
 from flows.leaderboard_table import show
 from flows.schema import configs_folder, evaluation_config

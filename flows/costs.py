@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from evals.engine_choice import choose
+from evals.engines.choice import choose
 from flows.schema import Config, EngineConfig
 from psomerge.checkpoint.adapter import Adapter
 from psomerge.checkpoint.config import output_dtype

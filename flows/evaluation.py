@@ -8,13 +8,13 @@ from typing import Any
 
 from prefect import flow
 
-from evals.engine import EngineSettings
-from evals.engine_choice import Choice
+from evals.engines.choice import Choice
+from evals.engines.engine import EngineSettings
+from evals.engines.process.supervisor import SupervisedEngine
+from evals.engines.shell import tokenizer_folder
 from evals.harness import EvaluationSet, build
-from evals.shell import tokenizer_folder
-from evals.suite import Suite
-from evals.suite_file import load_suite
-from evals.supervisor import SupervisedEngine
+from evals.suites.file import load_suite
+from evals.suites.suite import Suite
 from flows.environment import Stores, home_folder, prepare
 from flows.opening import choose_engine, engine_settings
 from flows.progress import Progress

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evals.engine import Answers
-from evals.fitness import missing
+from evals.engines.engine import Answers
 from evals.harness import FailedBenchmark, build
-from evals.scores import BenchmarkScore
+from evals.suites.fitness import missing
+from evals.suites.scores import BenchmarkScore
 from flows.opening import Run
 from flows.summarise import facts, rows_of, summarise
 from flows.tracking import tell

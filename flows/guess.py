@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 
-from evals.suite import Suite
+from evals.suites.suite import Suite
 
 TOKENS = 100
 """Tokens of an item with its answer, and of each example before it: the quickstart's have 30, reading tasks 400."""

@@ -7,7 +7,7 @@ Colours and lines only where the stream is a terminal; else plain text of at mos
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from evals.comparisons import Contrast
+from evals.significance.comparisons import Contrast
 from flows.leaderboard_words import QUIET, by_fitness, explanation, headline, remainder, span
 from flows.table import COLUMNS, LABEL, fit
 from tasks.leaderboard import Leaderboard, Line

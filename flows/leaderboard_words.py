@@ -3,7 +3,7 @@ shown."""
 
 from collections.abc import Mapping, Sequence
 
-from evals.comparisons import Contrast
+from evals.significance.comparisons import Contrast
 from tasks.leaderboard import Leaderboard
 from tasks.wording import count, half_width, plain, points
 

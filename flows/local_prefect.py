@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from evals.host import start_time
+from evals.engines.host import start_time
 from psomerge.errors import ServiceError
 from tasks.stores import make_private
 

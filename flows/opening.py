@@ -9,15 +9,15 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from evals.engine import EngineSettings
-from evals.engine_choice import Choice, choose
+from evals.engines.choice import Choice, choose
+from evals.engines.engine import EngineSettings
+from evals.engines.process.supervisor import SupervisedEngine
+from evals.engines.shell import tokenizer_folder
 from evals.harness import EvaluationSet, build_all
-from evals.scores import Judgement
-from evals.shell import tokenizer_folder
-from evals.splits import SPLITS
-from evals.suite import Suite
-from evals.suite_file import load_suite
-from evals.supervisor import SupervisedEngine
+from evals.suites.file import load_suite
+from evals.suites.scores import Judgement
+from evals.suites.splits import SPLITS
+from evals.suites.suite import Suite
 from flows.environment import Stores
 from flows.progress import Progress
 from flows.schema import Config, EngineConfig, configs_folder

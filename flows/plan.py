@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evals.engine_choice import choose
-from evals.suite import Suite
-from evals.suite_file import load_suite
+from evals.engines.choice import choose
+from evals.suites.file import load_suite
+from evals.suites.suite import Suite
 from flows import costs
 from flows.environment import prepare, quieten
 from flows.guess import guess

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from evals.strict_yaml import read, validate
+from evals.suites.strict_yaml import read, validate
 from psomerge.errors import ConfigError, nearest
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
@@ -52,7 +52,7 @@ class CompareConfig(_Strict):
 
 
 class EngineConfig(_Strict):
-    """What judges a model; see `evals.engine.EngineSettings`."""
+    """What judges a model; see `evals.engines.engine.EngineSettings`."""
 
     kind: Literal["auto", "vllm", "transformers"] = "auto"
     """`auto`: vLLM where it runs the base's architecture, else transformers, which is slower and knows

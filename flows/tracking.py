@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from evals.scores import Judgement
+from evals.suites.scores import Judgement
 from flows.opening import Run
 from psomerge.errors import PsomergeError
 from psomerge.files.digest import digest_of

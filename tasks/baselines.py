@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from evals.scores import Judgement
+from evals.suites.scores import Judgement
 from psomerge.merge.methods.static import linear, task_arithmetic, ties
 from psomerge.recipe import Recipe
 from tasks.judge import Judging, Label

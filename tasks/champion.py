@@ -5,10 +5,10 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 
-from evals.engine import EngineSettings
+from evals.engines.engine import EngineSettings
+from evals.engines.process.supervisor import SupervisedEngine
 from evals.harness import EvaluationSet
-from evals.scores import BenchmarkScore
-from evals.supervisor import SupervisedEngine
+from evals.suites.scores import BenchmarkScore
 from psomerge.checkpoint.pins import pin
 from psomerge.errors import VerificationError
 from psomerge.recipe import Recipe

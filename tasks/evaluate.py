@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evals.engine import Judge
-from evals.fitness import Aggregate, fitness, needs_references
+from evals.engines.engine import Judge
 from evals.harness import EvaluationSet
-from evals.scores import BenchmarkScore
-from evals.suite import Suite
+from evals.suites.fitness import fitness, needs_references
+from evals.suites.scores import BenchmarkScore
+from evals.suites.suite import Aggregate, Suite
 from psomerge.errors import EngineError
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal

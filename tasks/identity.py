@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evals.engine import EngineSettings
+from evals.engines.engine import EngineSettings
+from evals.engines.host import device_name
 from evals.harness import EvaluationSet
-from evals.host import device_name
 from psomerge.files.digest import digest_of
 from psomerge.recipe import Source
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.engine import Answers, Judge, ModelError, Watch
-from evals.fitness import References, aggregate, fitness, missing, monotone, needs_references, slopes
+from evals.engines.engine import Answers, Judge, ModelError, Watch
 from evals.harness import Drawn, EvaluationSet, FailedBenchmark, Tally
-from evals.scores import Example, Judgement, Scores, together
-from evals.stopping import ExactStop, SequentialStop
-from evals.suite import Suite
+from evals.stopping.early import ExactStop, SequentialStop
+from evals.suites.fitness import References, aggregate, fitness, missing, monotone, needs_references, slopes
+from evals.suites.scores import Example, Judgement, Scores, together
+from evals.suites.suite import Suite
 from psomerge.errors import EngineError
 from psomerge.files.digest import digest_of
 from psomerge.recipe import Recipe

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
-from evals.comparisons import Contrast, Ranks, compare, compare_all, ranks
-from evals.scores import BenchmarkScore
-from evals.statistics import RESAMPLES
+from evals.significance.comparisons import Contrast, Ranks, compare, compare_all, ranks
+from evals.significance.intervals import RESAMPLES
+from evals.suites.scores import BenchmarkScore
 from psomerge.errors import ConfigError, StateError
 from tasks.records import record
 from tasks.rows import row

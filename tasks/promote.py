@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from evals.scores import BenchmarkScore
-from evals.statistics import Difference, paired
+from evals.significance.intervals import Difference, paired
+from evals.suites.scores import BenchmarkScore
 from tasks import registry
 from tasks.mlflow_store import Store
 from tasks.registry import Version
@@ -36,9 +36,9 @@ def decide(
 ) -> Promotion:
     """Returns whether the candidate deserves to be champion, by paired tests on the items of the test split.
 
-    It must keep every floor of the suite (`lacks`: by benchmark, how far it is below one; see `evals.fitness.missing`)
-    and beat the current champion; while there is none, it must beat the base and must not be significantly worse than
-    the best expert.
+    It must keep every floor of the suite (`lacks`: by benchmark, how far it is below one; see
+    `evals.suites.fitness.missing`) and beat the current champion; while there is none, it must beat the base and must
+    not be significantly worse than the best expert.
     """
     if lacks:
         return Promotion(

@@ -4,7 +4,7 @@ once."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evals.scores import Judgement
+from evals.suites.scores import Judgement
 from psomerge.recipe import Recipe
 from tasks.baselines import Tuned
 from tasks.judge import Judging, Label

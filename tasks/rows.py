@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from evals.scores import BenchmarkScore
-from evals.statistics import RESAMPLES, Interval, benchmark_interval, mean_interval, paired
+from evals.significance.intervals import RESAMPLES, Interval, benchmark_interval, mean_interval, paired
+from evals.suites.scores import BenchmarkScore
 from tasks.summary import KINDS, Comparison, Estimate, Row
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from evals.scores import Judgement
+from evals.suites.scores import Judgement
 from psomerge.errors import EngineError
 from psomerge.recipe import Recipe
 from psomerge.search.pso import Swarm, Update, found, move, observe, paper, star

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.scores import Judgement
+from evals.suites.scores import Judgement
 from tasks.judge import Judging, Label, pooled
 from tasks.search import Contender, Search, contenders
 from tasks.summary import Candidate

@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.scores import Example
+from evals.suites.scores import Example
 from psomerge.errors import StateError
 from psomerge.files.durable import write_atomic
 

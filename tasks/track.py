@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from evals.scores import Judgement
+from evals.suites.scores import Judgement
 from psomerge.errors import ConfigError, ServiceError, SpaceError
 from tasks.mlflow_store import RUN_KEY, SETTINGS, Store, check_name, environment, redact
 

@@ -18,9 +18,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from evals import messages
-from evals.engine import Answers, Batch, EngineSettings, Judge
-from evals.supervisor import SupervisedEngine
+from evals.engines.engine import Answers, Batch, EngineSettings, Judge
+from evals.engines.process import messages
+from evals.engines.process.supervisor import SupervisedEngine
 from psomerge import errors
 from psomerge.checkpoint.pins import pin
 from psomerge.errors import PsomergeError, ServiceError, VerificationError

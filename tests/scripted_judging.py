@@ -4,12 +4,13 @@ that is told how many a recipe knows."""
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from evals.engine import Loglikelihood, ScriptedEngine
+from evals.engines.engine import Loglikelihood
+from evals.engines.scripted import ScriptedEngine
 from evals.harness import EvaluationSet, build_all
-from evals.scores import Judgement
-from evals.splits import SPLITS
-from evals.suite import Suite
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
+from evals.suites.scores import Judgement
+from evals.suites.splits import SPLITS
+from evals.suites.suite import Suite
 from psomerge.recipe import Recipe, Source
 from psomerge.run.journal import Journal
 from tasks.judge import Judging, Label

@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from evals.cldr import KINDS, LANGUAGES, SALT, SHARES, Concept, concepts, names, spare_concepts, split_of_concept
-from evals.cldr_items import Item, kind_items, pick_items
-from evals.suite_file import load_suite
+from evals.benchmarks.cldr.items import Item, kind_items, pick_items
+from evals.benchmarks.cldr.names import (
+    KINDS,
+    LANGUAGES,
+    SALT,
+    SHARES,
+    Concept,
+    concepts,
+    names,
+    spare_concepts,
+    split_of_concept,
+)
+from evals.suites.file import load_suite
 
 SHIPPED = Path(__file__).parent.parent / "configs" / "suites"
 JAPAN = Concept("territory", "JP")

@@ -14,12 +14,13 @@ from scripted_judging import built as sets_of
 from scripted_judging import capitals, judging, recipe_of, scripted
 from translations import heard, judged, of_texts, pairs, sentence
 
-from evals import corpus, spm
-from evals.engine import Answers, ScriptedEngine
+from evals.engines.engine import Answers
+from evals.engines.scripted import ScriptedEngine
 from evals.harness import FailedBenchmark, build
 from evals.harness.corpus import register, rows_of, spbleu_flores101, spbleu_flores200, texts
-from evals.scores import Judgement
-from evals.suite_file import load_suite
+from evals.metrics import corpus, spm
+from evals.suites.file import load_suite
+from evals.suites.scores import Judgement
 from psomerge.errors import ArtefactError, ConfigError, ServiceError
 from tasks.judge import Label, pooled
 

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from evals import corpus
-from evals.correlation import LEVELS, level, scores, statistics
+from evals.metrics import corpus
+from evals.metrics.correlation import LEVELS, level, scores, statistics
 
 NAME = corpus.SPEARMAN
 

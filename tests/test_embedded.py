@@ -14,9 +14,9 @@ import psutil
 import pytest
 import torch
 
-from evals.cldr import LANGUAGES
+from evals.benchmarks.cldr.names import LANGUAGES
 from evals.harness import build
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
 from psomerge.checkpoint.finite import check_finite
 from psomerge.checkpoint.pins import file_digests
 from psomerge.checkpoint.reader import open_checkpoint

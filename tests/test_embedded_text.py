@@ -8,8 +8,8 @@ from itertools import islice
 import pytest
 import torch
 
-from evals.cldr import KINDS, LANGUAGES, Concept, concepts, names, split_of_concept
-from evals.cldr_items import pick_items
+from evals.benchmarks.cldr.items import pick_items
+from evals.benchmarks.cldr.names import KINDS, LANGUAGES, Concept, concepts, names, split_of_concept
 from tasks.embedded.blocks import blocks_of, train_tokenizer
 from tasks.embedded.text import Line, base_lines, language_lines, skill_lines
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from evals.engine import Batch, Loglikelihood, ScriptedEngine
-from evals.engine_process import Holder
+from evals.engines.engine import Batch, Loglikelihood
+from evals.engines.process.serve import Holder
+from evals.engines.scripted import ScriptedEngine
 from psomerge.errors import EngineError
 from psomerge.recipe import Recipe, Source
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from evals.fitness import LEAST_GAIN, References, aggregate, fitness, missing, monotone, needs_references, slopes
-from evals.scores import BenchmarkScore
-from evals.suite import Suite
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
+from evals.suites.fitness import LEAST_GAIN, References, aggregate, fitness, missing, monotone, needs_references, slopes
+from evals.suites.scores import BenchmarkScore
+from evals.suites.suite import Suite
 
 SUITE = """\
 name: small

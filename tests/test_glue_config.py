@@ -53,9 +53,9 @@ def test_its_suite_is_scored_on_a_model_of_that_form_task_by_task(
     import datasets
     import hub_data
 
+    from evals.engines.transformers_engine import TransformersEngine
     from evals.harness import build
-    from evals.suite_file import load_suite
-    from evals.transformers_engine import TransformersEngine
+    from evals.suites.file import load_suite
 
     monkeypatch.setattr(datasets, "load_dataset", hub_data.load_dataset)
     model = tiny_t5(tmp_path / "model", steps=30)

@@ -10,8 +10,8 @@ import yaml
 from command_line import psomerge
 from models import tiny_llama
 
-from evals.suite import Prompting
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
+from evals.suites.suite import Prompting
 from flows import guess
 from flows.schema import configs_folder
 

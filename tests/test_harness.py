@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from models import tiny_llama
 
-from evals.engine import Answers, Batch, Continuation
-from evals.fitness import fitness
+from evals.engines.engine import Answers, Batch, Continuation
 from evals.harness import FailedBenchmark, build
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
+from evals.suites.fitness import fitness
 from psomerge.errors import ArtefactError, ConfigError, EngineError, ServiceError
 
 pytestmark = pytest.mark.filterwarnings(

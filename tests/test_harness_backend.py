@@ -7,10 +7,10 @@ import pytest
 import torch
 from models import tiny_llama
 
-from evals.engine import EngineSettings
+from evals.engines.engine import EngineSettings
+from evals.engines.process.supervisor import SupervisedEngine
 from evals.harness import build
-from evals.suite_file import load_suite
-from evals.supervisor import SupervisedEngine
+from evals.suites.file import load_suite
 from psomerge.checkpoint.pins import pin
 from psomerge.recipe import Recipe
 

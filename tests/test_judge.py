@@ -10,10 +10,11 @@ import pytest
 from models import tiny_llama
 from scripted_judging import ITEMS, built, capitals, judging, recipe_of, scripted
 
-from evals.engine import Answers, ModelError, ScriptedEngine
+from evals.engines.engine import Answers, ModelError
+from evals.engines.scripted import ScriptedEngine
 from evals.harness import EvaluationSet
-from evals.scores import BenchmarkScore, Judgement
-from evals.suite import Suite
+from evals.suites.scores import BenchmarkScore, Judgement
+from evals.suites.suite import Suite
 from psomerge.errors import ArtefactError, EngineError
 from tasks.judge import Label, pooled
 from tasks.track import step_metrics

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from evals.comparisons import Ranks
-from evals.scores import BenchmarkScore
+from evals.significance.comparisons import Ranks
+from evals.suites.scores import BenchmarkScore
 from flows.leaderboard_table import show
 from flows.leaderboard_words import remainder
 from psomerge.errors import ConfigError, StateError

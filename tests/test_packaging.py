@@ -98,7 +98,7 @@ def test_the_wheel_declares_the_command_and_the_engine_s_plug_in(wheel: Path) ->
     (entry_points,) = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
     lines = archive.read(entry_points).decode().splitlines()
     assert "psomerge = flows.cli:main" in lines
-    assert "psomerge = evals.vllm_engine.transfer:register" in lines[lines.index("[vllm.general_plugins]") :]
+    assert "psomerge = evals.engines.vllm.transfer:register" in lines[lines.index("[vllm.general_plugins]") :]
 
 
 def test_the_installed_copy_comes_before_the_repository(installed: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from local_mlflow import local_store, published
 
-from evals.scores import BenchmarkScore
+from evals.suites.scores import BenchmarkScore
 from tasks import registry, track
 from tasks.promote import Promotion, decide, promote
 

@@ -9,8 +9,8 @@ import pytest
 from models import tiny_llama
 
 from evals.harness import build, build_all
-from evals.splits import SPLITS
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
+from evals.suites.splits import SPLITS
 from psomerge.errors import ArtefactError, ConfigError
 
 pytestmark = pytest.mark.filterwarnings(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from models import tiny_llama
 
-from evals.engine import Answers
+from evals.engines.engine import Answers
 from evals.harness import FailedBenchmark, build
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
 from psomerge.errors import ConfigError
 from psomerge.run.journal import Journal
 from tasks.memory import JournalMemory

@@ -14,8 +14,8 @@ from models import tiny_llama, toy_checkpoint
 from scripted_judging import ITEMS, Known, built, capitals, judging, recipe_of, scripted
 
 from evals.harness import EvaluationSet
-from evals.scores import Judgement
-from evals.suite import Suite
+from evals.suites.scores import Judgement
+from evals.suites.suite import Suite
 from psomerge.errors import EngineError
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe

@@ -9,11 +9,11 @@ import torch
 from architectures import tiny_t5
 from engine_cases import SETTINGS, Hearing, begins, mixed, plain
 
-from evals.engine import Batch, Generation, Loglikelihood
+from evals.engines.engine import Batch, Generation, Loglikelihood
+from evals.engines.transformers_engine import TransformersEngine
 from evals.harness import build
 from evals.harness.encoding import Encoder
-from evals.suite_file import load_suite
-from evals.transformers_engine import TransformersEngine
+from evals.suites.file import load_suite
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

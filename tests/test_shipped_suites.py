@@ -23,7 +23,7 @@ from evals.benchmarks.milic.tasks import CODES, same_number
 from evals.benchmarks.sib200 import topics
 from evals.harness.building import build_all
 from evals.harness.tasks import load_tasks
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
 from psomerge.errors import ArtefactError
 
 pytestmark = pytest.mark.filterwarnings(

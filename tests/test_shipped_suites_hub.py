@@ -9,8 +9,8 @@ import pytest
 from models import tiny_llama
 
 from evals.harness import build
-from evals.suite import Benchmark, Suite
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
+from evals.suites.suite import Benchmark, Suite
 
 pytestmark = [
     pytest.mark.network,

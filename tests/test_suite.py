@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.suite_file import load_suite
+from evals.suites.file import load_suite
 from psomerge.errors import ConfigError
 
 SUITE = """\

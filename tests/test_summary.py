@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from summaries import example
 
-from evals.scores import BenchmarkScore
+from evals.suites.scores import BenchmarkScore
 from psomerge.errors import SpaceError, StateError
 from psomerge.fit.warning import FitWarning
 from tasks import summary as records

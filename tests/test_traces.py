@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from evals.scores import Example
+from evals.suites.scores import Example
 from psomerge.errors import StateError
 from tasks import traces
 

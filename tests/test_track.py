@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from local_mlflow import local_store
 
-from evals.scores import BenchmarkScore, Judgement
+from evals.suites.scores import BenchmarkScore, Judgement
 from psomerge.errors import ConfigError, ServiceError, SpaceError
 from tasks import track
 from tasks.mlflow_store import Store

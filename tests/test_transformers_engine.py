@@ -8,8 +8,8 @@ from engine_cases import SETTINGS, Hearing, begins, exam, family, mixed, plain, 
 from models import tiny_llama
 from safetensors.torch import load_file, save_file
 
-from evals.engine import Batch, Generation, Loglikelihood, ModelError
-from evals.transformers_engine import TransformersEngine
+from evals.engines.engine import Batch, Generation, Loglikelihood, ModelError
+from evals.engines.transformers_engine import TransformersEngine
 from psomerge.errors import EngineError
 
 

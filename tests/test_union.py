@@ -20,7 +20,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evals.shell import tokenizer_folder
+from evals.engines.shell import tokenizer_folder
 from psomerge.checkpoint.pins import pin
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError

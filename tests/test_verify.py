@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from local_mlflow import local_store, published
 
-from evals.engine import Answers, Batch, Continuation, EngineSettings, Generation, Loglikelihood, ScriptedEngine
-from evals.supervisor import SupervisedEngine
+from evals.engines.engine import Answers, Batch, Continuation, EngineSettings, Generation, Loglikelihood
+from evals.engines.process.supervisor import SupervisedEngine
+from evals.engines.scripted import ScriptedEngine
 from psomerge.errors import EngineError, ServiceError, VerificationError
 from psomerge.recipe import read
 from tasks import registry, track, verify

@@ -5,8 +5,8 @@ import random
 
 import sacrebleu
 
-from evals import corpus
-from evals.scores import BenchmarkScore
+from evals.metrics import corpus
+from evals.suites.scores import BenchmarkScore
 
 WORDS = (
     "the",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.engine import Batch, Generation, Loglikelihood
+from evals.engines.engine import Batch, Generation, Loglikelihood
 from evals.harness.encoding import Encoder
 from evals.harness.evaluation_set import EvaluationSet, digest_of_set
 from evals.harness.fewshot import draw_outside_splits
@@ -13,7 +13,7 @@ from evals.harness.items import Documents, choose, sort_documents
 from evals.harness.prepared import Prepared
 from evals.harness.tasks import filter_names, foreign_code, load_tasks
 from evals.scorers import Scorer, load_scorer
-from evals.suite import Suite
+from evals.suites.suite import Suite
 from psomerge.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ registered here, passing items on as the harness's metrics do and aggregating th
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evals import corpus
+from evals.metrics import corpus
 
 
 def register() -> None:
@@ -43,7 +43,7 @@ def spbleu_flores200(items: Sequence[Any]) -> float:
 
 
 def spearman_fifths(items: Sequence[Any]) -> float:
-    """Returns Spearman's correlation in [0, 1] of numbers in fifths from 0 to 5; see `evals.correlation`."""
+    """Returns Spearman's correlation in [0, 1] of numbers in fifths from 0 to 5; see `evals.metrics.correlation`."""
     return corpus.score(corpus.SPEARMAN, rows_of(corpus.SPEARMAN, items))
 
 
@@ -51,8 +51,8 @@ OWN = (spbleu_flores101, spbleu_flores200, spearman_fifths)
 
 
 def corpus_metric(aggregation: Callable[..., Any] | None) -> str | None:
-    """Returns the name in `evals.corpus` of what an aggregation of the harness computes, or None if it is none of
-    those."""
+    """Returns the name in `evals.metrics.corpus` of what an aggregation of the harness computes, or None if it is none
+    of those."""
     from lm_eval.api import metrics
 
     known: dict[Any, str] = {metrics.bleu: "bleu", metrics.chrf: "chrf", metrics.chrfpp: "chrf++"} | {
@@ -93,7 +93,7 @@ def rows_of(name: str, items: Sequence[Any]) -> list[tuple[float, ...]]:
 def _spbleu(tokeniser: str, items: Sequence[Any]) -> float:
     import sacrebleu
 
-    from evals.spm import model_file
+    from evals.metrics.spm import model_file
 
     model_file(tokeniser)
     read = [texts(item) for item in items]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.engine import Generation, Loglikelihood
+from evals.engines.engine import Generation, Loglikelihood
 from evals.harness.templates import ChatTemplate
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.files.untrusted import listing

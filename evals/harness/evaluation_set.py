@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
-from evals import corpus
-from evals.engine import Answers, Batch
+from evals.engines.engine import Answers, Batch
 from evals.harness.prepared import Prepared
 from evals.harness.scoring import examine, record
 from evals.harness.tally import Drawn, Tally
+from evals.metrics import corpus
 from evals.scorers import source_digest
-from evals.scores import BenchmarkScore, Example
-from evals.splits import position_of
-from evals.suite import Suite
+from evals.suites.scores import BenchmarkScore, Example
+from evals.suites.splits import position_of
+from evals.suites.suite import Suite
 from psomerge.errors import EngineError
 from psomerge.files.digest import digest_of
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evals.harness.items import Documents, grouping, identity
-from evals.suite import Suite
+from evals.suites.suite import Suite
 from psomerge.errors import ArtefactError, ConfigError
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.splits import SPLITS, split_of, subsample
-from evals.suite import Benchmark, Suite
+from evals.suites.splits import SPLITS, split_of, subsample
+from evals.suites.suite import Benchmark, Suite
 from psomerge.errors import ArtefactError, ConfigError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from evals.harness.corpus import corpus_metric
 from evals.harness.items import Items
 from evals.scorers import Scorer
-from evals.suite import Benchmark
+from evals.suites.suite import Benchmark
 
 
 class FailedBenchmark(Exception):  # noqa: N818 (a judgement's outcome, to be recorded, not a fault of the program)

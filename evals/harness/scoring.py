@@ -7,14 +7,14 @@ import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-from evals import corpus
-from evals.engine import Answers, Batch
+from evals.engines.engine import Answers, Batch
 from evals.harness.corpus import rows_of
 from evals.harness.prepared import FailedBenchmark, Prepared
 from evals.harness.tasks import one_line
+from evals.metrics import corpus
 from evals.scorers import Item
-from evals.scores import BenchmarkScore, Example
-from evals.suite import Benchmark
+from evals.suites.scores import BenchmarkScore, Example
+from evals.suites.suite import Benchmark
 from psomerge.errors import PsomergeError
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.engine import Answers, Batch
+from evals.engines.engine import Answers, Batch
 from evals.harness.prepared import FailedBenchmark, Prepared
 from evals.harness.scoring import answer_of, examine, value_of
 from evals.harness.tasks import one_line

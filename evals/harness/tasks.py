@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals import corpus
 from evals.harness.corpus import corpus_metric, register
-from evals.suite import Benchmark, Suite
+from evals.metrics import corpus
+from evals.suites.suite import Benchmark, Suite
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest
 
 OWN_TASKS = Path(__file__).resolve().parents[1] / "benchmarks"

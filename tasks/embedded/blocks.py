@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.cldr import LANGUAGES
+from evals.benchmarks.cldr.names import LANGUAGES
 from tasks.embedded.recipe import SHAPE, STAGES
 from tasks.embedded.text import Line, base_lines, language_lines, skill_lines
 

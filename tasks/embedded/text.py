@@ -10,8 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from evals.cldr import HELPER_LANGUAGE, KINDS, LANGUAGES, Concept, concepts, names, spare_concepts, split_of_concept
-from evals.cldr_items import ASKED, QUESTION
+from evals.benchmarks.cldr.items import ASKED, QUESTION
+from evals.benchmarks.cldr.names import (
+    HELPER_LANGUAGE,
+    KINDS,
+    LANGUAGES,
+    Concept,
+    concepts,
+    names,
+    spare_concepts,
+    split_of_concept,
+)
 
 ASKED_FORM = ASKED + " {name}.\n"
 OTHER_FORMS = ("{language}: {english} = {name}.\n", "{name} ({language}): {english}.\n")

@@ -1,16 +1,37 @@
 """Suites as records: which benchmarks, languages, metrics and weights make up the fitness, and how their items are
 split.
 
-A suite is data, read by `evals.suite_file`. Where a benchmark's items come from and how they are scored is
+A suite is data, read by `evals.suites.file`. Where a benchmark's items come from and how they are scored is
 `evals.harness`'s.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from evals.fitness import Aggregate, Floor
+
+@dataclass(frozen=True)
+class Aggregate:
+    """How scores become one number: a mean over benchmarks or over languages, of all of them or of the worst."""
+
+    over: Literal["benchmarks", "languages"] = "benchmarks"
+    """What counts as one: a benchmark with its weight, or a language with the weighted mean over its benchmarks, all
+    languages alike."""
+    worst: int | None = None
+    """Only so many of them count, the lowest; 1 is the worst benchmark or language alone. None: all."""
+    normalised: bool = False
+    """Whether each benchmark counts from the base (0) to the best expert (1) instead of from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a benchmark's score must not fall below, whatever the mean says."""
+
+    at_least: float | None = None
+    """A score in [0, 1]."""
+    below_base: float | None = None
+    """How far below the base's score on the same items it may be, in [0, 1]."""
 
 
 @dataclass(frozen=True)

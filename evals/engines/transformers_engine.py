@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.engine import (
+from evals.engines.engine import (
     Answers,
     Batch,
     Capabilities,
@@ -29,16 +29,16 @@ from evals.engine import (
     Watch,
     first_part,
 )
-from evals.host import device_name
-from evals.prefix import Prefix
-from evals.shell import write_shell
+from evals.engines.host import device_name
+from evals.engines.prefix import Prefix
+from evals.engines.shell import write_shell
 from psomerge.errors import EngineError
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
 
 
 class TransformersEngine:
-    """Implements `evals.engine.Engine` on the CPU; `auto` dtype is float32."""
+    """Implements `evals.engines.engine.Engine` on the CPU; `auto` dtype is float32."""
 
     def __init__(self, folders: Mapping[str, Path], settings: EngineSettings) -> None:
         """Builds the model of the base's config; `load` fills it.
@@ -93,7 +93,7 @@ class TransformersEngine:
 
     def load(self, recipe: Recipe) -> dict[str, float]:
         """Fills the model with the recipe's tensors, in float32 from what was rounded to the recipe's dtype; see
-        `evals.engine.Engine`."""
+        `evals.engines.engine.Engine`."""
         begin, self._ready = perf_counter(), False
         with torch.no_grad():
             (self._convert if self._converted else self._copy)(recipe)
@@ -146,7 +146,7 @@ class TransformersEngine:
         return list(self.answer(Batch((), tuple(requests))).generation)
 
     def answer(self, batch: Batch, watch: Watch | None = None) -> Answers:
-        """Returns the answers batch by batch, in order; see `evals.engine.Engine`."""
+        """Returns the answers batch by batch, in order; see `evals.engines.engine.Engine`."""
         self._check_ready()
         prefix, tokens = Prefix(batch, watch), 0
         for numbers in self._batches(

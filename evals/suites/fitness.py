@@ -3,40 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
-from evals.scores import BenchmarkScore
-
-if TYPE_CHECKING:
-    from evals.suite import Suite
+from evals.suites.scores import BenchmarkScore
+from evals.suites.suite import Suite
 
 LEAST_GAIN = 0.05
 """Of the best expert over the base: on a benchmark that no expert improves by more, five points are the unit."""
 ROUNDING = 1e-12
 """A score this close below a floor is on it: "one point below 0.56" is no exact float."""
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """How scores become one number: a mean over benchmarks or over languages, of all of them or of the worst."""
-
-    over: Literal["benchmarks", "languages"] = "benchmarks"
-    """What counts as one: a benchmark with its weight, or a language with the weighted mean over its benchmarks, all
-    languages alike."""
-    worst: int | None = None
-    """Only so many of them count, the lowest; 1 is the worst benchmark or language alone. None: all."""
-    normalised: bool = False
-    """Whether each benchmark counts from the base (0) to the best expert (1) instead of from 0 to 1."""
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What a benchmark's score must not fall below, whatever the mean says."""
-
-    at_least: float | None = None
-    """A score in [0, 1]."""
-    below_base: float | None = None
-    """How far below the base's score on the same items it may be, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +32,12 @@ class References:
         return cls({one.benchmark: one.score for one in base}, best)
 
 
-def needs_references(suite: "Suite") -> bool:
+def needs_references(suite: Suite) -> bool:
     """Returns whether the suite's fitness can be told only beside base and experts."""
     return suite.aggregate.normalised or any(one.floor and one.floor.below_base is not None for one in suite.benchmarks)
 
 
-def fitness(suite: "Suite", scores: Sequence[BenchmarkScore], references: References | None = None) -> float:
+def fitness(suite: Suite, scores: Sequence[BenchmarkScore], references: References | None = None) -> float:
     """Returns the suite's aggregate; by default the mean over benchmarks by their weights (1 each: PSO-Merging's), in
     [0, 1].
 
@@ -86,7 +60,7 @@ def fitness(suite: "Suite", scores: Sequence[BenchmarkScore], references: Refere
     return aggregate(suite, _by_benchmark(suite, scores), references)
 
 
-def aggregate(suite: "Suite", found: Mapping[str, float], references: References | None = None) -> float:
+def aggregate(suite: Suite, found: Mapping[str, float], references: References | None = None) -> float:
     """Returns `fitness` of one score for each of the suite's benchmarks, by name. Where the suite is `monotone` a
     higher score never gives less, to the bit."""
     if missed := _lacks(suite, found, references):
@@ -106,13 +80,13 @@ def aggregate(suite: "Suite", found: Mapping[str, float], references: References
     return _mean(sorted(parts)[: suite.aggregate.worst])
 
 
-def missing(suite: "Suite", scores: Sequence[BenchmarkScore], references: References | None = None) -> dict[str, float]:
+def missing(suite: Suite, scores: Sequence[BenchmarkScore], references: References | None = None) -> dict[str, float]:
     """Returns by benchmark how far the score is below its floor, for those below it; arguments and errors as
     `fitness`."""
     return _lacks(suite, _by_benchmark(suite, scores), references)
 
 
-def monotone(suite: "Suite") -> bool:
+def monotone(suite: Suite) -> bool:
     """Returns whether a higher score never means less fitness: not so in a mean over several worst benchmarks of
     unequal weight, where a heavy one that rises can leave the worst to lighter ones."""
     several = suite.aggregate.over == "benchmarks" and (suite.aggregate.worst or 1) > 1
@@ -123,7 +97,7 @@ def monotone(suite: "Suite") -> bool:
     )
 
 
-def slopes(suite: "Suite", references: References | None = None) -> dict[str, float] | None:
+def slopes(suite: Suite, references: References | None = None) -> dict[str, float] | None:
     """Returns by benchmark what one more point, of [0, 1], adds to the fitness of a model above all floors; None where
     that depends on the scores."""
     aggregate = suite.aggregate
@@ -150,7 +124,7 @@ def _unit(references: References, name: str) -> float:
     return max(references.best[name] - references.base[name], LEAST_GAIN)
 
 
-def _lacks(suite: "Suite", found: Mapping[str, float], references: References | None) -> dict[str, float]:
+def _lacks(suite: Suite, found: Mapping[str, float], references: References | None) -> dict[str, float]:
     lacks: dict[str, float] = {}
     for benchmark in suite.benchmarks:
         if (floor := benchmark.floor) is None:
@@ -163,7 +137,7 @@ def _lacks(suite: "Suite", found: Mapping[str, float], references: References | 
     return {name: lack for name, lack in lacks.items() if lack > ROUNDING}
 
 
-def _by_benchmark(suite: "Suite", scores: Sequence[BenchmarkScore]) -> dict[str, float]:
+def _by_benchmark(suite: Suite, scores: Sequence[BenchmarkScore]) -> dict[str, float]:
     found = {score.benchmark: score.score for score in scores}
     expected = {benchmark.name for benchmark in suite.benchmarks}
     if set(found) != expected or len(scores) != len(expected):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evals import correlation
-from evals.spm import model_file
+from evals.metrics import correlation
+from evals.metrics.spm import model_file
 
 Floats = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""The engine behind a supervised child process: `SupervisedEngine` implements `evals.engine.Judge`.
+"""The engine behind a supervised child process: `SupervisedEngine` implements `evals.engines.engine.Judge`.
 
 A death or a silence past the deadline ends the child's whole group, starts a new engine, hands the batches over again
 and repeats the judgement.
@@ -12,9 +12,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from evals import leftovers, messages
-from evals.child import Child, LostError
-from evals.engine import Answers, Batch, Capabilities, EngineSettings, ModelError, Watch
+from evals.engines.engine import Answers, Batch, Capabilities, EngineSettings, ModelError, Watch
+from evals.engines.process import leftovers, messages
+from evals.engines.process.child import Child, LostError
 from psomerge.errors import ArtefactError, ConfigError, EngineError
 from psomerge.recipe import Recipe
 

@@ -1,8 +1,8 @@
 """How sure a score is: 95 % intervals and paired tests on per-item scores, with items of one group (passage, concept)
 kept together.
 
-How groups are resampled, and what a corpus metric's score of a resample is, says `evals.resampling`. The mean over
-benchmarks, of either kind, is the weighted one of `evals.suite.fitness`.
+How groups are resampled, and what a corpus metric's score of a resample is, says `evals.significance.resampling`. The
+mean over benchmarks, of either kind, is the weighted one of `evals.suites.fitness`.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.resampling import LEVEL, bootstrap, cluster, exchange
-from evals.scores import BenchmarkScore
+from evals.significance.resampling import LEVEL, bootstrap, cluster, exchange
+from evals.suites.scores import BenchmarkScore
 
 RESAMPLES = 10_000
 

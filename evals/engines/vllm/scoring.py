@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
-from evals.engine import Continuation, Loglikelihood
-from evals.prefix import Prefix
-from evals.vllm_engine.running import Running, Tokens
+from evals.engines.engine import Continuation, Loglikelihood
+from evals.engines.prefix import Prefix
+from evals.engines.vllm.running import Running, Tokens
 from psomerge.errors import EngineError
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from evals.fitness import Aggregate, Floor
-from evals.splits import SPLITS
-from evals.strict_yaml import read, validate
-from evals.suite import Benchmark, Prompting, Suite
+from evals.suites.splits import SPLITS
+from evals.suites.strict_yaml import read, validate
+from evals.suites.suite import Aggregate, Benchmark, Floor, Prompting, Suite
 from psomerge.errors import ConfigError, nearest
 
 UNDETERMINED = "und"

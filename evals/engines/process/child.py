@@ -12,8 +12,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from evals import leftovers, messages
-from evals.engine import EngineSettings
+from evals.engines.engine import EngineSettings
+from evals.engines.process import leftovers, messages
 
 
 class LostError(Exception):
@@ -41,7 +41,7 @@ class Child:
         try:
             with log.open("ab") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "evals.engine_process", str(theirs_in), str(theirs_out)],
+                    [sys.executable, "-m", "evals.engines.process.serve", str(theirs_in), str(theirs_out)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -119,7 +119,7 @@ class Child:
 
 def _environment(engine: str, settings: EngineSettings) -> dict[str, str]:
     if engine == "vllm":
-        from evals.vllm_engine.engine import environment
+        from evals.engines.vllm.engine import environment
 
         return environment(settings)
     return {

@@ -1,6 +1,7 @@
 """The vLLM adapter: one in-process engine whose model is swapped in place, checked after every swap.
 
-`environment` must be in force before vllm is imported; `evals.supervisor` starts the process that this runs in with it.
+`environment` must be in force before vllm is imported; `evals.engines.process.supervisor` starts the process that this
+runs in with it.
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
-from evals.engine import (
+from evals.engines.engine import (
     Answers,
     Batch,
     Capabilities,
@@ -23,12 +24,12 @@ from evals.engine import (
     Watch,
     first_part,
 )
-from evals.host import device_name
-from evals.prefix import Prefix
-from evals.shell import write_shell
-from evals.vllm_engine import scoring
-from evals.vllm_engine.checks import Swap, SwapReport, canary_fault
-from evals.vllm_engine.running import Running
+from evals.engines.host import device_name
+from evals.engines.prefix import Prefix
+from evals.engines.shell import write_shell
+from evals.engines.vllm import scoring
+from evals.engines.vllm.checks import Swap, SwapReport, canary_fault
+from evals.engines.vllm.running import Running
 from psomerge.errors import ConfigError, EngineError
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
@@ -62,7 +63,7 @@ def environment(settings: EngineSettings) -> dict[str, str]:
 
 
 class VllmEngine:
-    """Implements `evals.engine.Engine` with vLLM in this process; only one in a process."""
+    """Implements `evals.engines.engine.Engine` with vLLM in this process; only one in a process."""
 
     def __init__(self, folders: Mapping[str, Path], settings: EngineSettings, work: Path) -> None:
         """Starts the engine with random weights; `load` puts in the first model.
@@ -119,7 +120,7 @@ class VllmEngine:
         return Capabilities("vllm", version(name), device_name(cpu=self._cpu), dtype, self._settings.threads, self._cpu)
 
     def load(self, recipe: Recipe) -> dict[str, float]:
-        """Swaps the recipe's model in and checks it; see `evals.engine.Engine`.
+        """Swaps the recipe's model in and checks it; see `evals.engines.engine.Engine`.
 
         Raises:
             ModelError: a merged tensor holds a value that is not finite.
@@ -151,7 +152,7 @@ class VllmEngine:
 
     def answer(self, batch: Batch, watch: Watch | None = None) -> Answers:
         """Returns the answers to log-likelihoods, then to generations, each from an empty prefix cache; see
-        `evals.engine.Engine`."""
+        `evals.engines.engine.Engine`."""
         prefix, tokens = Prefix(batch, watch), 0
         if batch.loglikelihood:
             self._begin(max(len(request.context) + len(request.continuation) for request in batch.loglikelihood))
@@ -202,7 +203,7 @@ class VllmEngine:
             raise EngineError("the prefix cache was not reset after a swap: requests still hold blocks of it")
 
     def _swap(self, recipe: Recipe) -> SwapReport:
-        from evals.vllm_engine.transfer import read_report
+        from evals.engines.vllm.transfer import read_report
 
         self._llm.collective_rpc("start_weight_update")
         self._llm.collective_rpc("update_weights", args=({"recipe": recipe.to_dict()},))

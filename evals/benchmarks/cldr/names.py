@@ -3,7 +3,7 @@ the embedded experts.
 
 The names are Unicode's CLDR as `babel` ships it, so nothing is downloaded. A *concept* is a thing that has a name in
 every language here; all that is asked or taught about one concept stays in one split. This module makes no items
-(`evals.cldr_items`) and no training text.
+(`evals.benchmarks.cldr.items`) and no training text.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from evals.splits import position_of, split_of
+from evals.suites.splits import position_of, split_of
 
 SALT = "cldr-names-635"
 """Of the suite `quickstart`: training and judging must see the same splits (a test compares the two). The number was

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evals.vllm_engine.architectures import architectures
+from evals.engines.vllm.architectures import architectures
 from psomerge.errors import ConfigError
 
 

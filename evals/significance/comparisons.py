@@ -22,8 +22,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from evals.scores import BenchmarkScore
-from evals.statistics import LEVEL, RESAMPLES, Difference, paired
+from evals.significance.intervals import LEVEL, RESAMPLES, Difference, paired
+from evals.suites.scores import BenchmarkScore
 
 ALPHA = 1 - LEVEL
 POWER = 0.8

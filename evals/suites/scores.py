@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evals import corpus
+from evals.metrics import corpus
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class BenchmarkScore:
     """The metric per item, in [0, 1], in the order of `items`; never empty. Of a corpus metric: of each item alone, for
     tables and traces."""
     corpus: str | None = None
-    """Name in `evals.corpus` of a metric that is of all items together; None: the score is the mean of `values`."""
+    """Name in `evals.metrics.corpus` of a metric that is of all items together; None: the score is the mean of
+    `values`."""
     statistics: tuple[tuple[float, ...], ...] = ()
     """Of a corpus metric: one row of sufficient statistics an item."""
 
