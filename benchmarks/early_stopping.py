@@ -25,9 +25,9 @@ from psomerge.checkpoint.pins import pin
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal
 from psomerge.search.pso import Swarm, Update
-from tasks.fetch import fetch
-from tasks.judge import Judging
-from tasks.search import Search, begin, contenders, judge_step, move_step, observe_step
+from tasks.search.judge import Judging
+from tasks.search.steps import Search, begin, contenders, judge_step, move_step, observe_step
+from tasks.sources.fetch import fetch
 
 ERROR_RATE = 0.05
 ORDERS = 200

@@ -28,7 +28,7 @@ from psomerge.checkpoint.pins import pin
 from psomerge.merge.basis import open_basis
 from psomerge.merge.materialize import write_model
 from psomerge.recipe import Recipe
-from tasks.fetch import fetch
+from tasks.sources.fetch import fetch
 
 EXPERTS = ("so", "tk", "eu", "skill")
 

@@ -238,7 +238,7 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
         return
     from flows.pages import next_steps
     from flows.table import show
-    from tasks.summary import read
+    from tasks.report.summary import read
 
     show(read(Path(result["summary"])), next_steps(result), sys.stdout)
 

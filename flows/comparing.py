@@ -13,9 +13,9 @@ from flows.schema import configs_folder, evaluation_config
 from flows.start import start_services
 from psomerge.errors import ConfigError
 from psomerge.files.digest import digest_of
-from tasks import traces
-from tasks.evaluate import Scored
-from tasks.leaderboard import Leaderboard, differing, from_dict
+from tasks.report.leaderboard import Leaderboard, differing, from_dict
+from tasks.search import items as traces
+from tasks.search.evaluate import Scored
 
 WIDTH = 600
 """Characters of a prompt or an output that are printed."""
@@ -68,7 +68,7 @@ def _start(suite: str, overrides: list[str]) -> None:
 
 
 def _keep(board: Leaderboard, folder: Path) -> None:
-    from tasks.leaderboard_figure import leaderboard_figure
+    from tasks.report.leaderboard_figure import leaderboard_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "leaderboard.json").write_text(json.dumps(board.to_dict(), indent=2), encoding="utf-8")

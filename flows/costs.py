@@ -20,10 +20,10 @@ from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import PsomergeError, SpaceError
 from psomerge.files.digest import digest_of
 from psomerge.run.folder import entries
-from tasks.preview import Preview
-from tasks.stores import tracking_uri
-from tasks.summary import read
-from tasks.wording import size
+from tasks.report.summary import read
+from tasks.report.wording import size
+from tasks.services.stores import tracking_uri
+from tasks.sources.preview import Preview
 
 COPIES = 3
 """Of the merged model on the disk at a time: the run's checkpoint, MLflow's, and the one that is downloaded to be

@@ -12,7 +12,7 @@ import psutil
 
 from flows.environment import prepare
 from psomerge.errors import PsomergeError
-from tasks.wording import size
+from tasks.report.wording import size
 
 MEMORY, DISK = 4 * 2**30, 4 * 2**30
 """Bytes that the quickstart wants."""

@@ -24,13 +24,14 @@ from psomerge.files.digest import digest_of
 from psomerge.files.untrusted import TOKENIZER_FILES, listing
 from psomerge.merge.basis import open_basis
 from psomerge.run.folder import RunFolder
-from tasks import traces, track_evaluation
-from tasks.evaluate import PART, Scored, alone, join, judge_part
-from tasks.identity import identity
-from tasks.leaderboard import Leaderboard, leaderboard
-from tasks.mlflow_store import Store
-from tasks.named_model import NamedModel, named_model
+from tasks.report.leaderboard import Leaderboard, leaderboard
+from tasks.search import items as traces
+from tasks.search.evaluate import PART, Scored, alone, join, judge_part
+from tasks.search.run_identity import identity
+from tasks.sources.named_model import NamedModel, named_model
 from tasks.step import Bar, step
+from tasks.tracking import evaluation as track_evaluation
+from tasks.tracking.store import Store
 
 KIND = "evaluations"
 """Folder of the home that evaluations are kept in, as runs are in `runs`."""
@@ -56,7 +57,7 @@ def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
     """Returns the scores of a model on a suite; a finished evaluation's are read, an unfinished one goes on.
 
     Args:
-        model: a folder, an address as of `tasks.fetch`, or a recipe file.
+        model: a folder, an address as of `tasks.sources.fetch`, or a recipe file.
         suite: a shipped suite's name, or a path.
         overrides: `key.key=value` each, of `flows.schema.EvaluationConfig`.
 

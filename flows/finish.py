@@ -16,16 +16,19 @@ from flows.tracking import tell
 from psomerge import recipe as recipes
 from psomerge.errors import EngineError, VerificationError
 from psomerge.merge.materialize import write_model
-from tasks import figures, publish, registry, traces, track
-from tasks import report as pages
-from tasks import summary as summaries
-from tasks.card import front_matter, model_card
-from tasks.champion import judge_champion
-from tasks.flavour import is_paired
-from tasks.promote import CHALLENGER, CHAMPION, Promotion, decide, promote
-from tasks.registry import Version
-from tasks.results import Outcome, Result, by_kind, label_of
-from tasks.verify import Question, verify
+from tasks.release import publish, registry
+from tasks.release.card import front_matter, model_card
+from tasks.release.champion import judge_champion
+from tasks.release.flavour import is_paired
+from tasks.release.promote import CHALLENGER, CHAMPION, Promotion, decide, promote
+from tasks.release.registry import Version
+from tasks.release.verify import Question, verify
+from tasks.report import figures
+from tasks.report import page as pages
+from tasks.report import summary as summaries
+from tasks.search import items as traces
+from tasks.search.table import Outcome, Result, by_kind, label_of
+from tasks.tracking import run as track
 
 
 def start_engine(run: Run) -> None:

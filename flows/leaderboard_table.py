@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TextIO
 from evals.significance.comparisons import Contrast
 from flows.leaderboard_words import QUIET, by_fitness, explanation, headline, remainder, span
 from flows.table import COLUMNS, LABEL, fit
-from tasks.leaderboard import Leaderboard, Line
-from tasks.summary import Estimate
-from tasks.wording import count, difference, half_width, plain, points, probability
+from tasks.report.leaderboard import Leaderboard, Line
+from tasks.report.summary import Estimate
+from tasks.report.wording import count, difference, half_width, plain, points, probability
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,8 +4,8 @@ shown."""
 from collections.abc import Mapping, Sequence
 
 from evals.significance.comparisons import Contrast
-from tasks.leaderboard import Leaderboard
-from tasks.wording import count, half_width, plain, points
+from tasks.report.leaderboard import Leaderboard
+from tasks.report.wording import count, half_width, plain, points
 
 QUIET = "no difference shown"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from evals.engines.host import start_time
 from psomerge.errors import ServiceError
-from tasks.stores import make_private
+from tasks.services.stores import make_private
 
 
 def start_local(home: Path) -> None:

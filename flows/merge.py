@@ -12,13 +12,13 @@ from flows.progress import Progress
 from flows.schema import load_config
 from flows.tracking import tell, tell_sparsified, tell_step, tracked
 from psomerge.search.pso import Update
-from tasks import track
-from tasks.baselines import tune
-from tasks.results import Outcome, judge_results
-from tasks.search import Search, begin, judge_step, move_step, observe_step
-from tasks.select import rerank
-from tasks.sparsify import sparsify
+from tasks.experts.sparsify import sparsify
+from tasks.search.baselines import tune
+from tasks.search.select import rerank
+from tasks.search.steps import Search, begin, judge_step, move_step, observe_step
+from tasks.search.table import Outcome, judge_results
 from tasks.step import Bar, step
+from tasks.tracking import run as track
 
 
 @flow(name="psomerge merge", flow_run_name="{config}", persist_result=False, validate_parameters=False)

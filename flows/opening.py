@@ -26,14 +26,14 @@ from psomerge.merge.basis import Basis
 from psomerge.merge.grouping import groups
 from psomerge.recipe import Recipe, Source
 from psomerge.run.folder import RunFolder
-from tasks import traces
-from tasks.baselines import candidates
-from tasks.check import check
-from tasks.fetch import Fetched, fetch, pin_all
-from tasks.identity import identity
-from tasks.judge import Judging, Label
-from tasks.mlflow_store import Store
+from tasks.experts.check import check
+from tasks.search import items as traces
+from tasks.search.baselines import candidates
+from tasks.search.judge import Judging, Label
+from tasks.search.run_identity import identity
+from tasks.sources.fetch import Fetched, fetch, pin_all
 from tasks.step import Bar, step
+from tasks.tracking.store import Store
 
 
 @dataclass

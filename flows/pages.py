@@ -11,15 +11,15 @@ from typing import Any
 from flows.environment import home_folder, prepare
 from psomerge.errors import ConfigError
 from psomerge.files.untrusted import read_json
-from tasks import report as pages
-from tasks.flavour import CONFIG_LIMIT, is_paired
-from tasks.summary import read
+from tasks.release.flavour import CONFIG_LIMIT, is_paired
+from tasks.report import page as pages
+from tasks.report.summary import read
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
     """Starts the Prefect and MLflow servers over this home on loopback, prints their addresses, and ends them at Ctrl-C
     or SIGTERM. Port 0 is any free one."""
-    from tasks.services import serving
+    from tasks.services.servers import serving
 
     home = home_folder()
     prepare(home)

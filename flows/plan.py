@@ -21,10 +21,10 @@ from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceEr
 from psomerge.files.untrusted import allowed
 from psomerge.fit.misfits import all_misfits, misfit
 from psomerge.merge.basis import Basis
-from tasks.check import merging_basis, told_by_files
-from tasks.class_defaults import spelt_out
-from tasks.pieces import read_pieces
-from tasks.preview import Preview, preview_all
+from tasks.experts.check import merging_basis, told_by_files
+from tasks.experts.class_defaults import spelt_out
+from tasks.experts.pieces import read_pieces
+from tasks.sources.preview import Preview, preview_all
 
 
 def describe(config: Config, home: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flows.guess import TOKENS
-from tasks.wording import count, duration, size
+from tasks.report.wording import count, duration, size
 
 
 def lines(plan: Mapping[str, Any]) -> list[str]:

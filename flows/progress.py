@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from tasks.wording import duration
+from tasks.report.wording import duration
 
 EVERY = 5.0
 """Seconds between two lines where stderr is no terminal."""
@@ -79,7 +79,7 @@ class Progress:
         print(f"{phase} {share:.0%}{left} {note}".rstrip(), file=sys.stderr, flush=True)
 
     def fetching(self, what: str, share: float) -> None:
-        """Shows that `share` of what `tasks.fetch` is doing is done."""
+        """Shows that `share` of what `tasks.sources.fetch` is doing is done."""
         self.show("fetching", share, f"({what})")
 
     @contextmanager

@@ -21,9 +21,8 @@ from psomerge.errors import ArtefactError, ConfigError, PsomergeError, Verificat
 from psomerge.fit.warning import FitWarning
 from psomerge.merge.methods.static import METHODS
 from psomerge.recipe import Recipe, Source
-from tasks.fetch import Fetched, fetch, pin_fetched
-from tasks.mlflow_store import Store
-from tasks.registered import PREFIX
+from tasks.sources.fetch import Fetched, fetch, pin_fetched
+from tasks.tracking.store import REGISTERED, Store
 
 if TYPE_CHECKING:
     from psomerge.checkpoint.reader import Checkpoint
@@ -71,9 +70,9 @@ def merge_models(
         from psomerge.fit.misfits import check_buffers, check_fit
         from psomerge.merge.basis import open_models
         from psomerge.merge.materialize import write_model
-        from tasks.check import merging_basis, told_by_files
-        from tasks.class_defaults import spelt_out
-        from tasks.pieces import read_pieces
+        from tasks.experts.check import merging_basis, told_by_files
+        from tasks.experts.class_defaults import spelt_out
+        from tasks.experts.pieces import read_pieces
 
         base_model, own = open_models({name: model.folder for name, model in models.items()})
         check_fit(base_model, own, read_pieces, spelt_out)
@@ -144,8 +143,8 @@ def _names(addresses: Sequence[str]) -> list[str]:
 
 
 def _short(address: str) -> str:
-    if address.startswith(PREFIX):
-        return address.removeprefix(PREFIX).replace("@", "/").partition("/")[0]
+    if address.startswith(REGISTERED):
+        return address.removeprefix(REGISTERED).replace("@", "/").partition("/")[0]
     whole = address.partition("@")[0] if "://" in address else address  # a branch's name may hold slashes
     return whole.rstrip("/").rpartition("/")[2]
 
@@ -173,7 +172,7 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
     """
     from psomerge.checkpoint.reader import open_checkpoint
     from psomerge.merge.basis import open_expert
-    from tasks.check import examine
+    from tasks.experts.check import examine
 
     against = None if base is None else open_checkpoint(_fetched({"base": base})["base"].folder, "base")
     opened: dict[str, tuple[Checkpoint, str]] = {}
@@ -201,7 +200,7 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
 def _published(folder: Path) -> tuple[Path, str]:
     """The checkpoint in a folder, which may be a published model's, and what to say of its manifest. Raises
     VerificationError where files differ from that."""
-    from tasks.publish import MANIFEST, misfits
+    from tasks.release.publish import MANIFEST, misfits
 
     published = next((place for place in (folder, folder.parent) if (place / MANIFEST).exists()), None)
     if published and (problems := misfits(published)):

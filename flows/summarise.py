@@ -10,10 +10,10 @@ from flows.opening import Run
 from psomerge.files.digest import digest_of
 from psomerge.merge.grouping import GROUPINGS
 from psomerge.recipe import Source
-from tasks.identity import device, versions
-from tasks.results import Outcome, Result, label_of
-from tasks.rows import compare, row
-from tasks.summary import Model, Provenance, Registration, Row, Split, Summary
+from tasks.report.rows import compare, row
+from tasks.report.summary import Model, Provenance, Registration, Row, Split, Summary
+from tasks.search.run_identity import device, versions
+from tasks.search.table import Outcome, Result, label_of
 
 PHASES = (
     "fetch",

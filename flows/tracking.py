@@ -9,10 +9,10 @@ from evals.suites.scores import Judgement
 from flows.opening import Run
 from psomerge.errors import PsomergeError
 from psomerge.files.digest import digest_of
-from tasks import track
-from tasks.search import Search
-from tasks.sparsify import Sparsified
+from tasks.experts.sparsify import Sparsified
+from tasks.search.steps import Search
 from tasks.step import show_table
+from tasks.tracking import run as track
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from models import tiny_llama
 
 from psomerge.checkpoint.pins import pin
 from psomerge.recipe import Recipe
-from tasks import publish
-from tasks.mlflow_store import Store
-from tasks.track import connect
+from tasks.release import publish
+from tasks.tracking.run import connect
+from tasks.tracking.store import Store
 
 
 @functools.cache

@@ -33,7 +33,7 @@ from evals.harness.encoding import Encoder
 from psomerge.checkpoint.writer import companion_files
 from psomerge.errors import PsomergeError
 from psomerge.vocabulary.tokenizer import has_chat_template, tokenizers_differ
-from tasks.check import check
+from tasks.experts.check import check
 
 KINDS = malformed.all_kinds()
 SECONDS, MEMORY = 10.0, 2 * 2**30

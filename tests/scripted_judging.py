@@ -13,7 +13,7 @@ from evals.suites.splits import SPLITS
 from evals.suites.suite import Suite
 from psomerge.recipe import Recipe, Source
 from psomerge.run.journal import Journal
-from tasks.judge import Judging, Label
+from tasks.search.judge import Judging, Label
 
 ITEMS = 6
 RUN_KEY = "0123456789abcdef"

@@ -2,19 +2,8 @@
 
 import random
 
-from tasks.summary import (
-    Candidate,
-    Comparison,
-    Estimate,
-    Model,
-    Particle,
-    Provenance,
-    Registration,
-    Row,
-    Split,
-    Step,
-    Summary,
-)
+from tasks.report.summary import Comparison, Estimate, Model, Provenance, Registration, Row, Split, Summary
+from tasks.search.history import Candidate, Particle, Step
 
 NAMES = ("pick-so", "kind-so", "pick-tk", "kind-tk", "pick-eu", "kind-eu", "kind-en")
 ITEMS = (141, 166, 161, 166, 145, 160, 166)

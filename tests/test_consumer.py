@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from local_mlflow import local_store, published
 
-from tasks import registry, track
+from tasks.release import registry
+from tasks.tracking import run as track
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 

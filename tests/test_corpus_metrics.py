@@ -22,7 +22,7 @@ from evals.metrics import corpus, spm
 from evals.suites.file import load_suite
 from evals.suites.scores import Judgement
 from psomerge.errors import ArtefactError, ConfigError, ServiceError
-from tasks.judge import Label, pooled
+from tasks.search.judge import Label, pooled
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

@@ -10,8 +10,8 @@ import torch
 
 from evals.benchmarks.cldr.items import pick_items
 from evals.benchmarks.cldr.names import KINDS, LANGUAGES, Concept, concepts, names, split_of_concept
-from tasks.embedded.blocks import blocks_of, train_tokenizer
-from tasks.embedded.text import Line, base_lines, language_lines, skill_lines
+from tasks.building.embedded.blocks import blocks_of, train_tokenizer
+from tasks.building.embedded.text import Line, base_lines, language_lines, skill_lines
 
 WHOLE = 15_000
 """Lines: more than any one training takes."""

@@ -16,7 +16,7 @@ from services_fixture import ROOT
 
 from flows.environment import Stores, check_servers, home_folder, prepare
 from psomerge.errors import ServiceError, SpaceError
-from tasks.services import start_mlflow, start_prefect, stop
+from tasks.services.servers import start_mlflow, start_prefect, stop
 
 # What a run does first; then an experiment with one file and one flow.
 RUN = """

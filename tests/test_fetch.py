@@ -14,9 +14,10 @@ from models import tiny_llama
 from small_run import Small
 
 from psomerge.errors import ArtefactError, ConfigError, StateError, VerificationError
-from tasks import registry, track
-from tasks.fetch import Fetched, fetch, here, pin_all, pin_fetched
-from tasks.mlflow_store import Store
+from tasks.release import registry
+from tasks.sources.fetch import Fetched, fetch, here, pin_all, pin_fetched
+from tasks.tracking import run as track
+from tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -223,7 +224,7 @@ def test_a_registered_model_is_merged_checked_and_rebuilt_by_its_version(
 IMPORTED = """
 import json, sys
 from pathlib import Path
-from tasks.fetch import fetch, here
+from tasks.sources.fetch import fetch, here
 fetch(sys.argv[1], Path("home"), lambda what, share: None)
 here("hf://org/name", Path("home"))
 here("models:/name/1", Path("home"))

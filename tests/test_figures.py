@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 import pytest
 from summaries import example
 
-from tasks import figures
-from tasks.summary import Model, Particle, Step, Summary
+from tasks.report import figures
+from tasks.report.summary import Model, Summary
+from tasks.search.history import Particle, Step
 
 HOSTILE = '<script>alert("$x^2$")</script>'
 

@@ -18,10 +18,11 @@ from services_fixture import ROOT
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
 from psomerge.files.untrusted import listing
-from tasks import downloads, snapshots
-from tasks.fetch import fetch as fetch_any
-from tasks.fetch import pin_fetched
-from tasks.shelf import Snapshot
+from tasks.sources.fetch import fetch as fetch_any
+from tasks.sources.fetch import pin_fetched
+from tasks.sources.hub import address as snapshots
+from tasks.sources.hub import fetch as downloads
+from tasks.sources.shelf.shelf import Snapshot
 
 NAME = "org/tiny.model-1"
 ADDRESS = f"hf://{NAME}"
@@ -331,7 +332,7 @@ def test_a_damaged_record_of_a_branch_is_not_taken_for_none(served: Hub, home: P
 FETCH = """
 import sys
 from pathlib import Path
-from tasks.downloads import fetch
+from tasks.sources.hub.fetch import fetch
 fetch(sys.argv[1], Path(sys.argv[2]), lambda what, share: None)
 """
 

@@ -16,8 +16,8 @@ from evals.harness import EvaluationSet
 from evals.suites.scores import BenchmarkScore, Judgement
 from evals.suites.suite import Suite
 from psomerge.errors import ArtefactError, EngineError
-from tasks.judge import Label, pooled
-from tasks.track import step_metrics
+from tasks.search.judge import Label, pooled
+from tasks.tracking.run import step_metrics
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

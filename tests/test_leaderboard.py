@@ -14,8 +14,8 @@ from evals.suites.scores import BenchmarkScore
 from flows.leaderboard_table import show
 from flows.leaderboard_words import remainder
 from psomerge.errors import ConfigError, StateError
-from tasks.leaderboard import Differing, differing, from_dict, leaderboard
-from tasks.leaderboard_figure import leaderboard_figure
+from tasks.report.leaderboard import Differing, differing, from_dict, leaderboard
+from tasks.report.leaderboard_figure import leaderboard_figure
 
 LABELS = ("base", "PSO star", "TIES (density .2, scale 1)")
 

@@ -78,7 +78,7 @@ def test_the_wheel_holds_every_data_file_of_the_repository(wheel: Path) -> None:
         "flows/configs/quickstart.yaml",
         "*/suites/*.yaml",
         "evals/benchmarks/*/*.yaml",
-        "*/report.html.jinja",
+        "*/page.html.jinja",
     ):
         assert fnmatch.filter(expected, pattern), f"the repository has no {pattern}"
     assert expected - set(zipfile.ZipFile(wheel).namelist()) == set()

@@ -20,10 +20,12 @@ from summaries import example
 from flows import costs
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.run.folder import RunFolder
-from tasks import registered_look, registry, track
-from tasks import summary as summaries
-from tasks.fetch import fetch
-from tasks.mlflow_store import Store
+from tasks.release import registry
+from tasks.report import summary as summaries
+from tasks.sources.fetch import fetch
+from tasks.sources.registry import look as registered_look
+from tasks.tracking import run as track
+from tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

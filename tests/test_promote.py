@@ -4,8 +4,9 @@ import pytest
 from local_mlflow import local_store, published
 
 from evals.suites.scores import BenchmarkScore
-from tasks import registry, track
-from tasks.promote import Promotion, decide, promote
+from tasks.release import registry
+from tasks.release.promote import Promotion, decide, promote
+from tasks.tracking import run as track
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 YES, NO = Promotion(True, "better"), Promotion(False, "worse")

@@ -5,8 +5,9 @@ import pytest
 from local_mlflow import local_store, lossy_proxy, published, server
 
 from psomerge.errors import ConfigError, ServiceError
-from tasks import registry, track
-from tasks.mlflow_store import Store
+from tasks.release import registry
+from tasks.tracking import run as track
+from tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 KEY = "a" * 64

@@ -10,8 +10,9 @@ from summaries import ITEMS, NAMES, SCORES, example
 
 from psomerge.errors import SpaceError
 from psomerge.fit.warning import FitWarning
-from tasks import report
-from tasks.summary import Comparison, Estimate, Model, Particle, Registration, Split, Step, Summary
+from tasks.report import page as report
+from tasks.report.summary import Comparison, Estimate, Model, Registration, Split, Summary
+from tasks.search.history import Particle, Step
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://evil.example/>{{ 7*7 }}"
 VOID = {"meta", "img", "br", "hr", "input", "link"}

@@ -11,7 +11,7 @@ from evals.harness import FailedBenchmark, build
 from evals.suites.file import load_suite
 from psomerge.errors import ConfigError
 from psomerge.run.journal import Journal
-from tasks.memory import JournalMemory
+from tasks.search.journal_memory import JournalMemory
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

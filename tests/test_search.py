@@ -20,12 +20,12 @@ from psomerge.errors import EngineError
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
 from psomerge.search.pso import Swarm, Update
-from tasks.baselines import candidates, tune
-from tasks.judge import Judging
-from tasks.results import Outcome, by_kind, judge_results
-from tasks.search import Search, begin, contenders, judge_step, move_step, observe_step
-from tasks.select import rerank
-from tasks.sparsify import sparsify
+from tasks.experts.sparsify import sparsify
+from tasks.search.baselines import candidates, tune
+from tasks.search.judge import Judging
+from tasks.search.select import rerank
+from tasks.search.steps import Search, begin, contenders, judge_step, move_step, observe_step
+from tasks.search.table import Outcome, by_kind, judge_results
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

@@ -19,7 +19,7 @@ import pytest
 from services_fixture import ROOT, ServiceSet, service_set
 
 from psomerge.errors import ServiceError
-from tasks.services import Server, running, serving, start_mlflow, start_prefect, stop
+from tasks.services.servers import Server, running, serving, start_mlflow, start_prefect, stop
 
 __all__ = ["service_set"]
 
@@ -144,7 +144,8 @@ def test_logs_and_prefect_s_files_are_private(home: Path, servers: dict[str, Ser
 
 def test_a_server_whose_starter_ended_is_found_and_stopped_by_another_process(tmp_path: Path) -> None:
     start = (
-        "import sys; from pathlib import Path; from tasks.services import start_mlflow; start_mlflow(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from tasks.services.servers import start_mlflow; "
+        "start_mlflow(Path(sys.argv[1]))"
     )
     run_python(start, str(tmp_path), cwd=ROOT)
     server = running(tmp_path)["mlflow"]

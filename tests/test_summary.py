@@ -10,10 +10,11 @@ from summaries import example
 from evals.suites.scores import BenchmarkScore
 from psomerge.errors import SpaceError, StateError
 from psomerge.fit.warning import FitWarning
-from tasks import summary as records
-from tasks.rows import compare, row
-from tasks.summary import Particle, Registration, Step
-from tasks.wording import difference, duration, plain, points, probability, saved, size, verdict
+from tasks.report import summary as records
+from tasks.report.rows import compare, row
+from tasks.report.summary import Registration
+from tasks.report.wording import difference, duration, plain, points, probability, saved, size, verdict
+from tasks.search.history import Particle, Step
 
 
 def score(benchmark: str, language: str, values: tuple[float, ...], weight: float = 1.0) -> BenchmarkScore:

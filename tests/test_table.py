@@ -8,7 +8,7 @@ import pytest
 from summaries import ITEMS, SCORES, estimate, example
 
 from flows.table import show
-from tasks.summary import Summary
+from tasks.report.summary import Summary
 
 
 class Terminal(io.StringIO):

@@ -7,7 +7,7 @@ import pytest
 
 from evals.suites.scores import Example
 from psomerge.errors import StateError
-from tasks import traces
+from tasks.search import items as traces
 
 CHOICE = Example("pick", "so", "a1", "g1", "Q:", (" ja", " ño"), (-1.25, -0.1), None, " ño", " ja", "acc", 0.0)
 TEXT = Example("say", "tk", "b1", "g2", "P:\nline", (), (), "Aşgabat\n", "Aşgabat", "Aşgabat", "exact_match", 1.0)

@@ -10,9 +10,9 @@ from local_mlflow import local_store
 
 from evals.suites.scores import BenchmarkScore, Judgement
 from psomerge.errors import ConfigError, ServiceError, SpaceError
-from tasks import track
-from tasks.mlflow_store import Store
-from tasks.track import EvaluationInput
+from tasks.tracking import run as track
+from tasks.tracking.run import EvaluationInput
+from tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 KEY = "a" * 64

@@ -4,9 +4,11 @@ import pytest
 from local_mlflow import local_store, published
 
 from evals.suites.scores import BenchmarkScore
-from tasks import registry, track, track_evaluation
-from tasks.leaderboard import leaderboard
-from tasks.track import connect
+from tasks.release import registry
+from tasks.report.leaderboard import leaderboard
+from tasks.tracking import evaluation as track_evaluation
+from tasks.tracking import run as track
+from tasks.tracking.run import connect
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 

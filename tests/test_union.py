@@ -28,7 +28,7 @@ from psomerge.merge.basis import open_basis
 from psomerge.merge.materialize import materialize, write_model
 from psomerge.recipe import Recipe, from_dict
 from psomerge.vocabulary.merged_vocabulary import runs, union
-from tasks.check import check
+from tasks.experts.check import check
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -11,8 +11,9 @@ from evals.engines.process.supervisor import SupervisedEngine
 from evals.engines.scripted import ScriptedEngine
 from psomerge.errors import EngineError, ServiceError, VerificationError
 from psomerge.recipe import read
-from tasks import registry, track, verify
-from tasks.verify import Question
+from tasks.release import registry, verify
+from tasks.release.verify import Question
+from tasks.tracking import run as track
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 KEY = "a" * 64

@@ -1,0 +1,117 @@
+"""Which version serves: `challenger` is the newest verified one, `champion` the best so far. Alone the test split
+decides."""
+
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from evals.significance.intervals import Difference, paired
+from evals.suites.scores import BenchmarkScore
+from tasks.release import registry
+from tasks.release.registry import Version
+from tasks.tracking.store import Store
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+SIGNIFICANT = 0.05
+"""Two-sided p value below which a difference counts."""
+Scores = Sequence[BenchmarkScore]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Whether a version became champion, and why."""
+
+    promoted: bool
+    reason: str
+
+
+def decide(
+    candidate: Scores,
+    *,
+    champion: Scores | None,
+    base: Scores,
+    experts: Mapping[str, Scores],
+    lacks: Mapping[str, float],
+) -> Promotion:
+    """Returns whether the candidate deserves to be champion, by paired tests on the items of the test split.
+
+    It must keep every floor of the suite (`lacks`: by benchmark, how far it is below one; see
+    `evals.suites.fitness.missing`) and beat the current champion; while there is none, it must beat the base and must
+    not be significantly worse than the best expert.
+    """
+    if lacks:
+        return Promotion(
+            False, f"below the suite's floor on {', '.join(f'{name} by {lack:.4f}' for name, lack in lacks.items())}"
+        )
+    if champion is not None:
+        difference = paired(candidate, champion)
+        return Promotion(
+            _beats(difference),
+            f"{'beats' if _beats(difference) else 'does not beat'} the champion: {_words(difference)}",
+        )
+    difference = paired(candidate, base)
+    if not _beats(difference):
+        return Promotion(False, f"does not beat the base: {_words(difference)}")
+    reason = f"no champion yet; beats the base: {_words(difference)}"
+    if experts:
+        # The expert that does best against the candidate; weights of benchmarks are in the paired mean.
+        against = {name: paired(candidate, scores) for name, scores in experts.items()}
+        best = min(against, key=lambda name: against[name].mean)
+        if against[best].mean < 0 and against[best].p_value < SIGNIFICANT:
+            return Promotion(False, f"worse than the expert {best}: {_words(against[best])}")
+        reason += f"; not worse than the best expert {best}: {_words(against[best])}"
+    return Promotion(True, reason)
+
+
+def _beats(difference: Difference) -> bool:
+    return difference.mean > 0 and difference.p_value < SIGNIFICANT
+
+
+def _words(difference: Difference) -> str:
+    return (
+        f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], p = {difference.p_value:.2g}, n = "
+        f"{difference.n}"
+    )
+
+
+def promote(store: Store, version: Version, *, decision: Promotion, compared_with: Version | None) -> Promotion:
+    """Returns what happened: the verified version becomes challenger, then champion if `decision` says so and the
+    champion is still the one compared with.
+
+    MLflow's aliases have no compare-and-set. Where the store is a local file, a lock beside it keeps other promoters
+    out; elsewhere the alias is read again after writing, so that a lost race is at least told.
+    """
+    with _alone(store):
+        registry.give_alias(store, version, CHALLENGER)
+        current = registry.bearer(store, version.name, CHAMPION)
+        if current and current.version == version.version:
+            return Promotion(True, f"version {version.version} is champion already")
+        if not decision.promoted:
+            return decision
+        if (current and current.version) != (compared_with and compared_with.version):
+            now, then = current.version if current else "none", compared_with.version if compared_with else "none"
+            return Promotion(
+                False,
+                f"the champion changed from version {then} to {now} during the comparison; it keeps the alias, this "
+                "version stays challenger",
+            )
+        registry.give_alias(store, version, CHAMPION)
+        after = registry.bearer(store, version.name, CHAMPION)
+        if after is None or after.version != version.version:
+            return Promotion(
+                False,
+                f"version {after.version if after else 'none'} was made champion at the same time; it keeps the "
+                "alias, this version stays challenger",
+            )
+        return decision
+
+
+@contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    if store.database is None:
+        yield
+        return
+    with store.database.with_suffix(".promote.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

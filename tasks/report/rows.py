@@ -1,0 +1,73 @@
+"""Rows of the result table and paired comparisons, from scores item by item."""
+
+from collections.abc import Sequence
+
+from evals.significance.intervals import RESAMPLES, Interval, benchmark_interval, mean_interval, paired
+from evals.suites.scores import BenchmarkScore
+from tasks.report.summary import KINDS, Comparison, Estimate, Row
+
+
+def row(
+    label: str,
+    scores: Sequence[BenchmarkScore],
+    *,
+    kind: str,
+    judgements: int = 0,
+    fitness: float | None = None,
+    resamples: int = RESAMPLES,
+) -> Row:
+    """Returns a table row with estimates by benchmark, by language and over all; add coefficients by
+    `dataclasses.replace`.
+
+    Args:
+        scores: on the test split, one per benchmark, in the order to show; not empty.
+        kind: one of `tasks.report.summary.KINDS`.
+        judgements: spent on optimisation items.
+        fitness: reached on optimisation items, in [0, 1]; only drawn into the fitness curve.
+        resamples: of the bootstrap behind the intervals.
+
+    Raises:
+        ValueError: no scores, two of one benchmark, or an unknown kind.
+    """
+    names = [score.benchmark for score in scores]
+    if not scores or len(set(names)) != len(names):
+        raise ValueError(
+            f"row {label!r} needs one score for each benchmark, found {names}; give the scores of one evaluation set"
+        )
+    if kind not in KINDS:
+        raise ValueError(f"row {label!r} needs a kind out of {', '.join(KINDS)}, found {kind!r}")
+    benchmarks = {score.benchmark: _estimate(benchmark_interval(score, resamples)) for score in scores}
+    languages = {score.language: [other for other in scores if other.language == score.language] for score in scores}
+    return Row(
+        label=label,
+        kind=kind,
+        mean=_estimate(mean_interval(scores, resamples)),
+        benchmarks=benchmarks,
+        languages={
+            language: benchmarks[group[0].benchmark] if len(group) == 1 else _estimate(mean_interval(group, resamples))
+            for language, group in languages.items()
+        },
+        judgements=judgements,
+        fitness=fitness,
+    )
+
+
+def compare(
+    first: Sequence[BenchmarkScore],
+    second: Sequence[BenchmarkScore],
+    *,
+    labels: tuple[str, str],
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Returns the paired difference of two models' scores on the same items, first minus second, under their rows'
+    labels.
+
+    Raises:
+        ValueError: the two hold different benchmarks or items.
+    """
+    found = paired(first, second, resamples)
+    return Comparison(labels[0], labels[1], found.mean, found.low, found.high, found.p_value)
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(interval.mean, interval.low, interval.high, interval.n)

@@ -1,0 +1,45 @@
+"""From a finished search to one model: the best few, ranked again on validation and optimisation items together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evals.suites.scores import Judgement
+from tasks.search.history import Candidate
+from tasks.search.judge import Judging, Label, pooled
+from tasks.search.steps import Contender, Search, contenders
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The contender chosen, and how all of them did."""
+
+    chosen: Contender
+    candidates: tuple[Candidate, ...]
+
+
+def rerank(search: Search, judging: Judging, number: int) -> Selection:
+    """Returns the best of the `number` best models, by fitness on validation and optimisation items together; of equals
+    the one that the search ranked higher.
+
+    Where every validation judgement failed, the search's own best stays.
+    """
+    best = contenders(search, number)
+    validation = judging.judge_all(
+        [one.recipe for one in best], "validation", [Label(f"re-rank {search.name}")] * len(best)
+    )
+    both = [
+        pooled(judging, {"optimisation": one.judgement, "validation": two})
+        for one, two in zip(best, validation, strict=True)
+    ]
+    place = _first_best(both)
+    rows = (
+        Candidate(one.step, one.particle, one.judgement.fitness or 0.0, two.fitness, i == place)
+        for i, (one, two) in enumerate(zip(best, both, strict=True))
+    )
+    return Selection(best[place], tuple(rows))
+
+
+def _first_best(judgements: Sequence[Judgement]) -> int:
+    fitness = [-math.inf if judgement.fitness is None else judgement.fitness for judgement in judgements]
+    return fitness.index(max(fitness))

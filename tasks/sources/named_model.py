@@ -1,0 +1,46 @@
+"""A model as the command line names it: one checkpoint, wherever it lives, or a recipe over several."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from psomerge import recipe as recipes
+from psomerge.merge.materialize import check_pins
+from psomerge.recipe import Recipe
+from tasks.sources.fetch import Progress, fetch, pin_fetched
+from tasks.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """What an engine needs of a model: a recipe, and the local folder of its base and of each expert."""
+
+    address: str
+    """As given."""
+    source: str
+    """With the commit or version instead of a branch, tag or alias."""
+    recipe: Recipe
+    folders: Mapping[str, Path]
+
+
+def named_model(address: str, home: Path, progress: Progress, store: Callable[[], Store]) -> NamedModel:
+    """Returns the model of an address, fetched and pinned; an alias means the version that it names now.
+
+    Args:
+        address: a recipe's path (it ends in .json), or a checkpoint as of `tasks.sources.fetch`.
+        home: PSOMERGE_HOME.
+        progress: as of `tasks.sources.fetch`.
+        store: gives the model registry.
+
+    Raises:
+        ArtefactError: a recipe or a checkpoint that is broken, or files that are not those that the recipe pins.
+        PsomergeError: as `tasks.sources.fetch.fetch`.
+    """
+    if not address.endswith(".json"):
+        fetched = fetch(address, home, progress, store=store, follow=True)
+        return NamedModel(address, fetched.source, Recipe(pin_fetched("base", fetched), ()), {"base": fetched.folder})
+    recipe = recipes.read(Path(address))
+    named = {"base": recipe.base} | {expert.name: expert for expert in recipe.experts}
+    folders = {name: fetch(source.source, home, progress, store=store).folder for name, source in named.items()}
+    check_pins(recipe, folders)
+    return NamedModel(address, address, recipe, folders)
