@@ -19,8 +19,8 @@ from evals.harness import EvaluationSet, build
 from evals.stopping.sequential import Draw, SequentialTest
 from evals.suites.file import load_suite
 from evals.suites.suite import Suite
-from flows.environment import home_folder
-from flows.schema import configs_folder
+from flows.config.schema import configs_folder
+from flows.environment.home import home_folder
 from psomerge.checkpoint.pins import pin
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal

@@ -21,9 +21,9 @@ from evals.harness import EvaluationSet, build
 from evals.harness.tasks import load_tasks
 from evals.suites.file import load_suite
 from evals.suites.suite import Suite
-from flows.environment import home_folder
-from flows.pages import has_package
-from flows.schema import configs_folder
+from flows.commands.pages import has_package
+from flows.config.schema import configs_folder
+from flows.environment.home import home_folder
 from psomerge.checkpoint.pins import pin
 from psomerge.merge.basis import open_basis
 from psomerge.merge.materialize import write_model

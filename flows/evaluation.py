@@ -15,10 +15,10 @@ from evals.engines.shell import tokenizer_folder
 from evals.harness import EvaluationSet, build
 from evals.suites.file import load_suite
 from evals.suites.suite import Suite
-from flows.environment import Stores, home_folder, prepare
-from flows.opening import choose_engine, engine_settings
-from flows.progress import Progress
-from flows.schema import EvaluationConfig, configs_folder, evaluation_config
+from flows.config.schema import EvaluationConfig, configs_folder, evaluation_config
+from flows.environment.home import Stores, home_folder, prepare
+from flows.stages.opening import choose_engine, engine_settings
+from flows.terminal.progress import Progress
 from psomerge.checkpoint.pins import digest_file
 from psomerge.files.digest import digest_of
 from psomerge.files.untrusted import TOKENIZER_FILES, listing
@@ -59,7 +59,7 @@ def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
     Args:
         model: a folder, an address as of `tasks.sources.fetch`, or a recipe file.
         suite: a shipped suite's name, or a path.
-        overrides: `key.key=value` each, of `flows.schema.EvaluationConfig`.
+        overrides: `key.key=value` each, of `flows.config.schema.EvaluationConfig`.
 
     Raises:
         PsomergeError: as the command line reports it.

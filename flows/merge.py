@@ -5,12 +5,12 @@ from typing import Any
 
 from prefect import flow
 
-from flows import finish
-from flows.environment import home_folder, prepare
-from flows.opening import Run, open_run
-from flows.progress import Progress
-from flows.schema import load_config
-from flows.tracking import tell, tell_sparsified, tell_step, tracked
+from flows.config.schema import load_config
+from flows.environment.home import home_folder, prepare
+from flows.stages import finish
+from flows.stages.opening import Run, open_run
+from flows.stages.tracking import tell, tell_sparsified, tell_step, tracked
+from flows.terminal.progress import Progress
 from psomerge.search.pso import Update
 from tasks.experts.sparsify import sparsify
 from tasks.search.baselines import tune

@@ -258,8 +258,8 @@ def test_a_misspelt_command_line_is_told_in_one_line(tmp_path: Path, arguments: 
     assert said.line
 
 
-def test_the_time_of_a_suite_that_never_ran_is_called_a_guess(small: Small) -> None:
-    assert "guessed from this machine's speed" in psomerge("plan", small.config, home=small.home).out
+def test_the_time_of_a_suite_that_never_ran_is_not_made_up(small: Small) -> None:
+    assert "time: known after a first run of this suite" in psomerge("plan", small.config, home=small.home).out
 
 
 def test_an_override_reaches_the_plan(small: Small) -> None:

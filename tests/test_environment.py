@@ -1,5 +1,5 @@
-"""`flows.environment.prepare`: everything under the home, quiet, and the right servers. Fresh processes: the libraries
-read settings at import."""
+"""`flows.environment.home.prepare`: everything under the home, quiet, and the right servers. Fresh processes: the
+libraries read settings at import."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from services_fixture import ROOT
 
-from flows.environment import Stores, check_servers, home_folder, prepare
+from flows.environment.home import Stores, check_servers, home_folder, prepare
 from psomerge.errors import ServiceError, SpaceError
 from tasks.services.servers import start_mlflow, start_prefect, stop
 
@@ -22,7 +22,7 @@ from tasks.services.servers import start_mlflow, start_prefect, stop
 RUN = """
 import json, sys
 from pathlib import Path
-from flows.environment import home_folder, prepare
+from flows.environment.home import home_folder, prepare
 assert not {"prefect", "mlflow", "vllm", "torch", "transformers", "datasets"} & set(sys.modules)
 stores = prepare(home_folder())
 import mlflow

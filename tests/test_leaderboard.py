@@ -11,8 +11,8 @@ import pytest
 
 from evals.significance.comparisons import Ranks
 from evals.suites.scores import BenchmarkScore
-from flows.leaderboard_table import show
-from flows.leaderboard_words import remainder
+from flows.terminal.leaderboard import show
+from flows.terminal.leaderboard_words import remainder
 from psomerge.errors import ConfigError, StateError
 from tasks.report.leaderboard import Differing, differing, from_dict, leaderboard
 from tasks.report.leaderboard_figure import leaderboard_figure

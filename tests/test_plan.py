@@ -66,7 +66,6 @@ def planned(config: Path, home: Path) -> dict[str, Any]:
 def steady(plan: dict[str, Any]) -> dict[str, Any]:
     """The plan without what differs from call to call: free space, and the machine's speed."""
     return plan | {
-        "seconds_guessed": None,
         "disk": {name: value for name, value in plan["disk"].items() if name != "free_bytes"},
     }
 

@@ -17,7 +17,7 @@ from local_mlflow import local_store, published, server
 from models import tiny_llama, toy_checkpoint
 from summaries import example
 
-from flows import costs
+from flows.commands import costs
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.run.folder import RunFolder
 from tasks.release import registry

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from summaries import ITEMS, SCORES, estimate, example
 
-from flows.table import show
+from flows.terminal.table import show
 from tasks.report.summary import Summary
 
 

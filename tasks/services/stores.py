@@ -1,7 +1,7 @@
 """Where a home folder keeps what Prefect and MLflow store, and the settings that make them keep it there, quietly.
 
-The servers (`tasks/services/servers.py`) and a run without servers (`flows/environment.py`) use the same files, so a
-run made without a server is on the pages of one that is started later.
+The servers (`tasks/services/servers.py`) and a run without servers (`flows/environment/home.py`) use the same files, so
+a run made without a server is on the pages of one that is started later.
 """
 
 from pathlib import Path

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.environment import home_folder, prepare
-from flows.progress import Progress
+from flows.environment.home import home_folder, prepare
+from flows.terminal.progress import Progress
 from psomerge import recipe as recipes
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, VerificationError, nearest
 from psomerge.fit.warning import FitWarning

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flows.guess import TOKENS
 from tasks.report.wording import count, duration, size
 
 
 def lines(plan: Mapping[str, Any]) -> list[str]:
-    """Returns the plan of `flows.plan.describe` for people."""
+    """Returns the plan of `flows.commands.plan.describe` for people."""
     return [
         f"config {plan['config']}, home {plan['home']}",
         f"suite {plan['suite']['name']}: {', '.join(plan['suite']['benchmarks'])}",
@@ -29,13 +28,7 @@ def _time(plan: Mapping[str, Any]) -> str:
     beside = "what is to be trained or fetched comes on top"
     if plan["seconds"] is not None:
         return f"about {duration(plan['seconds'])}, as in the last run of this suite; {beside}"
-    if plan["seconds_guessed"] is None:
-        return "known after a first run of this suite"
-    least, most = map(duration, plan["seconds_guessed"])
-    return (
-        f"between {least} and {most}, guessed from this machine's speed and {TOKENS} tokens an item, better known "
-        f"after a first run; {beside}"
-    )
+    return "known after a first run of this suite"
 
 
 def _models(plan: Mapping[str, Any]) -> Iterator[str]:

@@ -18,9 +18,9 @@ from evals.suites.file import load_suite
 from evals.suites.scores import Judgement
 from evals.suites.splits import SPLITS
 from evals.suites.suite import Suite
-from flows.environment import Stores
-from flows.progress import Progress
-from flows.schema import Config, EngineConfig, configs_folder
+from flows.config.schema import Config, EngineConfig, configs_folder
+from flows.environment.home import Stores
+from flows.terminal.progress import Progress
 from psomerge.fit.warning import FitWarning
 from psomerge.merge.basis import Basis
 from psomerge.merge.grouping import groups

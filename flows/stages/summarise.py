@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 
-from flows.opening import Run
+from flows.stages.opening import Run
 from psomerge.files.digest import digest_of
 from psomerge.merge.grouping import GROUPINGS
 from psomerge.recipe import Source

@@ -5,8 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
-from flows.environment import check_servers, prepare
-from flows.local_prefect import start_local
+from flows.environment.home import check_servers, prepare
+from flows.environment.prefect_server import start_local
 
 
 def start_services(home: Path) -> None:
@@ -14,7 +14,7 @@ def start_services(home: Path) -> None:
     either.
 
     Raises:
-        SpaceError, ServiceError: as `flows.environment.prepare` and `check_servers`.
+        SpaceError, ServiceError: as `flows.environment.home.prepare` and `check_servers`.
     """
     stores = prepare(home)
     check_servers(stores)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.environment import prepare
+from flows.environment.home import prepare
 from psomerge.errors import PsomergeError
 from tasks.report.wording import size
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from evals.suites.scores import Judgement
-from flows.opening import Run
+from flows.stages.opening import Run
 from psomerge.errors import PsomergeError
 from psomerge.files.digest import digest_of
 from tasks.experts.sparsify import Sparsified

@@ -158,8 +158,8 @@ def evaluation_config(suite: str, overrides: list[str]) -> EvaluationConfig:
 
 def configs_folder() -> Path:
     """Returns where the shipped configs lie: inside the installed package, or at the top of a checkout."""
-    inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
+    inside = Path(__file__).parents[1] / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
 
 
 def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from flows.environment import home_folder, prepare
+from flows.environment.home import home_folder, prepare
 from psomerge.errors import ConfigError
 from psomerge.files.untrusted import read_json
 from tasks.release.flavour import CONFIG_LIMIT, is_paired

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from evals.engines.choice import choose
-from flows.schema import Config, EngineConfig
+from flows.config.schema import Config, EngineConfig
 from psomerge.checkpoint.adapter import Adapter
 from psomerge.checkpoint.config import output_dtype
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint

@@ -10,9 +10,9 @@ from evals.engines.engine import Answers
 from evals.harness import FailedBenchmark, build
 from evals.suites.fitness import missing
 from evals.suites.scores import BenchmarkScore
-from flows.opening import Run
-from flows.summarise import facts, rows_of, summarise
-from flows.tracking import tell
+from flows.stages.opening import Run
+from flows.stages.summarise import facts, rows_of, summarise
+from flows.stages.tracking import tell
 from psomerge import recipe as recipes
 from psomerge.errors import EngineError, VerificationError
 from psomerge.merge.materialize import write_model

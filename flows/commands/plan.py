@@ -10,12 +10,11 @@ from typing import Any
 from evals.engines.choice import choose
 from evals.suites.file import load_suite
 from evals.suites.suite import Suite
-from flows import costs
-from flows.environment import prepare, quieten
-from flows.guess import guess
-from flows.opening import judgements
-from flows.progress import Progress
-from flows.schema import Config, configs_folder
+from flows.commands import costs
+from flows.config.schema import Config, configs_folder
+from flows.environment.home import prepare, quieten
+from flows.stages.opening import judgements
+from flows.terminal.progress import Progress
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
 from psomerge.files.untrusted import allowed
@@ -137,9 +136,6 @@ def _plan(
         "steps": config.swarm.steps,
         "judgements": asked,
         "seconds": known,
-        "seconds_guessed": guess(suite, asked, costs.parameters(seen["base"]), config.engine.threads)
-        if known is None and "base" in seen
-        else None,
         "model_bytes": max(map(costs.stored_bytes, seen.values()), default=0),
         "memory": memory and asdict(memory) | {"held_bytes": memory.held_bytes, "warnings": memory.warnings()},
         "disk": asdict(room) | {"needed_bytes": room.needed_bytes},

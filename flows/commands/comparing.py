@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.suites.file import load_suite
-from flows.environment import home_folder
-from flows.leaderboard_table import show
-from flows.schema import configs_folder, evaluation_config
-from flows.start import start_services
+from flows.config.schema import configs_folder, evaluation_config
+from flows.environment.home import home_folder
+from flows.environment.start import start_services
+from flows.terminal.leaderboard import show
 from psomerge.errors import ConfigError
 from psomerge.files.digest import digest_of
 from tasks.report.leaderboard import Leaderboard, differing, from_dict

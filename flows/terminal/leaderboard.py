@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from evals.significance.comparisons import Contrast
-from flows.leaderboard_words import QUIET, by_fitness, explanation, headline, remainder, span
-from flows.table import COLUMNS, LABEL, fit
+from flows.terminal.leaderboard_words import QUIET, by_fitness, explanation, headline, remainder, span
+from flows.terminal.table import COLUMNS, LABEL, fit
 from tasks.report.leaderboard import Leaderboard, Line
 from tasks.report.summary import Estimate
 from tasks.report.wording import count, difference, half_width, plain, points, probability
