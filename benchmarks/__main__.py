@@ -22,7 +22,7 @@ from benchmarks import (
     search_study,
     turnaround,
 )
-from tasks.search.run_identity import versions
+from psomerge.tasks.search.run_identity import versions
 
 ALL = {
     "merge_pass": merge_pass,

@@ -80,7 +80,7 @@ def measure(scratch: Path, rounds: int) -> tuple[list[Time], list[Time]]:
     once untimed."""
     from huggingface_hub import snapshot_download
 
-    from tasks.sources.fetch import fetch
+    from psomerge.tasks.sources.fetch import fetch
 
     def ours(folder: Path) -> None:
         fetch(f"hf://{NAME}", folder, lambda what, share: None)

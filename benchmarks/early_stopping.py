@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import yaml
 
-from evals.engines.engine import EngineSettings
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.harness import EvaluationSet, build
-from evals.stopping.sequential import Draw, SequentialTest
-from evals.suites.file import load_suite
-from evals.suites.suite import Suite
-from flows.config.schema import configs_folder
-from flows.environment.home import home_folder
 from psomerge.checkpoint.pins import pin
+from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.harness import EvaluationSet, build
+from psomerge.evals.stopping.sequential import Draw, SequentialTest
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.suite import Suite
+from psomerge.flows.config.schema import configs_folder
+from psomerge.flows.environment.home import home_folder
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal
 from psomerge.search.pso import Swarm, Update
-from tasks.search.judge import Judging
-from tasks.search.steps import Search, begin, contenders, judge_step, move_step, observe_step
-from tasks.sources.fetch import fetch
+from psomerge.tasks.search.judge import Judging
+from psomerge.tasks.search.steps import Search, begin, contenders, judge_step, move_step, observe_step
+from psomerge.tasks.sources.fetch import fetch
 
 ERROR_RATE = 0.05
 ORDERS = 200

@@ -14,21 +14,21 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.measure import median_ratio
-from evals.engines.engine import EngineSettings
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.engines.vllm.engine import BLOCK, environment
-from evals.harness import EvaluationSet, build
-from evals.harness.tasks import load_tasks
-from evals.suites.file import load_suite
-from evals.suites.suite import Suite
-from flows.commands.pages import has_package
-from flows.config.schema import configs_folder
-from flows.environment.home import home_folder
 from psomerge.checkpoint.pins import pin
+from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.engines.vllm.engine import BLOCK, environment
+from psomerge.evals.harness import EvaluationSet, build
+from psomerge.evals.harness.tasks import load_tasks
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.suite import Suite
+from psomerge.flows.commands.pages import has_package
+from psomerge.flows.config.schema import configs_folder
+from psomerge.flows.environment.home import home_folder
 from psomerge.merge.basis import open_basis
 from psomerge.merge.materialize import write_model
 from psomerge.recipe import Recipe
-from tasks.sources.fetch import fetch
+from psomerge.tasks.sources.fetch import fetch
 
 EXPERTS = ("so", "tk", "eu", "skill")
 
@@ -91,9 +91,9 @@ def overhead(task: Mapping[str, Any]) -> dict[str, Any]:
     from vllm import SamplingParams
 
     from benchmarks.measure import interleaved
-    from evals.engines.engine import Answers
-    from evals.engines.vllm import scoring
-    from evals.engines.vllm.engine import VllmEngine
+    from psomerge.evals.engines.engine import Answers
+    from psomerge.evals.engines.vllm import scoring
+    from psomerge.evals.engines.vllm.engine import VllmEngine
 
     model = Path(task["model"])
     evaluation = build(load_suite("quickstart", configs_folder() / "suites"), task["split"], model)

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from flows.environment.home import home_folder
+from psomerge.flows.environment.home import home_folder
 from psomerge.run.folder import entries
 
 SWAP = ("merge", "load", "reset", "canary")

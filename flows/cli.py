@@ -80,10 +80,10 @@ def plan(
 ) -> None:
     """Checks a config and its models, wherever they live, by their headers; tells what a run would fetch, do and cost;
     starts nothing."""
-    from flows.commands.plan import describe
-    from flows.config.schema import load_config
-    from flows.environment.home import home_folder
-    from flows.terminal.plan import lines
+    from psomerge.flows.commands.plan import describe
+    from psomerge.flows.config.schema import load_config
+    from psomerge.flows.environment.home import home_folder
+    from psomerge.flows.terminal.plan import lines
 
     found = describe(load_config(config, set_), home_folder())
     print(json.dumps(found, indent=2) if json_ else "\n".join(lines(found)))
@@ -111,7 +111,7 @@ def merge(
     json_: Json = False,
 ) -> None:
     """One static merge, no search: writes a checkpoint and its recipe."""
-    from flows.commands.static import merge_lines, merge_models
+    from psomerge.flows.commands.static import merge_lines, merge_models
 
     found = merge_models(method, base, expert, out, set_, tokenizer_from)
     print(json.dumps(found, indent=2) if json_ else "\n".join(merge_lines(found)))
@@ -132,7 +132,7 @@ def check(
     json_: Json = False,
 ) -> None:
     """Is a model sound (headers, shapes, finite values), does it fit the base, does its manifest hold."""
-    from flows.commands.static import check_lines, check_models
+    from psomerge.flows.commands.static import check_lines, check_models
 
     found = check_models(model, base)
     print(json.dumps(found, indent=2) if json_ else "\n".join(check_lines(found)))
@@ -141,7 +141,7 @@ def check(
 @app.command()
 def materialize(recipe: Annotated[Path, typer.Argument(help="A recipe.json.")], out: Out, json_: Json = False) -> None:
     """Rebuilds the model of a recipe, bit for bit, from its pinned sources."""
-    from flows.commands.static import rebuild
+    from psomerge.flows.commands.static import rebuild
 
     _print(rebuild(recipe, out), json_)
 
@@ -155,7 +155,7 @@ def evaluate(
 ) -> None:
     """Scores a model on a suite, logged to MLflow with every item. The same command resumes; of a finished evaluation
     it prints the scores."""
-    from flows.commands.comparing import evaluate_model
+    from psomerge.flows.commands.comparing import evaluate_model
 
     evaluate_model(model, suite, set_, as_json=json_)
 
@@ -173,7 +173,7 @@ def compare(
 ) -> None:
     """A leaderboard of models on the same items: what is significant, what is noise, and what could not have been
     seen."""
-    from flows.commands.comparing import compare_models
+    from psomerge.flows.commands.comparing import compare_models
 
     compare_models(model, suite, set_, items=items, as_json=json_)
 
@@ -185,7 +185,7 @@ def ui(
 ) -> None:
     """Starts the Prefect and MLflow pages over this home, on loopback, until Ctrl-C; runs started meanwhile appear
     there live."""
-    from flows.commands.pages import serve
+    from psomerge.flows.commands.pages import serve
 
     serve(prefect_port, mlflow_port)
 
@@ -195,8 +195,8 @@ def report(
     run_: Annotated[str, typer.Argument(metavar="RUN", help="Run key, its beginning, or the run's folder.")],
 ) -> None:
     """Makes the page of a finished run again and prints its path."""
-    from flows.commands.pages import report_of
-    from flows.environment.home import home_folder
+    from psomerge.flows.commands.pages import report_of
+    from psomerge.flows.environment.home import home_folder
 
     print(report_of(run_, home_folder()))
 
@@ -204,8 +204,8 @@ def report(
 @app.command()
 def doctor(json_: Json = False) -> None:
     """Is this machine fit: interpreter, compiler, torch, vLLM, memory, disk."""
-    from flows.commands.doctor import examine, lines
-    from flows.environment.home import home_folder
+    from psomerge.flows.commands.doctor import examine, lines
+    from psomerge.flows.environment.home import home_folder
 
     found = examine(home_folder())
     print(json.dumps([vars(one) for one in found], indent=2) if json_ else "\n".join(lines(found)))
@@ -214,11 +214,11 @@ def doctor(json_: Json = False) -> None:
 
 
 def _run(config: str, overrides: list[str], as_json: bool) -> None:
-    from flows.commands.plan import describe
-    from flows.config.schema import load_config
-    from flows.environment.home import home_folder
-    from flows.environment.start import start_services
     from psomerge.files.digest import digest_of
+    from psomerge.flows.commands.plan import describe
+    from psomerge.flows.config.schema import load_config
+    from psomerge.flows.environment.home import home_folder
+    from psomerge.flows.environment.start import start_services
     from psomerge.run.folder import check_free
 
     settings = load_config(config, overrides)  # before anything slow: a config that cannot be is told at once
@@ -230,15 +230,15 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
     for warning in planned["memory"]["warnings"] if planned["memory"] else ():
         print(f"warning: {warning}", file=sys.stderr)
     start_services(home)
-    from flows.merge import merge as flow
+    from psomerge.flows.merge import merge as flow
 
     result = flow(config, overrides)
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    from flows.commands.pages import next_steps
-    from flows.terminal.table import show
-    from tasks.report.summary import read
+    from psomerge.flows.commands.pages import next_steps
+    from psomerge.flows.terminal.table import show
+    from psomerge.tasks.report.summary import read
 
     show(read(Path(result["summary"])), next_steps(result), sys.stdout)
 
@@ -265,7 +265,7 @@ def main() -> None:
 
 def _report(error: Exception, debug: bool) -> None:
     """Ends with the line and the code of an error."""
-    from flows.environment.home import full_disk
+    from psomerge.flows.environment.home import full_disk
 
     if _interrupted(error):
         _fail("interrupted; the same command goes on from here", INTERRUPTED, debug=False)
@@ -300,7 +300,3 @@ def _fail(text: str, code: int, debug: bool) -> None:
     sys.stdout.flush()
     print(f"psomerge: {text}", file=sys.stderr, flush=True)
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

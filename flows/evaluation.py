@@ -8,30 +8,30 @@ from typing import Any
 
 from prefect import flow
 
-from evals.engines.choice import Choice
-from evals.engines.engine import EngineSettings
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.engines.shell import tokenizer_folder
-from evals.harness import EvaluationSet, build
-from evals.suites.file import load_suite
-from evals.suites.suite import Suite
-from flows.config.schema import EvaluationConfig, configs_folder, evaluation_config
-from flows.environment.home import Stores, home_folder, prepare
-from flows.stages.opening import choose_engine, engine_settings
-from flows.terminal.progress import Progress
 from psomerge.checkpoint.pins import digest_file
+from psomerge.evals.engines.choice import Choice
+from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.engines.shell import tokenizer_folder
+from psomerge.evals.harness import EvaluationSet, build
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.suite import Suite
 from psomerge.files.digest import digest_of
 from psomerge.files.untrusted import TOKENIZER_FILES, listing
+from psomerge.flows.config.schema import EvaluationConfig, configs_folder, evaluation_config
+from psomerge.flows.environment.home import Stores, home_folder, prepare
+from psomerge.flows.stages.opening import choose_engine, engine_settings
+from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import open_basis
 from psomerge.run.folder import RunFolder
-from tasks.report.leaderboard import Leaderboard, leaderboard
-from tasks.search import items as traces
-from tasks.search.evaluate import PART, Scored, alone, join, judge_part
-from tasks.search.run_identity import identity
-from tasks.sources.named_model import NamedModel, named_model
-from tasks.step import Bar, step
-from tasks.tracking import evaluation as track_evaluation
-from tasks.tracking.store import Store
+from psomerge.tasks.report.leaderboard import Leaderboard, leaderboard
+from psomerge.tasks.search import items as traces
+from psomerge.tasks.search.evaluate import PART, Scored, alone, join, judge_part
+from psomerge.tasks.search.run_identity import identity
+from psomerge.tasks.sources.named_model import NamedModel, named_model
+from psomerge.tasks.step import Bar, step
+from psomerge.tasks.tracking import evaluation as track_evaluation
+from psomerge.tasks.tracking.store import Store
 
 KIND = "evaluations"
 """Folder of the home that evaluations are kept in, as runs are in `runs`."""

@@ -5,20 +5,20 @@ from typing import Any
 
 from prefect import flow
 
-from flows.config.schema import load_config
-from flows.environment.home import home_folder, prepare
-from flows.stages import finish
-from flows.stages.opening import Run, open_run
-from flows.stages.tracking import tell, tell_sparsified, tell_step, tracked
-from flows.terminal.progress import Progress
+from psomerge.flows.config.schema import load_config
+from psomerge.flows.environment.home import home_folder, prepare
+from psomerge.flows.stages import finish
+from psomerge.flows.stages.opening import Run, open_run
+from psomerge.flows.stages.tracking import tell, tell_sparsified, tell_step, tracked
+from psomerge.flows.terminal.progress import Progress
 from psomerge.search.pso import Update
-from tasks.experts.sparsify import sparsify
-from tasks.search.baselines import tune
-from tasks.search.select import rerank
-from tasks.search.steps import Search, begin, judge_step, move_step, observe_step
-from tasks.search.table import Outcome, judge_results
-from tasks.step import Bar, step
-from tasks.tracking import run as track
+from psomerge.tasks.experts.sparsify import sparsify
+from psomerge.tasks.search.baselines import tune
+from psomerge.tasks.search.select import rerank
+from psomerge.tasks.search.steps import Search, begin, judge_step, move_step, observe_step
+from psomerge.tasks.search.table import Outcome, judge_results
+from psomerge.tasks.step import Bar, step
+from psomerge.tasks.tracking import run as track
 
 
 @flow(name="psomerge merge", flow_run_name="{config}", persist_result=False, validate_parameters=False)

@@ -30,7 +30,7 @@ class Said:
 
 def psomerge(*arguments: object, home: Path, settings: Mapping[str, str] | None = None) -> Said:
     """What `psomerge ARGUMENTS` with this home says."""
-    from flows.cli import main
+    from psomerge.flows.cli import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
     environment = {"PSOMERGE_HOME": str(home)} | dict(settings or {})

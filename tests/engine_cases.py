@@ -7,7 +7,7 @@ import torch
 from models import tiny_llama
 from safetensors.torch import save_file
 
-from evals.engines.engine import Answers, Batch, EngineSettings, Generation, Loglikelihood
+from psomerge.evals.engines.engine import Answers, Batch, EngineSettings, Generation, Loglikelihood
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe, Source
 

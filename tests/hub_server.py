@@ -21,7 +21,7 @@ from urllib.parse import unquote
 import huggingface_hub.constants
 import pytest
 
-from tasks.sources.hub import client as hub
+from psomerge.tasks.sources.hub import client as hub
 
 LARGE = (".safetensors", "tokenizer.json")
 """Ends of the names that lie in large file storage, so have a SHA-256."""

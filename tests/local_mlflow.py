@@ -22,9 +22,9 @@ from models import tiny_llama
 
 from psomerge.checkpoint.pins import pin
 from psomerge.recipe import Recipe
-from tasks.release import publish
-from tasks.tracking.run import connect
-from tasks.tracking.store import Store
+from psomerge.tasks.release import publish
+from psomerge.tasks.tracking.run import connect
+from psomerge.tasks.tracking.store import Store
 
 
 @functools.cache

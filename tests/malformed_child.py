@@ -29,11 +29,11 @@ import wellformed
 from jinja2 import Template
 from tokenizers import Tokenizer
 
-from evals.harness.encoding import Encoder
 from psomerge.checkpoint.writer import companion_files
 from psomerge.errors import PsomergeError
+from psomerge.evals.harness.encoding import Encoder
+from psomerge.tasks.experts.check import check
 from psomerge.vocabulary.tokenizer import has_chat_template, tokenizers_differ
-from tasks.experts.check import check
 
 KINDS = malformed.all_kinds()
 SECONDS, MEMORY = 10.0, 2 * 2**30
@@ -88,7 +88,7 @@ def guard(folder: Path, base: Path) -> list[str]:
 
     def watch(event: str, arguments: tuple) -> None:
         if event in FORBIDDEN and not (
-            event == "subprocess.Popen" and "evals.harness.template_process" in arguments[1]
+            event == "subprocess.Popen" and "psomerge.evals.harness.template_process" in arguments[1]
         ):
             broken.append(f"{event} {arguments!r:.200}")
             raise RuntimeError(f"forbidden: {event}")

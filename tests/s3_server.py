@@ -18,8 +18,8 @@ import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from tasks.sources.s3 import transfer as s3_transfer
-from tasks.sources.shelf import partial
+from psomerge.tasks.sources.s3 import transfer as s3_transfer
+from psomerge.tasks.sources.shelf import partial
 
 KEY, SECRET = "AKIA0123456789HIDDEN", "a-very/secret+key-0123456789"
 

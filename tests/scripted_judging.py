@@ -4,16 +4,16 @@ that is told how many a recipe knows."""
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from evals.engines.engine import Loglikelihood
-from evals.engines.scripted import ScriptedEngine
-from evals.harness import EvaluationSet, build_all
-from evals.suites.file import load_suite
-from evals.suites.scores import Judgement
-from evals.suites.splits import SPLITS
-from evals.suites.suite import Suite
+from psomerge.evals.engines.engine import Loglikelihood
+from psomerge.evals.engines.scripted import ScriptedEngine
+from psomerge.evals.harness import EvaluationSet, build_all
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.scores import Judgement
+from psomerge.evals.suites.splits import SPLITS
+from psomerge.evals.suites.suite import Suite
 from psomerge.recipe import Recipe, Source
 from psomerge.run.journal import Journal
-from tasks.search.judge import Judging, Label
+from psomerge.tasks.search.judge import Judging, Label
 
 ITEMS = 6
 RUN_KEY = "0123456789abcdef"

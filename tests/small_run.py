@@ -67,7 +67,7 @@ class Small:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """The command line as a process that leads a group of its own."""
-        command = [sys.executable, "-m", "flows.cli", *arguments]
+        command = [sys.executable, "-m", "psomerge", *arguments]
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
             command, cwd=self.folder, env=self.environment | environment, text=True, start_new_session=True, **streams

@@ -2,8 +2,8 @@
 
 import random
 
-from tasks.report.summary import Comparison, Estimate, Model, Provenance, Registration, Row, Split, Summary
-from tasks.search.history import Candidate, Particle, Step
+from psomerge.tasks.report.summary import Comparison, Estimate, Model, Provenance, Registration, Row, Split, Summary
+from psomerge.tasks.search.history import Candidate, Particle, Step
 
 NAMES = ("pick-so", "kind-so", "pick-tk", "kind-tk", "pick-eu", "kind-eu", "kind-en")
 ITEMS = (141, 166, 161, 166, 145, 160, 166)

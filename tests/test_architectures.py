@@ -12,10 +12,10 @@ import torch
 from architectures import CAUSAL, near, tiny
 from engine_cases import SETTINGS, exam, materialised, mixed
 
-from evals.engines.engine import Answers
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.engines.transformers_engine import TransformersEngine
-from evals.engines.vllm.engine import environment
+from psomerge.evals.engines.engine import Answers
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.engines.transformers_engine import TransformersEngine
+from psomerge.evals.engines.vllm.engine import environment
 
 A, B = mixed(0.7, 0.4), mixed(-0.3, 1.1)
 
@@ -24,7 +24,7 @@ import json, sys
 from pathlib import Path
 import vllm
 from engine_cases import SETTINGS, exam
-from evals.engines.vllm.engine import VllmEngine
+from psomerge.evals.engines.vllm.engine import VllmEngine
 
 checkpoint, work = map(Path, sys.argv[1:3])
 begin = vllm.LLM
@@ -119,8 +119,8 @@ UNPACKED = """
 import json, sys
 from pathlib import Path
 from engine_cases import SETTINGS, exam, mixed
-from evals.engines.vllm import experts
-from evals.engines.vllm.engine import VllmEngine
+from psomerge.evals.engines.vllm import experts
+from psomerge.evals.engines.vllm.engine import VllmEngine
 from psomerge.errors import EngineError
 
 root, work = map(Path, sys.argv[1:3])

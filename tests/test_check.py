@@ -17,8 +17,8 @@ from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit.misfits import check_fit, misfits
 from psomerge.fit.warning import FitWarning
-from tasks.experts.check import Checked, check, choose_tokenizer
-from tasks.experts.pieces import read_pieces
+from psomerge.tasks.experts.check import Checked, check, choose_tokenizer
+from psomerge.tasks.experts.pieces import read_pieces
 
 
 def pair(folder: Path, family: dict[str, Any] = LLAMA3, **changes: Any) -> dict[str, Path]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.benchmarks.cldr.items import Item, kind_items, pick_items
-from evals.benchmarks.cldr.names import (
+from psomerge.evals.benchmarks.cldr.items import Item, kind_items, pick_items
+from psomerge.evals.benchmarks.cldr.names import (
     KINDS,
     LANGUAGES,
     SALT,
@@ -18,7 +18,7 @@ from evals.benchmarks.cldr.names import (
     spare_concepts,
     split_of_concept,
 )
-from evals.suites.file import load_suite
+from psomerge.evals.suites.file import load_suite
 
 SHIPPED = Path(__file__).parent.parent / "configs" / "suites"
 JAPAN = Concept("territory", "JP")

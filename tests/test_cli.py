@@ -326,7 +326,7 @@ def test_folders_of_another_user_are_refused(small: Small) -> None:
     for path in (small.folder, *small.folder.parents):
         if path.owner() == "root" and not path.stat().st_mode & 0o005 and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o055)
-    script = "import sys; from flows.cli import main; sys.argv = ['psomerge', *sys.argv[1:]]; main()"
+    script = "import sys; from psomerge.flows.cli import main; sys.argv = ['psomerge', *sys.argv[1:]]; main()"
     command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", script]
     environment = small.environment | {"PSOMERGE_HOME": str(theirs / "home"), "HOME": "/nonexistent"}
     if subprocess.run([*command, "--help"], env=environment, cwd="/", capture_output=True, timeout=60).returncode:
@@ -357,7 +357,7 @@ def test_help_lists_every_command_within_a_second(tmp_path: Path) -> None:
     for _ in range(3):  # the first one may compile, others may meet a busy machine
         begin = monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", "--help"],
+            [sys.executable, "-m", "psomerge", "--help"],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -382,7 +382,7 @@ def test_every_command_has_help_of_its_own(tmp_path: Path) -> None:
 def test_debug_shows_the_traceback(small: Small) -> None:
     small.change(swram={})
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "--debug", "plan", str(small.config)],
+        [sys.executable, "-m", "psomerge", "--debug", "plan", str(small.config)],
         env=small.environment,
         cwd=small.folder,
         capture_output=True,
@@ -446,6 +446,6 @@ def test_an_error_over_an_interrupt_counts_as_the_interrupt(small: Small, monkey
         except KeyboardInterrupt:
             raise ValueError("Task run is not set")  # noqa: B904
 
-    monkeypatch.setattr("flows.cli.app", interrupted_between_two_tasks)
+    monkeypatch.setattr("psomerge.flows.cli.app", interrupted_between_two_tasks)
     said = psomerge("run", small.config, home=small.home)
     assert (said.code, said.line) == (130, "interrupted; the same command goes on from here")

@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from evals.metrics import corpus
-from evals.significance.comparisons import Contrast, Ranks, compare, compare_all, detectable, ranks
-from evals.significance.intervals import Difference, paired
-from evals.suites.scores import BenchmarkScore
+from psomerge.evals.metrics import corpus
+from psomerge.evals.significance.comparisons import Contrast, Ranks, compare, compare_all, detectable, ranks
+from psomerge.evals.significance.intervals import Difference, paired
+from psomerge.evals.suites.scores import BenchmarkScore
 
 
 def score(values, groups=None, benchmark="b", language="en", weight=1.0):

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from local_mlflow import local_store, published
 
-from tasks.release import registry
-from tasks.tracking import run as track
+from psomerge.tasks.release import registry
+from psomerge.tasks.tracking import run as track
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 

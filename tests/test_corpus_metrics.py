@@ -14,15 +14,15 @@ from scripted_judging import built as sets_of
 from scripted_judging import capitals, judging, recipe_of, scripted
 from translations import heard, judged, of_texts, pairs, sentence
 
-from evals.engines.engine import Answers
-from evals.engines.scripted import ScriptedEngine
-from evals.harness import FailedBenchmark, build
-from evals.harness.corpus import register, rows_of, spbleu_flores101, spbleu_flores200, texts
-from evals.metrics import corpus, spm
-from evals.suites.file import load_suite
-from evals.suites.scores import Judgement
 from psomerge.errors import ArtefactError, ConfigError, ServiceError
-from tasks.search.judge import Label, pooled
+from psomerge.evals.engines.engine import Answers
+from psomerge.evals.engines.scripted import ScriptedEngine
+from psomerge.evals.harness import FailedBenchmark, build
+from psomerge.evals.harness.corpus import register, rows_of, spbleu_flores101, spbleu_flores200, texts
+from psomerge.evals.metrics import corpus, spm
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.scores import Judgement
+from psomerge.tasks.search.judge import Label, pooled
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

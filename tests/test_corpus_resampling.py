@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from translations import heard, judged, of_texts, pairs
 
-from evals.significance.intervals import benchmark_interval, mean_interval, paired
-from evals.suites.scores import BenchmarkScore
+from psomerge.evals.significance.intervals import benchmark_interval, mean_interval, paired
+from psomerge.evals.suites.scores import BenchmarkScore
 
 
 def test_the_interval_is_that_of_all_draws_of_the_texts():

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from evals.metrics import corpus
-from evals.metrics.correlation import LEVELS, level, scores, statistics
+from psomerge.evals.metrics import corpus
+from psomerge.evals.metrics.correlation import LEVELS, level, scores, statistics
 
 NAME = corpus.SPEARMAN
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.fit.distance import distance_warnings, measure
-from tasks.experts.check import check
+from psomerge.tasks.experts.check import check
 
 
 def models(folder: Path, *others: tuple[str, float, int]) -> list[Checkpoint]:

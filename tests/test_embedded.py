@@ -14,17 +14,17 @@ import psutil
 import pytest
 import torch
 
-from evals.benchmarks.cldr.names import LANGUAGES
-from evals.harness import build
-from evals.suites.file import load_suite
 from psomerge.checkpoint.finite import check_finite
 from psomerge.checkpoint.pins import file_digests
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import PsomergeError, SpaceError
+from psomerge.evals.benchmarks.cldr.names import LANGUAGES
+from psomerge.evals.harness import build
+from psomerge.evals.suites.file import load_suite
 from psomerge.fit.misfits import check_fit
-from tasks.building.embedded import EXPERTS, MODELS, embedded_folder, train
-from tasks.building.embedded.blocks import blocks_of, train_tokenizer
-from tasks.building.embedded.recipe import SHAPE
+from psomerge.tasks.building.embedded import EXPERTS, MODELS, embedded_folder, train
+from psomerge.tasks.building.embedded.blocks import blocks_of, train_tokenizer
+from psomerge.tasks.building.embedded.recipe import SHAPE
 
 SHIPPED = Path(__file__).parent.parent / "configs" / "suites"
 FEW = 0.01
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_loss_is_the_weighted_mean_cross_entropy_of_the_next_token():
     from types import SimpleNamespace
 
-    from tasks.building.embedded.training import weighted_loss
+    from psomerge.tasks.building.embedded.training import weighted_loss
 
     # Two tokens, three positions. p(next) is read off by hand: softmax of (0, log 3) is (1/4, 3/4), of (0, 0) is (1/2,
     # 1/2).
@@ -57,7 +57,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_training_lowers_the_loss_and_tells_how_far_it_is():
-    from tasks.building.embedded.training import fit, new_model
+    from psomerge.tasks.building.embedded.training import fit, new_model
 
     ids, weights = blocks_of(train_tokenizer(0), "base", 0, effort=0.02)
     model, told = new_model(0), []
@@ -83,7 +83,8 @@ def test_the_folder_is_named_by_seed_and_recipe_under_experts(tmp_path: Path):
 
 def test_the_recipe_imports_no_heavy_library():
     code = (
-        "import sys, tasks.building.embedded; print(*{'torch', 'transformers', 'datasets', 'babel'} & set(sys.modules))"
+        "import sys, psomerge.tasks.building.embedded; print(*{'torch', 'transformers', 'datasets', 'babel'} & "
+        "set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
@@ -173,7 +174,8 @@ def test_nothing_is_trained_where_all_is_there(trained: tuple[Path, list[tuple[s
 def starts_training(folder: Path, **streams: int) -> subprocess.Popen[str]:
     """Another process that trains seed 0 whole and prints its progress."""
     code = (
-        f"from pathlib import Path; from tasks.building.embedded import train; train(Path({str(folder)!r}), seed=0, "
+        f"from pathlib import Path; from psomerge.tasks.building.embedded import train; train(Path({str(folder)!r}), "
+        "seed=0, "
         "progress=lambda *x: print(*x, flush=True))"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, **streams)

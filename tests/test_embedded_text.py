@@ -8,10 +8,10 @@ from itertools import islice
 import pytest
 import torch
 
-from evals.benchmarks.cldr.items import pick_items
-from evals.benchmarks.cldr.names import KINDS, LANGUAGES, Concept, concepts, names, split_of_concept
-from tasks.building.embedded.blocks import blocks_of, train_tokenizer
-from tasks.building.embedded.text import Line, base_lines, language_lines, skill_lines
+from psomerge.evals.benchmarks.cldr.items import pick_items
+from psomerge.evals.benchmarks.cldr.names import KINDS, LANGUAGES, Concept, concepts, names, split_of_concept
+from psomerge.tasks.building.embedded.blocks import blocks_of, train_tokenizer
+from psomerge.tasks.building.embedded.text import Line, base_lines, language_lines, skill_lines
 
 WHOLE = 15_000
 """Lines: more than any one training takes."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from models import byte_tokenizer
 
-from evals.harness.encoding import Encoder
 from psomerge.errors import ArtefactError
+from psomerge.evals.harness.encoding import Encoder
 
 
 def changed(folder: Path, file: str, **values: object) -> Path:

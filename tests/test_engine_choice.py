@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from evals.engines import choice as engine_choice
-from evals.engines.choice import Choice, choose
-from evals.engines.vllm.architectures import architectures
 from psomerge.errors import ConfigError
+from psomerge.evals.engines import choice as engine_choice
+from psomerge.evals.engines.choice import Choice, choose
+from psomerge.evals.engines.vllm.architectures import architectures
 
 LLAMA, T5 = {"architectures": ["LlamaForCausalLM"]}, {"architectures": ["T5ForConditionalGeneration"]}
 
@@ -47,7 +47,8 @@ def test_the_list_is_that_of_vllms_own_registry_and_asking_imports_no_vllm():
     assert {*architectures()} < {*json.loads(done.stdout.splitlines()[-1])}
     assert {"LlamaForCausalLM", "Qwen3MoeForCausalLM", "Gemma3ForCausalLM", "PhiForCausalLM"} < architectures()
     asked = (
-        "import sys; from evals.engines.vllm.architectures import architectures; print(len(architectures()), 'vllm' "
+        "import sys; from psomerge.evals.engines.vllm.architectures import architectures; "
+        "print(len(architectures()), 'vllm' "
         "in sys.modules, 'torch' in sys.modules)"
     )
     told = subprocess.run(

@@ -2,10 +2,10 @@
 
 import pytest
 
-from evals.engines.engine import Batch, Loglikelihood
-from evals.engines.process.serve import Holder
-from evals.engines.scripted import ScriptedEngine
 from psomerge.errors import EngineError
+from psomerge.evals.engines.engine import Batch, Loglikelihood
+from psomerge.evals.engines.process.serve import Holder
+from psomerge.evals.engines.scripted import ScriptedEngine
 from psomerge.recipe import Recipe, Source
 
 RECIPE = Recipe(Source("base", "", "", {}), (Source("math", "", "", {}),), coefficients=((0.5,),))

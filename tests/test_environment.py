@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from services_fixture import ROOT
 
-from flows.environment.home import Stores, check_servers, home_folder, prepare
 from psomerge.errors import ServiceError, SpaceError
-from tasks.services.servers import start_mlflow, start_prefect, stop
+from psomerge.flows.environment.home import Stores, check_servers, home_folder, prepare
+from psomerge.tasks.services.servers import start_mlflow, start_prefect, stop
 
 # What a run does first; then an experiment with one file and one flow.
 RUN = """
 import json, sys
 from pathlib import Path
-from flows.environment.home import home_folder, prepare
+from psomerge.flows.environment.home import home_folder, prepare
 assert not {"prefect", "mlflow", "vllm", "torch", "transformers", "datasets"} & set(sys.modules)
 stores = prepare(home_folder())
 import mlflow

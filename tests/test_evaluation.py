@@ -11,9 +11,9 @@ import yaml
 from small_run import SUITE, Small, kill_all, small_run
 from watched_run import lines
 
-from tasks.search import items as traces
-from tasks.tracking.run import connect
-from tasks.tracking.store import Store
+from psomerge.tasks.search import items as traces
+from psomerge.tasks.tracking.run import connect
+from psomerge.tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

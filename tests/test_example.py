@@ -13,8 +13,8 @@ from models import tiny_llama
 from psomerge.checkpoint.adapter import Adapter
 from psomerge.errors import ConfigError
 from psomerge.merge.basis import open_basis
-from tasks.building import smollm2 as example
-from tasks.building.embedded.text import Line, language_lines
+from psomerge.tasks.building import smollm2 as example
+from psomerge.tasks.building.embedded.text import Line, language_lines
 
 CONFIG = Path(__file__).parents[1] / "configs" / "smollm2.yaml"
 

@@ -14,10 +14,10 @@ from models import tiny_llama
 from small_run import Small
 
 from psomerge.errors import ArtefactError, ConfigError, StateError, VerificationError
-from tasks.release import registry
-from tasks.sources.fetch import Fetched, fetch, here, pin_all, pin_fetched
-from tasks.tracking import run as track
-from tasks.tracking.store import Store
+from psomerge.tasks.release import registry
+from psomerge.tasks.sources.fetch import Fetched, fetch, here, pin_all, pin_fetched
+from psomerge.tasks.tracking import run as track
+from psomerge.tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -224,7 +224,7 @@ def test_a_registered_model_is_merged_checked_and_rebuilt_by_its_version(
 IMPORTED = """
 import json, sys
 from pathlib import Path
-from tasks.sources.fetch import fetch, here
+from psomerge.tasks.sources.fetch import fetch, here
 fetch(sys.argv[1], Path("home"), lambda what, share: None)
 here("hf://org/name", Path("home"))
 here("models:/name/1", Path("home"))

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 import pytest
 from summaries import example
 
-from tasks.report import figures
-from tasks.report.summary import Model, Summary
-from tasks.search.history import Particle, Step
+from psomerge.tasks.report import figures
+from psomerge.tasks.report.summary import Model, Summary
+from psomerge.tasks.search.history import Particle, Step
 
 HOSTILE = '<script>alert("$x^2$")</script>'
 

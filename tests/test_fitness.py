@@ -5,10 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from evals.suites.file import load_suite
-from evals.suites.fitness import LEAST_GAIN, References, aggregate, fitness, missing, monotone, needs_references, slopes
-from evals.suites.scores import BenchmarkScore
-from evals.suites.suite import Suite
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.fitness import (
+    LEAST_GAIN,
+    References,
+    aggregate,
+    fitness,
+    missing,
+    monotone,
+    needs_references,
+    slopes,
+)
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.evals.suites.suite import Suite
 
 SUITE = """\
 name: small

@@ -16,8 +16,8 @@ import pytest
 from hub_server import Request, serving
 from small_run import Small, small_run
 
-from tasks.tracking.run import connect
-from tasks.tracking.store import Store
+from psomerge.tasks.tracking.run import connect
+from psomerge.tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 

@@ -12,8 +12,8 @@ import pytest
 from services_fixture import ServiceSet, service_set
 from small_run import Small, small_run
 
-from tasks.tracking.run import connect
-from tasks.tracking.store import Store
+from psomerge.tasks.tracking.run import connect
+from psomerge.tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 __all__ = ["service_set"]

@@ -11,7 +11,7 @@ from engine_cases import SETTINGS, plain
 from hub_server import serving
 from small_run import Small
 
-from flows.config.schema import load_config
+from psomerge.flows.config.schema import load_config
 
 TASKS = ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb"]
 
@@ -53,9 +53,9 @@ def test_its_suite_is_scored_on_a_model_of_that_form_task_by_task(
     import datasets
     import hub_data
 
-    from evals.engines.transformers_engine import TransformersEngine
-    from evals.harness import build
-    from evals.suites.file import load_suite
+    from psomerge.evals.engines.transformers_engine import TransformersEngine
+    from psomerge.evals.harness import build
+    from psomerge.evals.suites.file import load_suite
 
     monkeypatch.setattr(datasets, "load_dataset", hub_data.load_dataset)
     model = tiny_t5(tmp_path / "model", steps=30)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from models import tiny_llama
 
-from evals.engines.engine import Answers, Batch, Continuation
-from evals.harness import FailedBenchmark, build
-from evals.suites.file import load_suite
-from evals.suites.fitness import fitness
 from psomerge.errors import ArtefactError, ConfigError, EngineError, ServiceError
+from psomerge.evals.engines.engine import Answers, Batch, Continuation
+from psomerge.evals.harness import FailedBenchmark, build
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.fitness import fitness
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -165,7 +165,7 @@ def test_tokens_are_those_that_the_harness_feeds_to_transformers(tokenizer_folde
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from evals.harness.encoding import Encoder
+    from psomerge.evals.harness.encoding import Encoder
 
     folder = starting(tokenizer_folder, tmp_path / "tokenizer", token)
     theirs = HFLM(
@@ -204,7 +204,7 @@ def test_tokens_are_those_that_the_harness_feeds_to_transformers(tokenizer_folde
 def test_a_prompt_longer_than_the_model_loses_its_start(tokenizer_folder, caplog):
     from lm_eval.api.instance import Instance
 
-    from evals.harness.encoding import Encoder
+    from psomerge.evals.harness.encoding import Encoder
 
     # tiny_llama takes 256 positions; its tokenizer makes one token of each ASCII letter.
     request = Encoder(tokenizer_folder).loglikelihood([Instance("loglikelihood", {}, ("x" + "a" * 300, "b" * 6), 0)])[0]
@@ -397,7 +397,7 @@ def test_a_document_that_does_not_fit_its_template_is_refused(tokenizer_folder, 
             r"of metric 'brier_score' lower is better",
         ),
         (
-            "task: toy_pick, scorer: 'evals.scorers.language:InLanguage', scorer_options: {language: eo}",
+            "task: toy_pick, scorer: 'psomerge.evals.scorers.language:InLanguage', scorer_options: {language: eo}",
             r"a scorer judges what a model writes, and task toy_pick asks",
         ),
         ("task: toy_pick, metric: acc, group: contry", r"group 'contry' is no field of its documents \(country, "),

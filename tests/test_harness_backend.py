@@ -7,11 +7,11 @@ import pytest
 import torch
 from models import tiny_llama
 
-from evals.engines.engine import EngineSettings
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.harness import build
-from evals.suites.file import load_suite
 from psomerge.checkpoint.pins import pin
+from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.harness import build
+from psomerge.evals.suites.file import load_suite
 from psomerge.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings(
@@ -64,7 +64,7 @@ def theirs(task: str, language: str, model: Path, samples: list[int], **settings
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from evals.harness.tasks import OWN_TASKS
+    from psomerge.evals.harness.tasks import OWN_TASKS
 
     lm = HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=8)
     manager = TaskManager(include_path=[OWN_TASKS / "cldr"], include_defaults=False, metadata={"language": language})

@@ -18,11 +18,11 @@ from services_fixture import ROOT
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
 from psomerge.files.untrusted import listing
-from tasks.sources.fetch import fetch as fetch_any
-from tasks.sources.fetch import pin_fetched
-from tasks.sources.hub import address as snapshots
-from tasks.sources.hub import fetch as downloads
-from tasks.sources.shelf.shelf import Snapshot
+from psomerge.tasks.sources.fetch import fetch as fetch_any
+from psomerge.tasks.sources.fetch import pin_fetched
+from psomerge.tasks.sources.hub import address as snapshots
+from psomerge.tasks.sources.hub import fetch as downloads
+from psomerge.tasks.sources.shelf.shelf import Snapshot
 
 NAME = "org/tiny.model-1"
 ADDRESS = f"hf://{NAME}"
@@ -332,7 +332,7 @@ def test_a_damaged_record_of_a_branch_is_not_taken_for_none(served: Hub, home: P
 FETCH = """
 import sys
 from pathlib import Path
-from tasks.sources.hub.fetch import fetch
+from psomerge.tasks.sources.hub.fetch import fetch
 fetch(sys.argv[1], Path(sys.argv[2]), lambda what, share: None)
 """
 

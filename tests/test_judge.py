@@ -10,14 +10,14 @@ import pytest
 from models import tiny_llama
 from scripted_judging import ITEMS, built, capitals, judging, recipe_of, scripted
 
-from evals.engines.engine import Answers, ModelError
-from evals.engines.scripted import ScriptedEngine
-from evals.harness import EvaluationSet
-from evals.suites.scores import BenchmarkScore, Judgement
-from evals.suites.suite import Suite
 from psomerge.errors import ArtefactError, EngineError
-from tasks.search.judge import Label, pooled
-from tasks.tracking.run import step_metrics
+from psomerge.evals.engines.engine import Answers, ModelError
+from psomerge.evals.engines.scripted import ScriptedEngine
+from psomerge.evals.harness import EvaluationSet
+from psomerge.evals.suites.scores import BenchmarkScore, Judgement
+from psomerge.evals.suites.suite import Suite
+from psomerge.tasks.search.judge import Label, pooled
+from psomerge.tasks.tracking.run import step_metrics
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

@@ -9,13 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from evals.significance.comparisons import Ranks
-from evals.suites.scores import BenchmarkScore
-from flows.terminal.leaderboard import show
-from flows.terminal.leaderboard_words import remainder
 from psomerge.errors import ConfigError, StateError
-from tasks.report.leaderboard import Differing, differing, from_dict, leaderboard
-from tasks.report.leaderboard_figure import leaderboard_figure
+from psomerge.evals.significance.comparisons import Ranks
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.flows.terminal.leaderboard import show
+from psomerge.flows.terminal.leaderboard_words import remainder
+from psomerge.tasks.report.leaderboard import Differing, differing, from_dict, leaderboard
+from psomerge.tasks.report.leaderboard_figure import leaderboard_figure
 
 LABELS = ("base", "PSO star", "TIES (density .2, scale 1)")
 

@@ -24,7 +24,7 @@ from small_run import ROOT
 
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.fit.misfits import misfits
-from tasks.sources.fetch import fetch
+from psomerge.tasks.sources.fetch import fetch
 
 Usage = collections.namedtuple("Usage", "total used free")
 TERABYTES = 4 * 10**12
@@ -103,7 +103,7 @@ MACHINE = """
 import collections, shutil
 usage = collections.namedtuple("Usage", "total used free")(4 * 10**12, 0, 4 * 10**12)
 shutil.disk_usage = lambda path: usage
-from flows.cli import main
+from psomerge.flows.cli import main
 main()
 """
 
@@ -361,8 +361,8 @@ def test_a_local_base_and_experts_of_the_hub_share_one_tokenizer(served: Hub, ho
 
 
 def test_an_embedded_model_is_known_before_it_is_trained(home: Path, tmp_path: Path) -> None:
-    from tasks.building.embedded.shapes import untrained
-    from tasks.building.embedded.training import new_model
+    from psomerge.tasks.building.embedded.shapes import untrained
+    from psomerge.tasks.building.embedded.training import new_model
 
     model = new_model(0).to(torch.bfloat16)
     model.save_pretrained(tmp_path / "model")

@@ -17,15 +17,15 @@ from local_mlflow import local_store, published, server
 from models import tiny_llama, toy_checkpoint
 from summaries import example
 
-from flows.commands import costs
 from psomerge.checkpoint.reader import open_checkpoint
+from psomerge.flows.commands import costs
 from psomerge.run.folder import RunFolder
-from tasks.release import registry
-from tasks.report import summary as summaries
-from tasks.sources.fetch import fetch
-from tasks.sources.registry import look as registered_look
-from tasks.tracking import run as track
-from tasks.tracking.store import Store
+from psomerge.tasks.release import registry
+from psomerge.tasks.report import summary as summaries
+from psomerge.tasks.sources.fetch import fetch
+from psomerge.tasks.sources.registry import look as registered_look
+from psomerge.tasks.tracking import run as track
+from psomerge.tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

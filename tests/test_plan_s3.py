@@ -14,7 +14,7 @@ from models import tiny_llama
 from s3_server import S3, behind, passed_off, serving
 from safetensors.torch import load_file, save_file
 
-from tasks.sources.fetch import fetch
+from psomerge.tasks.sources.fetch import fetch
 
 __all__ = ["behind"]
 

@@ -3,10 +3,10 @@
 import pytest
 from local_mlflow import local_store, published
 
-from evals.suites.scores import BenchmarkScore
-from tasks.release import registry
-from tasks.release.promote import Promotion, decide, promote
-from tasks.tracking import run as track
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.tasks.release import registry
+from psomerge.tasks.release.promote import Promotion, decide, promote
+from psomerge.tasks.tracking import run as track
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 YES, NO = Promotion(True, "better"), Promotion(False, "worse")

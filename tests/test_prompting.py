@@ -8,10 +8,10 @@ from typing import ClassVar
 import pytest
 from models import tiny_llama
 
-from evals.harness import build, build_all
-from evals.suites.file import load_suite
-from evals.suites.splits import SPLITS
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.evals.harness import build, build_all
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.splits import SPLITS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -207,7 +207,7 @@ def test_too_few_examples_outside_the_splits_are_refused(tmp_path, model):
 def test_a_template_without_a_system_role_gets_none(tmp_path, model):
     from transformers import AutoTokenizer
 
-    from evals.harness.encoding import Encoder
+    from psomerge.evals.harness.encoding import Encoder
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = TEMPLATE.replace("no_system is defined", "true")

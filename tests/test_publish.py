@@ -12,9 +12,9 @@ from psomerge import recipe as recipes
 from psomerge.checkpoint.pins import pin
 from psomerge.errors import ArtefactError
 from psomerge.recipe import Recipe
-from tasks.release import publish
-from tasks.release.card import front_matter, model_card
-from tasks.report.summary import Estimate, Row
+from psomerge.tasks.release import publish
+from psomerge.tasks.release.card import front_matter, model_card
+from psomerge.tasks.report.summary import Estimate, Row
 
 WHOLE = {
     "MANIFEST.json",

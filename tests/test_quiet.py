@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tasks.quiet import quiet
+from psomerge.tasks.quiet import quiet
 
 
 def test_blocks_of_silence_that_overlap_end_with_the_last(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,9 +5,9 @@ import pytest
 from local_mlflow import local_store, lossy_proxy, published, server
 
 from psomerge.errors import ConfigError, ServiceError
-from tasks.release import registry
-from tasks.tracking import run as track
-from tasks.tracking.store import Store
+from psomerge.tasks.release import registry
+from psomerge.tasks.tracking import run as track
+from psomerge.tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 KEY = "a" * 64

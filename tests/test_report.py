@@ -10,9 +10,9 @@ from summaries import ITEMS, NAMES, SCORES, example
 
 from psomerge.errors import SpaceError
 from psomerge.fit.warning import FitWarning
-from tasks.report import page as report
-from tasks.report.summary import Comparison, Estimate, Model, Registration, Split, Summary
-from tasks.search.history import Particle, Step
+from psomerge.tasks.report import page as report
+from psomerge.tasks.report.summary import Comparison, Estimate, Model, Registration, Split, Summary
+from psomerge.tasks.search.history import Particle, Step
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://evil.example/>{{ 7*7 }}"
 VOID = {"meta", "img", "br", "hr", "input", "link"}

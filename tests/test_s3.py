@@ -19,12 +19,12 @@ from services_fixture import ROOT
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
 from psomerge.files.untrusted import listing
-from tasks.sources.fetch import fetch as fetch_any
-from tasks.sources.fetch import here, pin_fetched
-from tasks.sources.s3 import address as s3_snapshots
-from tasks.sources.s3 import fetch as s3_downloads
-from tasks.sources.shelf import partial
-from tasks.sources.shelf.shelf import Snapshot
+from psomerge.tasks.sources.fetch import fetch as fetch_any
+from psomerge.tasks.sources.fetch import here, pin_fetched
+from psomerge.tasks.sources.s3 import address as s3_snapshots
+from psomerge.tasks.sources.s3 import fetch as s3_downloads
+from psomerge.tasks.sources.shelf import partial
+from psomerge.tasks.sources.shelf.shelf import Snapshot
 
 __all__ = ["behind"]
 
@@ -437,8 +437,8 @@ def test_blocks_that_are_there_are_not_asked_for_again(served: S3, home: Path) -
 FETCH = """
 import sys
 from pathlib import Path
-from tasks.sources.shelf import partial
-from tasks.sources.s3.fetch import fetch
+from psomerge.tasks.sources.shelf import partial
+from psomerge.tasks.sources.s3.fetch import fetch
 partial.BLOCK = 2**15
 fetch(sys.argv[1], Path(sys.argv[2]), lambda what, share: None)
 """

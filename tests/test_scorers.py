@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.scorers import Item, ScorerError, load_scorer
 from psomerge.errors import ConfigError, ServiceError
+from psomerge.evals.scorers import Item, ScorerError, load_scorer
 
 ITEMS = [Item("toy", "so", name, {"text": name}, f"Say {name}.", name) for name in ("one", "two")]
 
@@ -96,7 +96,7 @@ def test_code_that_is_not_psomerge_s_needs_leave_before_it_is_imported(tmp_path:
 
 
 def test_a_shipped_scorer_needs_no_leave() -> None:
-    assert load_scorer("evals.scorers.language:InLanguage", {"language": "en"}, allowed=False).score(
+    assert load_scorer("psomerge.evals.scorers.language:InLanguage", {"language": "en"}, allowed=False).score(
         ITEMS, ["This is a sentence in English.", ""], {}
     ) == [
         1.0,
@@ -109,7 +109,7 @@ def test_a_shipped_scorer_needs_no_leave() -> None:
 )
 def test_what_a_shipped_module_only_imports_is_no_way_around_the_leave(name: str) -> None:
     with pytest.raises(ConfigError, match="has no"):
-        load_scorer(f"evals.scorers.{name}", {}, allowed=False)
+        load_scorer(f"psomerge.evals.scorers.{name}", {}, allowed=False)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_what_a_shipped_module_only_imports_is_no_way_around_the_leave(name: str
             {},
             "no module toy_metrcs; it must be installed, or lie in the folder where you start psomerge",
         ),
-        ("evals.scorers.languag:InLanguage", {}, "did you mean evals.scorers.language?"),
-        ("evals.scorers.language:InLanguag", {}, "did you mean InLanguage?"),
+        ("psomerge.evals.scorers.languag:InLanguage", {}, "did you mean psomerge.evals.scorers.language?"),
+        ("psomerge.evals.scorers.language:InLanguag", {}, "did you mean InLanguage?"),
         ("toy_broken:equal", {}, "needs no_such_library, which is not installed"),
         ("toy_raising:equal", {}, "RuntimeError: two lines"),
         ("toy_metrics:number", {}, "expected a class or a function, found int"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from evals.scorers import Item, ScorerError
-from evals.scorers.comet import Comet
 from psomerge.errors import ConfigError, ServiceError
+from psomerge.evals.scorers import Item, ScorerError
+from psomerge.evals.scorers.comet import Comet
 
 STAND_IN = """
 import json, pathlib, types

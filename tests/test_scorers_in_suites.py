@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from models import tiny_llama
 
-from evals.engines.engine import Answers
-from evals.harness import FailedBenchmark, build
-from evals.suites.file import load_suite
 from psomerge.errors import ConfigError
+from psomerge.evals.engines.engine import Answers
+from psomerge.evals.harness import FailedBenchmark, build
+from psomerge.evals.suites.file import load_suite
 from psomerge.run.journal import Journal
-from tasks.search.journal_memory import JournalMemory
+from psomerge.tasks.search.journal_memory import JournalMemory
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -127,7 +127,8 @@ def test_what_a_scorer_remembers_is_in_the_journal_and_outlives_the_process(tmp_
 def test_whether_an_answer_is_in_the_asked_language_is_a_metric_of_shipped_code(tmp_path, model):
     one = suite(
         tmp_path,
-        "languages: [de], scorer: 'evals.scorers.language:InLanguage', scorer_options: {language: '{language}'}",
+        "languages: [de], scorer: 'psomerge.evals.scorers.language:InLanguage', scorer_options: {language: "
+        "'{language}'}",
     )
     evaluation = build(one, "test", model, allow_task_code=True)
     texts = ["Das ist eine schöne Stadt mit vielen alten Häusern.", "This is a beautiful town with many old houses."]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from judge_server import JudgeServer, judge_server
 
-from evals.scorers import Item, ScorerError, load_scorer
-from evals.scorers.llm_judge import LLMJudge
 from psomerge.errors import ConfigError, ServiceError
+from psomerge.evals.scorers import Item, ScorerError, load_scorer
+from psomerge.evals.scorers.llm_judge import LLMJudge
 
 SECRET = "sk-secret-of-the-tests"
 ITEMS = [Item("toy", "so", f"item{number}", {}, f"Question {number}?", f"Reference {number}") for number in range(5)]
@@ -285,5 +285,5 @@ def test_settings_that_cannot_be_are_said_when_the_suite_is_loaded(
 ) -> None:
     settings = {"address": "http://127.0.0.1:1/v1", "model": "judge-1", "rubric": "Rubric.", **options}
     with pytest.raises(ConfigError, match=text) as caught:
-        load_scorer("evals.scorers.llm_judge:LLMJudge", settings, allowed=False)
+        load_scorer("psomerge.evals.scorers.llm_judge:LLMJudge", settings, allowed=False)
     assert SECRET not in str(caught.value)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from evals.scorers.language import InLanguage
-from evals.scorers.language_tags import language
 from psomerge.errors import ConfigError
+from psomerge.evals.scorers.language import InLanguage
+from psomerge.evals.scorers.language_tags import language
 
 SENTENCES = {
     "eng_Latn": "All human beings are born free and equal in dignity and rights.",

@@ -13,19 +13,19 @@ import torch
 from models import tiny_llama, toy_checkpoint
 from scripted_judging import ITEMS, Known, built, capitals, judging, recipe_of, scripted
 
-from evals.harness import EvaluationSet
-from evals.suites.scores import Judgement
-from evals.suites.suite import Suite
 from psomerge.errors import EngineError
+from psomerge.evals.harness import EvaluationSet
+from psomerge.evals.suites.scores import Judgement
+from psomerge.evals.suites.suite import Suite
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
 from psomerge.search.pso import Swarm, Update
-from tasks.experts.sparsify import sparsify
-from tasks.search.baselines import candidates, tune
-from tasks.search.judge import Judging
-from tasks.search.select import rerank
-from tasks.search.steps import Search, begin, contenders, judge_step, move_step, observe_step
-from tasks.search.table import Outcome, by_kind, judge_results
+from psomerge.tasks.experts.sparsify import sparsify
+from psomerge.tasks.search.baselines import candidates, tune
+from psomerge.tasks.search.judge import Judging
+from psomerge.tasks.search.select import rerank
+from psomerge.tasks.search.steps import Search, begin, contenders, judge_step, move_step, observe_step
+from psomerge.tasks.search.table import Outcome, by_kind, judge_results
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

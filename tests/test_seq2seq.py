@@ -9,11 +9,11 @@ import torch
 from architectures import tiny_t5
 from engine_cases import SETTINGS, Hearing, begins, mixed, plain
 
-from evals.engines.engine import Batch, Generation, Loglikelihood
-from evals.engines.transformers_engine import TransformersEngine
-from evals.harness import build
-from evals.harness.encoding import Encoder
-from evals.suites.file import load_suite
+from psomerge.evals.engines.engine import Batch, Generation, Loglikelihood
+from psomerge.evals.engines.transformers_engine import TransformersEngine
+from psomerge.evals.harness import build
+from psomerge.evals.harness.encoding import Encoder
+from psomerge.evals.suites.file import load_suite
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -52,7 +52,7 @@ def test_choices_and_texts_are_those_of_the_harnesss_own_backend(model: Path, tm
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from evals.harness.tasks import OWN_TASKS
+    from psomerge.evals.harness.tasks import OWN_TASKS
 
     (tmp_path / "paired.yaml").write_text(SUITE)
     evaluation = build(load_suite(tmp_path / "paired.yaml"), "test", model)

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from evals.stopping.sequential import Bet, Draw, SequentialTest
+from psomerge.evals.stopping.sequential import Bet, Draw, SequentialTest
 
 PAIRED = [Draw(((0, number),), -1.0, 1.0) for number in range(1000)]
 

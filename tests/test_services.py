@@ -19,7 +19,7 @@ import pytest
 from services_fixture import ROOT, ServiceSet, service_set
 
 from psomerge.errors import ServiceError
-from tasks.services.servers import Server, running, serving, start_mlflow, start_prefect, stop
+from psomerge.tasks.services.servers import Server, running, serving, start_mlflow, start_prefect, stop
 
 __all__ = ["service_set"]
 
@@ -144,7 +144,7 @@ def test_logs_and_prefect_s_files_are_private(home: Path, servers: dict[str, Ser
 
 def test_a_server_whose_starter_ended_is_found_and_stopped_by_another_process(tmp_path: Path) -> None:
     start = (
-        "import sys; from pathlib import Path; from tasks.services.servers import start_mlflow; "
+        "import sys; from pathlib import Path; from psomerge.tasks.services.servers import start_mlflow; "
         "start_mlflow(Path(sys.argv[1]))"
     )
     run_python(start, str(tmp_path), cwd=ROOT)
@@ -261,7 +261,7 @@ def test_the_pages_end_with_their_servers_by_either_signal_in_the_background_too
     tmp_path: Path, end: signal.Signals
 ) -> None:
     """A shell makes what it starts in the background ignore Ctrl-C; a supervisor sends SIGTERM."""
-    command = f"trap '' INT; exec {sys.executable} -m flows.cli ui --prefect-port 0 --mlflow-port 0"
+    command = f"trap '' INT; exec {sys.executable} -m psomerge.flows.cli ui --prefect-port 0 --mlflow-port 0"
     settings = os.environ | {"PSOMERGE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     log = tmp_path / "said"
     with log.open("wb") as said:

@@ -15,16 +15,16 @@ import pytest
 from hub_data import ARTICLES, TOPICS
 from models import tiny_llama
 
-from evals.benchmarks.flores.answers import one_line
-from evals.benchmarks.flores.languages import IN_FLORES_PLUS, english_name
-from evals.benchmarks.flores.pairs import dataset as flores_pairs
-from evals.benchmarks.flores.passages import article_of, articles, groups_of
-from evals.benchmarks.milic.tasks import CODES, same_number
-from evals.benchmarks.sib200 import topics
-from evals.harness.building import build_all
-from evals.harness.tasks import load_tasks
-from evals.suites.file import load_suite
 from psomerge.errors import ArtefactError
+from psomerge.evals.benchmarks.flores.answers import one_line
+from psomerge.evals.benchmarks.flores.languages import IN_FLORES_PLUS, english_name
+from psomerge.evals.benchmarks.flores.pairs import dataset as flores_pairs
+from psomerge.evals.benchmarks.flores.passages import article_of, articles, groups_of
+from psomerge.evals.benchmarks.milic.tasks import CODES, same_number
+from psomerge.evals.benchmarks.sib200 import topics
+from psomerge.evals.harness.building import build_all
+from psomerge.evals.harness.tasks import load_tasks
+from psomerge.evals.suites.file import load_suite
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from models import tiny_llama
 
-from evals.harness import build
-from evals.suites.file import load_suite
-from evals.suites.suite import Benchmark, Suite
+from psomerge.evals.harness import build
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.suite import Benchmark, Suite
 
 pytestmark = [
     pytest.mark.network,

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from evals.suites.splits import position_of, split_of, subsample
+from psomerge.evals.suites.splits import position_of, split_of, subsample
 
 SHARES = {"optimisation": 0.24, "validation": 0.14, "test": 0.36}
 

@@ -276,7 +276,7 @@ def test_a_source_that_moved_away_is_refused(small: Small) -> None:
 
 IMPORTED = """
 import json, sys
-from flows.cli import main
+from psomerge.flows.cli import main
 sys.argv = ["psomerge", *sys.argv[1:]]
 try:
     main()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evals.significance.intervals import benchmark_interval, mean_interval, paired
-from evals.suites.scores import BenchmarkScore
+from psomerge.evals.significance.intervals import benchmark_interval, mean_interval, paired
+from psomerge.evals.suites.scores import BenchmarkScore
 
 
 def score(values, groups=None, benchmark="b", weight=1.0):

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from models import tiny_llama
 
-from evals.engines.engine import Answers, Batch, Continuation
-from evals.harness import EvaluationSet, FailedBenchmark, build
-from evals.stopping.early import ExactStop, SequentialStop
-from evals.suites.file import load_suite
-from evals.suites.fitness import References, aggregate, fitness, slopes
-from evals.suites.splits import position_of
-from evals.suites.suite import Suite
+from psomerge.evals.engines.engine import Answers, Batch, Continuation
+from psomerge.evals.harness import EvaluationSet, FailedBenchmark, build
+from psomerge.evals.stopping.early import ExactStop, SequentialStop
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.fitness import References, aggregate, fitness, slopes
+from psomerge.evals.suites.splits import position_of
+from psomerge.evals.suites.suite import Suite
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"

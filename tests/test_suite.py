@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.suites.file import load_suite
 from psomerge.errors import ConfigError
+from psomerge.evals.suites.file import load_suite
 
 SUITE = """\
 name: small
@@ -132,7 +132,7 @@ def test_an_aggregate_of_more_than_there_is_is_refused(tmp_path, given, words):
 def test_items_that_name_their_split_need_no_shares_and_their_word_must_be_a_split(tmp_path):
     from types import SimpleNamespace
 
-    from evals.harness.items import sort_documents
+    from psomerge.evals.harness.items import sort_documents
 
     text = "name: own\nsalt: s1\nbenchmarks:\n  - {task: pick, language: en, metric: acc, split: part}\n"
     suite = load_suite(written(tmp_path, text))

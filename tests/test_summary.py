@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from summaries import example
 
-from evals.suites.scores import BenchmarkScore
 from psomerge.errors import SpaceError, StateError
+from psomerge.evals.suites.scores import BenchmarkScore
 from psomerge.fit.warning import FitWarning
-from tasks.report import summary as records
-from tasks.report.rows import compare, row
-from tasks.report.summary import Registration
-from tasks.report.wording import difference, duration, plain, points, probability, saved, size, verdict
-from tasks.search.history import Particle, Step
+from psomerge.tasks.report import summary as records
+from psomerge.tasks.report.rows import compare, row
+from psomerge.tasks.report.summary import Registration
+from psomerge.tasks.report.wording import difference, duration, plain, points, probability, saved, size, verdict
+from psomerge.tasks.search.history import Particle, Step
 
 
 def score(benchmark: str, language: str, values: tuple[float, ...], weight: float = 1.0) -> BenchmarkScore:

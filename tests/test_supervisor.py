@@ -11,12 +11,12 @@ from time import monotonic, sleep
 import pytest
 from engine_cases import SETTINGS, Hearing, begins, exam, family, mixed
 
-from evals.engines.engine import Batch, ModelError
-from evals.engines.host import start_time
-from evals.engines.process import leftovers, messages
-from evals.engines.process.child import Child
-from evals.engines.process.supervisor import SupervisedEngine
 from psomerge.errors import ArtefactError, EngineError
+from psomerge.evals.engines.engine import Batch, ModelError
+from psomerge.evals.engines.host import start_time
+from psomerge.evals.engines.process import leftovers, messages
+from psomerge.evals.engines.process.child import Child
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
 
 A = mixed(0.7, 0.4)
 
@@ -87,7 +87,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from engine_cases import SETTINGS, Hearing, begins, exam, mixed
-from evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
 
 root = Path(sys.argv[1])
 folders = {name: Path(sys.argv[2]) / name for name in ("base", "first", "second")}

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from summaries import ITEMS, SCORES, estimate, example
 
-from flows.terminal.table import show
-from tasks.report.summary import Summary
+from psomerge.flows.terminal.table import show
+from psomerge.tasks.report.summary import Summary
 
 
 class Terminal(io.StringIO):

@@ -8,9 +8,9 @@ import pytest
 from models import byte_tokenizer
 from wellformed import LONG_TEMPLATE
 
-from evals.harness import template_process
-from evals.harness.templates import ChatTemplate
 from psomerge.errors import ArtefactError
+from psomerge.evals.harness import template_process
+from psomerge.evals.harness.templates import ChatTemplate
 
 TURNS = [
     {"role": "system", "content": "Be brief."},

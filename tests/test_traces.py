@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from evals.suites.scores import Example
 from psomerge.errors import StateError
-from tasks.search import items as traces
+from psomerge.evals.suites.scores import Example
+from psomerge.tasks.search import items as traces
 
 CHOICE = Example("pick", "so", "a1", "g1", "Q:", (" ja", " ño"), (-1.25, -0.1), None, " ño", " ja", "acc", 0.0)
 TEXT = Example("say", "tk", "b1", "g2", "P:\nline", (), (), "Aşgabat\n", "Aşgabat", "Aşgabat", "exact_match", 1.0)

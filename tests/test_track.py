@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from local_mlflow import local_store
 
-from evals.suites.scores import BenchmarkScore, Judgement
 from psomerge.errors import ConfigError, ServiceError, SpaceError
-from tasks.tracking import run as track
-from tasks.tracking.run import EvaluationInput
-from tasks.tracking.store import Store
+from psomerge.evals.suites.scores import BenchmarkScore, Judgement
+from psomerge.tasks.tracking import run as track
+from psomerge.tasks.tracking.run import EvaluationInput
+from psomerge.tasks.tracking.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 KEY = "a" * 64

@@ -3,12 +3,12 @@
 import pytest
 from local_mlflow import local_store, published
 
-from evals.suites.scores import BenchmarkScore
-from tasks.release import registry
-from tasks.report.leaderboard import leaderboard
-from tasks.tracking import evaluation as track_evaluation
-from tasks.tracking import run as track
-from tasks.tracking.run import connect
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.tasks.release import registry
+from psomerge.tasks.report.leaderboard import leaderboard
+from psomerge.tasks.tracking import evaluation as track_evaluation
+from psomerge.tasks.tracking import run as track
+from psomerge.tasks.tracking.run import connect
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 

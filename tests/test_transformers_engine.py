@@ -8,9 +8,9 @@ from engine_cases import SETTINGS, Hearing, begins, exam, family, mixed, plain, 
 from models import tiny_llama
 from safetensors.torch import load_file, save_file
 
-from evals.engines.engine import Batch, Generation, Loglikelihood, ModelError
-from evals.engines.transformers_engine import TransformersEngine
 from psomerge.errors import EngineError
+from psomerge.evals.engines.engine import Batch, Generation, Loglikelihood, ModelError
+from psomerge.evals.engines.transformers_engine import TransformersEngine
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])

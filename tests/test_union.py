@@ -20,15 +20,15 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evals.engines.shell import tokenizer_folder
 from psomerge.checkpoint.pins import pin
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.evals.engines.shell import tokenizer_folder
 from psomerge.merge.basis import open_basis
 from psomerge.merge.materialize import materialize, write_model
 from psomerge.recipe import Recipe, from_dict
+from psomerge.tasks.experts.check import check
 from psomerge.vocabulary.merged_vocabulary import runs, union
-from tasks.experts.check import check
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 

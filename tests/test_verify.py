@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 from local_mlflow import local_store, published
 
-from evals.engines.engine import Answers, Batch, Continuation, EngineSettings, Generation, Loglikelihood
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.engines.scripted import ScriptedEngine
 from psomerge.errors import EngineError, ServiceError, VerificationError
+from psomerge.evals.engines.engine import Answers, Batch, Continuation, EngineSettings, Generation, Loglikelihood
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.engines.scripted import ScriptedEngine
 from psomerge.recipe import read
-from tasks.release import registry, verify
-from tasks.release.verify import Question
-from tasks.tracking import run as track
+from psomerge.tasks.release import registry, verify
+from psomerge.tasks.release.verify import Question
+from psomerge.tasks.tracking import run as track
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
 KEY = "a" * 64

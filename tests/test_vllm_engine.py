@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from engine_cases import BLOCK, SETTINGS, Hearing, begins, exam, family, materialised, mixed, plain, questions
 
-from evals.engines.engine import Answers, Batch, Generation, Loglikelihood
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.engines.transformers_engine import TransformersEngine
-from evals.engines.vllm.checks import Swap, canary_fault
-from evals.engines.vllm.engine import environment
-from evals.engines.vllm.scoring import plan
+from psomerge.evals.engines.engine import Answers, Batch, Generation, Loglikelihood
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.engines.transformers_engine import TransformersEngine
+from psomerge.evals.engines.vllm.checks import Swap, canary_fault
+from psomerge.evals.engines.vllm.engine import environment
+from psomerge.evals.engines.vllm.scoring import plan
 
 A, B = mixed(0.7, 0.4), mixed(-0.3, 1.1)
 
@@ -177,9 +177,9 @@ SABOTAGE = """
 import json, sys
 from pathlib import Path
 from engine_cases import SETTINGS, exam, mixed, family
-from evals.engines.engine import Loglikelihood
-from evals.engines.vllm import transfer
-from evals.engines.vllm.engine import VllmEngine
+from psomerge.evals.engines.engine import Loglikelihood
+from psomerge.evals.engines.vllm import transfer
+from psomerge.evals.engines.vllm.engine import VllmEngine
 from psomerge.merge.basis import Basis
 from psomerge.errors import ConfigError, EngineError
 

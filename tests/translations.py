@@ -5,8 +5,8 @@ import random
 
 import sacrebleu
 
-from evals.metrics import corpus
-from evals.suites.scores import BenchmarkScore
+from psomerge.evals.metrics import corpus
+from psomerge.evals.suites.scores import BenchmarkScore
 
 WORDS = (
     "the",

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 from small_run import Small
 
-from tasks.tracking.run import connect
-from tasks.tracking.store import Store
+from psomerge.tasks.tracking.run import connect
+from psomerge.tasks.tracking.store import Store
 
 PATIENCE = 240.0
 """Seconds that a run may need to reach a moment, on a busy machine."""

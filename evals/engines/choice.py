@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evals.engines.vllm.architectures import architectures
 from psomerge.errors import ConfigError
+from psomerge.evals.engines.vllm.architectures import architectures
 
 
 @dataclass(frozen=True)

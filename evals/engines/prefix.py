@@ -1,7 +1,7 @@
 """Answers to a batch in the order in which an engine finds them, as those without a gap from the first on that a watch
 hears."""
 
-from evals.engines.engine import Answers, Batch, Continuation, Watch
+from psomerge.evals.engines.engine import Answers, Batch, Continuation, Watch
 
 
 class Prefix:

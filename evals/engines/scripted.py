@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from evals.engines.engine import Answers, Batch, Capabilities, Continuation, Generation, Loglikelihood, Watch
+from psomerge.evals.engines.engine import Answers, Batch, Capabilities, Continuation, Generation, Loglikelihood, Watch
 from psomerge.recipe import Recipe
 
 

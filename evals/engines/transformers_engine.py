@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.engines.engine import (
+from psomerge.errors import EngineError
+from psomerge.evals.engines.engine import (
     Answers,
     Batch,
     Capabilities,
@@ -29,10 +30,9 @@ from evals.engines.engine import (
     Watch,
     first_part,
 )
-from evals.engines.host import device_name
-from evals.engines.prefix import Prefix
-from evals.engines.shell import write_shell
-from psomerge.errors import EngineError
+from psomerge.evals.engines.host import device_name
+from psomerge.evals.engines.prefix import Prefix
+from psomerge.evals.engines.shell import write_shell
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
 

@@ -1,9 +1,9 @@
 """lm-evaluation-harness as the source of benchmarks, by its own Task methods: requests built once, scored many
 times."""
 
-from evals.harness.building import build, build_all
-from evals.harness.evaluation_set import EvaluationSet
-from evals.harness.prepared import FailedBenchmark
-from evals.harness.tally import Drawn, Tally
+from psomerge.evals.harness.building import build, build_all
+from psomerge.evals.harness.evaluation_set import EvaluationSet
+from psomerge.evals.harness.prepared import FailedBenchmark
+from psomerge.evals.harness.tally import Drawn, Tally
 
 __all__ = ["Drawn", "EvaluationSet", "FailedBenchmark", "Tally", "build", "build_all"]

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.engines.engine import Batch, Generation, Loglikelihood
-from evals.harness.encoding import Encoder
-from evals.harness.evaluation_set import EvaluationSet, digest_of_set
-from evals.harness.fewshot import draw_outside_splits
-from evals.harness.items import Documents, choose, sort_documents
-from evals.harness.prepared import Prepared
-from evals.harness.tasks import filter_names, foreign_code, load_tasks
-from evals.scorers import Scorer, load_scorer
-from evals.suites.suite import Suite
 from psomerge.errors import ConfigError
+from psomerge.evals.engines.engine import Batch, Generation, Loglikelihood
+from psomerge.evals.harness.encoding import Encoder
+from psomerge.evals.harness.evaluation_set import EvaluationSet, digest_of_set
+from psomerge.evals.harness.fewshot import draw_outside_splits
+from psomerge.evals.harness.items import Documents, choose, sort_documents
+from psomerge.evals.harness.prepared import Prepared
+from psomerge.evals.harness.tasks import filter_names, foreign_code, load_tasks
+from psomerge.evals.scorers import Scorer, load_scorer
+from psomerge.evals.suites.suite import Suite
 
 
 def build(

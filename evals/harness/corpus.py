@@ -8,7 +8,7 @@ registered here, passing items on as the harness's metrics do and aggregating th
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evals.metrics import corpus
+from psomerge.evals.metrics import corpus
 
 
 def register() -> None:
@@ -93,7 +93,7 @@ def rows_of(name: str, items: Sequence[Any]) -> list[tuple[float, ...]]:
 def _spbleu(tokeniser: str, items: Sequence[Any]) -> float:
     import sacrebleu
 
-    from evals.metrics.spm import model_file
+    from psomerge.evals.metrics.spm import model_file
 
     model_file(tokeniser)
     read = [texts(item) for item in items]

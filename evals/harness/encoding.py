@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.engines.engine import Generation, Loglikelihood
-from evals.harness.templates import ChatTemplate
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.evals.engines.engine import Generation, Loglikelihood
+from psomerge.evals.harness.templates import ChatTemplate
 from psomerge.files.untrusted import listing
 from psomerge.screening.companions import check_companions
 

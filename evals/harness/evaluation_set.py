@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
-from evals.engines.engine import Answers, Batch
-from evals.harness.prepared import Prepared
-from evals.harness.scoring import examine, record
-from evals.harness.tally import Drawn, Tally
-from evals.metrics import corpus
-from evals.scorers import source_digest
-from evals.suites.scores import BenchmarkScore, Example
-from evals.suites.splits import position_of
-from evals.suites.suite import Suite
 from psomerge.errors import EngineError
+from psomerge.evals.engines.engine import Answers, Batch
+from psomerge.evals.harness.prepared import Prepared
+from psomerge.evals.harness.scoring import examine, record
+from psomerge.evals.harness.tally import Drawn, Tally
+from psomerge.evals.metrics import corpus
+from psomerge.evals.scorers import source_digest
+from psomerge.evals.suites.scores import BenchmarkScore, Example
+from psomerge.evals.suites.splits import position_of
+from psomerge.evals.suites.suite import Suite
 from psomerge.files.digest import digest_of
 
 SCORING_KEYS = (

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from evals.harness.items import Documents, grouping, identity
-from evals.suites.suite import Suite
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.evals.harness.items import Documents, grouping, identity
+from psomerge.evals.suites.suite import Suite
 
 
 def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[Documents]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.suites.splits import SPLITS, split_of, subsample
-from evals.suites.suite import Benchmark, Suite
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.evals.suites.splits import SPLITS, split_of, subsample
+from psomerge.evals.suites.suite import Benchmark, Suite
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from evals.harness.corpus import corpus_metric
-from evals.harness.items import Items
-from evals.scorers import Scorer
-from evals.suites.suite import Benchmark
+from psomerge.evals.harness.corpus import corpus_metric
+from psomerge.evals.harness.items import Items
+from psomerge.evals.scorers import Scorer
+from psomerge.evals.suites.suite import Benchmark
 
 
 class FailedBenchmark(Exception):  # noqa: N818 (a judgement's outcome, to be recorded, not a fault of the program)

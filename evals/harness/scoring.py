@@ -7,15 +7,15 @@ import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-from evals.engines.engine import Answers, Batch
-from evals.harness.corpus import rows_of
-from evals.harness.prepared import FailedBenchmark, Prepared
-from evals.harness.tasks import one_line
-from evals.metrics import corpus
-from evals.scorers import Item
-from evals.suites.scores import BenchmarkScore, Example
-from evals.suites.suite import Benchmark
 from psomerge.errors import PsomergeError
+from psomerge.evals.engines.engine import Answers, Batch
+from psomerge.evals.harness.corpus import rows_of
+from psomerge.evals.harness.prepared import FailedBenchmark, Prepared
+from psomerge.evals.harness.tasks import one_line
+from psomerge.evals.metrics import corpus
+from psomerge.evals.scorers import Item
+from psomerge.evals.suites.scores import BenchmarkScore, Example
+from psomerge.evals.suites.suite import Benchmark
 
 
 def examine(

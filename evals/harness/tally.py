@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.engines.engine import Answers, Batch
-from evals.harness.prepared import FailedBenchmark, Prepared
-from evals.harness.scoring import answer_of, examine, value_of
-from evals.harness.tasks import one_line
+from psomerge.evals.engines.engine import Answers, Batch
+from psomerge.evals.harness.prepared import FailedBenchmark, Prepared
+from psomerge.evals.harness.scoring import answer_of, examine, value_of
+from psomerge.evals.harness.tasks import one_line
 
 ITEM_BY_ITEM = ("lm_eval.filters.extraction", "lm_eval.filters.selection", "lm_eval.filters.transformation")
 """Modules of filters that look at one item at a time; those of the user's own look at whatever they like."""

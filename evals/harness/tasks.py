@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.harness.corpus import corpus_metric, register
-from evals.metrics import corpus
-from evals.suites.suite import Benchmark, Suite
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest
+from psomerge.evals.harness.corpus import corpus_metric, register
+from psomerge.evals.metrics import corpus
+from psomerge.evals.suites.suite import Benchmark, Suite
 
 OWN_TASKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -81,7 +81,7 @@ def _opened(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _start() -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "evals.harness.template_process"]
+    command = [sys.executable, "-m", "psomerge.evals.harness.template_process"]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
     )

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.metrics import correlation
-from evals.metrics.spm import model_file
+from psomerge.evals.metrics import correlation
+from psomerge.evals.metrics.spm import model_file
 
 Floats = NDArray[np.float64]
 

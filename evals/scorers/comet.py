@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.scorers.scorer import Item, ScorerError
 from psomerge.errors import ConfigError, ServiceError
+from psomerge.evals.scorers.scorer import Item, ScorerError
 from psomerge.files.digest import digest_of
 
 PYTHON = "PSOMERGE_COMET_PYTHON"
@@ -30,7 +30,7 @@ INSTALL = f"python3.11 -m venv comet && comet/bin/pip install unbabel-comet && e
 
 
 class Comet:
-    """The scorer `evals.scorers.comet:Comet`."""
+    """The scorer `psomerge.evals.scorers.comet:Comet`."""
 
     def __init__(
         self,

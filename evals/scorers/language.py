@@ -13,10 +13,10 @@ from collections.abc import MutableMapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from evals.scorers.identifiers import Identifier, fasttext, shipped
-from evals.scorers.language_tags import Language, language
-from evals.scorers.scorer import Item
 from psomerge.errors import ConfigError
+from psomerge.evals.scorers.identifiers import Identifier, fasttext, shipped
+from psomerge.evals.scorers.language_tags import Language, language
+from psomerge.evals.scorers.scorer import Item
 
 ALIKE = (frozenset({"bs", "hr", "sr"}), frozenset({"id", "ms"}), frozenset({"zh", "yue", "wuu"}))
 """Taken for one another by every identifier on sentences, in one script."""
@@ -26,7 +26,7 @@ SCRIPT_DECIDES = frozenset({"Cher", "Mong", "Nkoo", "Olck", "Tfng", "Thaa", "Tib
 
 
 class InLanguage:
-    """The scorer `evals.scorers.language:InLanguage`."""
+    """The scorer `psomerge.evals.scorers.language:InLanguage`."""
 
     def __init__(self, language: str, model: str | None = None) -> None:
         """Looks whether the language can be told.

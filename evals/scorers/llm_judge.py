@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from evals.scorers.judge_service import JudgeService, RefusedError
-from evals.scorers.scorer import Item, ScorerError
 from psomerge.errors import ConfigError
+from psomerge.evals.scorers.judge_service import JudgeService, RefusedError
+from psomerge.evals.scorers.scorer import Item, ScorerError
 from psomerge.files.digest import digest_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ AGAIN = (
 
 
 class LLMJudge:
-    """The scorer `evals.scorers.llm_judge:LLMJudge`."""
+    """The scorer `psomerge.evals.scorers.llm_judge:LLMJudge`."""
 
     def __init__(
         self,

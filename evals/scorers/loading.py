@@ -13,17 +13,20 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from evals.scorers.scorer import Item, Scorer, ScorerError
 from psomerge.errors import ConfigError, PsomergeError, nearest
+from psomerge.evals.scorers.scorer import Item, Scorer, ScorerError
 
 logger = logging.getLogger(__name__)
 
-OWN = "evals.scorers."
+OWN = "psomerge.evals.scorers."
+_FORMER = "evals.scorers."
+"""What suites written for earlier versions call it."""
 
 
 def load_scorer(name: str, options: Mapping[str, Any], *, allowed: bool) -> Scorer:
@@ -60,6 +63,21 @@ def load_scorer(name: str, options: Mapping[str, Any], *, allowed: bool) -> Scor
     return _Checked(_made(found, name, options), name)
 
 
+@cache
+def present_name(name: str) -> str:
+    """Returns the name of a scorer as it is now: `evals.scorers.X:Y`, where X is a module of ours, has moved to
+    `psomerge.evals.scorers.X:Y`, which is said once."""
+    moved = f"{OWN}{name.removeprefix(_FORMER)}"
+    if not name.startswith(_FORMER) or moved.partition(":")[0] not in _own_modules():
+        return name
+    logger.warning("scorer %s is now %s; change the suite's file", name, moved)
+    return moved
+
+
+def _own_modules() -> list[str]:
+    return [OWN + path.stem for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem != "__init__"]
+
+
 def source_digest(name: str) -> str:
     """Returns the SHA-256 in hex of the file that a loaded scorer's module was read from: another text may score
     otherwise."""
@@ -76,13 +94,8 @@ def _module(module_name: str, name: str) -> ModuleType:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            own = (
-                [OWN + path.stem for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem != "__init__"]
-                if module_name.startswith(OWN)
-                else []
-            )
             hint = (
-                nearest(module_name, own)
+                nearest(module_name, _own_modules() if module_name.startswith(OWN) else [])
                 or f"; it must be installed, or lie in the folder where you start psomerge, {Path.cwd()}"
             )
             raise ConfigError(f"scorer {name!r}: no module {error.name}{hint}") from error

@@ -22,8 +22,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from evals.significance.intervals import LEVEL, RESAMPLES, Difference, paired
-from evals.suites.scores import BenchmarkScore
+from psomerge.evals.significance.intervals import LEVEL, RESAMPLES, Difference, paired
+from psomerge.evals.suites.scores import BenchmarkScore
 
 ALPHA = 1 - LEVEL
 POWER = 0.8

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.significance.resampling import LEVEL, bootstrap, cluster, exchange
-from evals.suites.scores import BenchmarkScore
+from psomerge.evals.significance.resampling import LEVEL, bootstrap, cluster, exchange
+from psomerge.evals.suites.scores import BenchmarkScore
 
 RESAMPLES = 10_000
 

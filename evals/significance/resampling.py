@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.metrics import corpus
-from evals.suites.scores import BenchmarkScore
-from evals.suites.splits import position_of
+from psomerge.evals.metrics import corpus
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.evals.suites.splits import position_of
 
 LEVEL = 0.95
 CELLS = 2_000_000

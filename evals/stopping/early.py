@@ -11,10 +11,10 @@ of at most its error rate.
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 
-from evals.engines.engine import Answers
-from evals.harness import Drawn, FailedBenchmark, Tally
-from evals.stopping.sequential import Draw, SequentialTest
-from evals.suites.scores import BenchmarkScore
+from psomerge.evals.engines.engine import Answers
+from psomerge.evals.harness import Drawn, FailedBenchmark, Tally
+from psomerge.evals.stopping.sequential import Draw, SequentialTest
+from psomerge.evals.suites.scores import BenchmarkScore
 
 PART = 0.05
 """Share of a batch's requests between two looks at the answers."""

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from evals.suites.splits import SPLITS
-from evals.suites.strict_yaml import read, validate
-from evals.suites.suite import Aggregate, Benchmark, Floor, Prompting, Suite
 from psomerge.errors import ConfigError, nearest
+from psomerge.evals.scorers.loading import present_name
+from psomerge.evals.suites.splits import SPLITS
+from psomerge.evals.suites.strict_yaml import read, validate
+from psomerge.evals.suites.suite import Aggregate, Benchmark, Floor, Prompting, Suite
 
 UNDETERMINED = "und"
 """Language tag (BCP 47) of a benchmark that names no language."""
@@ -205,7 +206,7 @@ def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
                 config=_fill(entry.config, words),
                 revision=entry.revision,
                 prompt_language=entry.prompt_language,
-                scorer=entry.scorer,
+                scorer=entry.scorer and present_name(entry.scorer),
                 scorer_options=_fill(entry.scorer_options, words),
                 floor=Floor(entry.floor.at_least, entry.floor.below_base) if entry.floor else None,
                 prompting=Prompting(**(entry.prompting or suite.prompting).model_dump()),

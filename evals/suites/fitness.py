@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evals.suites.scores import BenchmarkScore
-from evals.suites.suite import Suite
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.evals.suites.suite import Suite
 
 LEAST_GAIN = 0.05
 """Of the best expert over the base: on a benchmark that no expert improves by more, five points are the unit."""

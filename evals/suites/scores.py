@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evals.metrics import corpus
+from psomerge.evals.metrics import corpus
 
 
 @dataclass(frozen=True)

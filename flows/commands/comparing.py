@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.suites.file import load_suite
-from flows.config.schema import configs_folder, evaluation_config
-from flows.environment.home import home_folder
-from flows.environment.start import start_services
-from flows.terminal.leaderboard import show
 from psomerge.errors import ConfigError
+from psomerge.evals.suites.file import load_suite
 from psomerge.files.digest import digest_of
-from tasks.report.leaderboard import Leaderboard, differing, from_dict
-from tasks.search import items as traces
-from tasks.search.evaluate import Scored
+from psomerge.flows.config.schema import configs_folder, evaluation_config
+from psomerge.flows.environment.home import home_folder
+from psomerge.flows.environment.start import start_services
+from psomerge.flows.terminal.leaderboard import show
+from psomerge.tasks.report.leaderboard import Leaderboard, differing, from_dict
+from psomerge.tasks.search import items as traces
+from psomerge.tasks.search.evaluate import Scored
 
 WIDTH = 600
 """Characters of a prompt or an output that are printed."""
@@ -24,7 +24,7 @@ WIDTH = 600
 def evaluate_model(model: str, suite: str, overrides: list[str], *, as_json: bool) -> None:
     """Prints the scores of a model on a suite."""
     _start(suite, overrides)
-    from flows.evaluation import evaluate
+    from psomerge.flows.evaluation import evaluate
 
     result = evaluate(model, suite, overrides)
     if as_json:
@@ -46,7 +46,7 @@ def compare_models(models: list[str], suite: str, overrides: list[str], *, items
             f"expected two or more models to compare, found {len(set(models))}; `psomerge evaluate` scores one alone"
         )
     _start(suite, overrides)
-    from flows.evaluation import compare
+    from psomerge.flows.evaluation import compare
 
     board, scored = compare(models, suite, overrides)
     folder = home_folder() / "comparisons" / digest_of(board.to_dict())[:16]
@@ -68,7 +68,7 @@ def _start(suite: str, overrides: list[str]) -> None:
 
 
 def _keep(board: Leaderboard, folder: Path) -> None:
-    from tasks.report.leaderboard_figure import leaderboard_figure
+    from psomerge.tasks.report.leaderboard_figure import leaderboard_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "leaderboard.json").write_text(json.dumps(board.to_dict(), indent=2), encoding="utf-8")

@@ -12,18 +12,18 @@ from pathlib import Path
 import psutil
 import torch
 
-from evals.engines.choice import choose
-from flows.config.schema import Config, EngineConfig
 from psomerge.checkpoint.adapter import Adapter
 from psomerge.checkpoint.config import output_dtype
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import PsomergeError, SpaceError
+from psomerge.evals.engines.choice import choose
 from psomerge.files.digest import digest_of
+from psomerge.flows.config.schema import Config, EngineConfig
 from psomerge.run.folder import entries
-from tasks.report.summary import read
-from tasks.report.wording import size
-from tasks.services.stores import tracking_uri
-from tasks.sources.preview import Preview
+from psomerge.tasks.report.summary import read
+from psomerge.tasks.report.wording import size
+from psomerge.tasks.services.stores import tracking_uri
+from psomerge.tasks.sources.preview import Preview
 
 COPIES = 3
 """Of the merged model on the disk at a time: the run's checkpoint, MLflow's, and the one that is downloaded to be

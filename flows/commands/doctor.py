@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from flows.environment.home import prepare
 from psomerge.errors import PsomergeError
-from tasks.report.wording import size
+from psomerge.flows.environment.home import prepare
+from psomerge.tasks.report.wording import size
 
 MEMORY, DISK = 4 * 2**30, 4 * 2**30
 """Bytes that the quickstart wants."""

@@ -8,18 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from flows.environment.home import home_folder, prepare
 from psomerge.errors import ConfigError
 from psomerge.files.untrusted import read_json
-from tasks.release.flavour import CONFIG_LIMIT, is_paired
-from tasks.report import page as pages
-from tasks.report.summary import read
+from psomerge.flows.environment.home import home_folder, prepare
+from psomerge.tasks.release.flavour import CONFIG_LIMIT, is_paired
+from psomerge.tasks.report import page as pages
+from psomerge.tasks.report.summary import read
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
     """Starts the Prefect and MLflow servers over this home on loopback, prints their addresses, and ends them at Ctrl-C
     or SIGTERM. Port 0 is any free one."""
-    from tasks.services.servers import serving
+    from psomerge.tasks.services.servers import serving
 
     home = home_folder()
     prepare(home)

@@ -7,23 +7,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evals.engines.choice import choose
-from evals.suites.file import load_suite
-from evals.suites.suite import Suite
-from flows.commands import costs
-from flows.config.schema import Config, configs_folder
-from flows.environment.home import prepare, quieten
-from flows.stages.opening import judgements
-from flows.terminal.progress import Progress
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
+from psomerge.evals.engines.choice import choose
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.suite import Suite
 from psomerge.files.untrusted import allowed
 from psomerge.fit.misfits import all_misfits, misfit
+from psomerge.flows.commands import costs
+from psomerge.flows.config.schema import Config, configs_folder
+from psomerge.flows.environment.home import prepare, quieten
+from psomerge.flows.stages.opening import judgements
+from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
-from tasks.experts.check import merging_basis, told_by_files
-from tasks.experts.class_defaults import spelt_out
-from tasks.experts.pieces import read_pieces
-from tasks.sources.preview import Preview, preview_all
+from psomerge.tasks.experts.check import merging_basis, told_by_files
+from psomerge.tasks.experts.class_defaults import spelt_out
+from psomerge.tasks.experts.pieces import read_pieces
+from psomerge.tasks.sources.preview import Preview, preview_all
 
 
 def describe(config: Config, home: Path) -> dict[str, Any]:

@@ -14,15 +14,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.environment.home import home_folder, prepare
-from flows.terminal.progress import Progress
 from psomerge import recipe as recipes
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, VerificationError, nearest
 from psomerge.fit.warning import FitWarning
+from psomerge.flows.environment.home import home_folder, prepare
+from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.methods.static import METHODS
 from psomerge.recipe import Recipe, Source
-from tasks.sources.fetch import Fetched, fetch, pin_fetched
-from tasks.tracking.store import REGISTERED, Store
+from psomerge.tasks.sources.fetch import Fetched, fetch, pin_fetched
+from psomerge.tasks.tracking.store import REGISTERED, Store
 
 if TYPE_CHECKING:
     from psomerge.checkpoint.reader import Checkpoint
@@ -70,9 +70,9 @@ def merge_models(
         from psomerge.fit.misfits import check_buffers, check_fit
         from psomerge.merge.basis import open_models
         from psomerge.merge.materialize import write_model
-        from tasks.experts.check import merging_basis, told_by_files
-        from tasks.experts.class_defaults import spelt_out
-        from tasks.experts.pieces import read_pieces
+        from psomerge.tasks.experts.check import merging_basis, told_by_files
+        from psomerge.tasks.experts.class_defaults import spelt_out
+        from psomerge.tasks.experts.pieces import read_pieces
 
         base_model, own = open_models({name: model.folder for name, model in models.items()})
         check_fit(base_model, own, read_pieces, spelt_out)
@@ -172,7 +172,7 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
     """
     from psomerge.checkpoint.reader import open_checkpoint
     from psomerge.merge.basis import open_expert
-    from tasks.experts.check import examine
+    from psomerge.tasks.experts.check import examine
 
     against = None if base is None else open_checkpoint(_fetched({"base": base})["base"].folder, "base")
     opened: dict[str, tuple[Checkpoint, str]] = {}
@@ -200,7 +200,7 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
 def _published(folder: Path) -> tuple[Path, str]:
     """The checkpoint in a folder, which may be a published model's, and what to say of its manifest. Raises
     VerificationError where files differ from that."""
-    from tasks.release.publish import MANIFEST, misfits
+    from psomerge.tasks.release.publish import MANIFEST, misfits
 
     published = next((place for place in (folder, folder.parent) if (place / MANIFEST).exists()), None)
     if published and (problems := misfits(published)):

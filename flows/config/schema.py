@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from evals.suites.strict_yaml import read, validate
 from psomerge.errors import ConfigError, nearest
+from psomerge.evals.suites.strict_yaml import read, validate
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
 Text = Annotated[str, Field(strict=True, min_length=1)]
@@ -157,9 +157,8 @@ def evaluation_config(suite: str, overrides: list[str]) -> EvaluationConfig:
 
 
 def configs_folder() -> Path:
-    """Returns where the shipped configs lie: inside the installed package, or at the top of a checkout."""
-    inside = Path(__file__).parents[1] / "configs"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
+    """Returns the folder of the shipped configs."""
+    return Path(__file__).parents[2] / "configs"
 
 
 def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:

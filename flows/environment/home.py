@@ -16,9 +16,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from psomerge.errors import ServiceError, SpaceError
-from tasks.secrets import redact
-from tasks.services.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
-from tasks.tracking.store import Store
+from psomerge.tasks.secrets import redact
+from psomerge.tasks.services.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
+from psomerge.tasks.tracking.store import Store
 
 SETTINGS = QUIET | {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -106,7 +106,7 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
     Raises:
         SpaceError: the home folder cannot be made or written.
     """
-    from tasks.services.servers import running
+    from psomerge.tasks.services.servers import running
 
     environment = os.environ if environment is None else environment
     _make_folders(home)

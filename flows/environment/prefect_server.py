@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from evals.engines.host import start_time
 from psomerge.errors import ServiceError
-from tasks.services.stores import make_private
+from psomerge.evals.engines.host import start_time
+from psomerge.tasks.services.stores import make_private
 
 
 def start_local(home: Path) -> None:

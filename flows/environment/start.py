@@ -5,8 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
-from flows.environment.home import check_servers, prepare
-from flows.environment.prefect_server import start_local
+from psomerge.flows.environment.home import check_servers, prepare
+from psomerge.flows.environment.prefect_server import start_local
 
 
 def start_services(home: Path) -> None:

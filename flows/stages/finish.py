@@ -6,29 +6,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evals.engines.engine import Answers
-from evals.harness import FailedBenchmark, build
-from evals.suites.fitness import missing
-from evals.suites.scores import BenchmarkScore
-from flows.stages.opening import Run
-from flows.stages.summarise import facts, rows_of, summarise
-from flows.stages.tracking import tell
 from psomerge import recipe as recipes
 from psomerge.errors import EngineError, VerificationError
+from psomerge.evals.engines.engine import Answers
+from psomerge.evals.harness import FailedBenchmark, build
+from psomerge.evals.suites.fitness import missing
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.flows.stages.opening import Run
+from psomerge.flows.stages.summarise import facts, rows_of, summarise
+from psomerge.flows.stages.tracking import tell
 from psomerge.merge.materialize import write_model
-from tasks.release import publish, registry
-from tasks.release.card import front_matter, model_card
-from tasks.release.champion import judge_champion
-from tasks.release.flavour import is_paired
-from tasks.release.promote import CHALLENGER, CHAMPION, Promotion, decide, promote
-from tasks.release.registry import Version
-from tasks.release.verify import Question, verify
-from tasks.report import figures
-from tasks.report import page as pages
-from tasks.report import summary as summaries
-from tasks.search import items as traces
-from tasks.search.table import Outcome, Result, by_kind, label_of
-from tasks.tracking import run as track
+from psomerge.tasks.release import publish, registry
+from psomerge.tasks.release.card import front_matter, model_card
+from psomerge.tasks.release.champion import judge_champion
+from psomerge.tasks.release.flavour import is_paired
+from psomerge.tasks.release.promote import CHALLENGER, CHAMPION, Promotion, decide, promote
+from psomerge.tasks.release.registry import Version
+from psomerge.tasks.release.verify import Question, verify
+from psomerge.tasks.report import figures
+from psomerge.tasks.report import page as pages
+from psomerge.tasks.report import summary as summaries
+from psomerge.tasks.search import items as traces
+from psomerge.tasks.search.table import Outcome, Result, by_kind, label_of
+from psomerge.tasks.tracking import run as track
 
 
 def start_engine(run: Run) -> None:

@@ -9,31 +9,31 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from evals.engines.choice import Choice, choose
-from evals.engines.engine import EngineSettings
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.engines.shell import tokenizer_folder
-from evals.harness import EvaluationSet, build_all
-from evals.suites.file import load_suite
-from evals.suites.scores import Judgement
-from evals.suites.splits import SPLITS
-from evals.suites.suite import Suite
-from flows.config.schema import Config, EngineConfig, configs_folder
-from flows.environment.home import Stores
-from flows.terminal.progress import Progress
+from psomerge.evals.engines.choice import Choice, choose
+from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.engines.shell import tokenizer_folder
+from psomerge.evals.harness import EvaluationSet, build_all
+from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.scores import Judgement
+from psomerge.evals.suites.splits import SPLITS
+from psomerge.evals.suites.suite import Suite
 from psomerge.fit.warning import FitWarning
+from psomerge.flows.config.schema import Config, EngineConfig, configs_folder
+from psomerge.flows.environment.home import Stores
+from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
 from psomerge.merge.grouping import groups
 from psomerge.recipe import Recipe, Source
 from psomerge.run.folder import RunFolder
-from tasks.experts.check import check
-from tasks.search import items as traces
-from tasks.search.baselines import candidates
-from tasks.search.judge import Judging, Label
-from tasks.search.run_identity import identity
-from tasks.sources.fetch import Fetched, fetch, pin_all
-from tasks.step import Bar, step
-from tasks.tracking.store import Store
+from psomerge.tasks.experts.check import check
+from psomerge.tasks.search import items as traces
+from psomerge.tasks.search.baselines import candidates
+from psomerge.tasks.search.judge import Judging, Label
+from psomerge.tasks.search.run_identity import identity
+from psomerge.tasks.sources.fetch import Fetched, fetch, pin_all
+from psomerge.tasks.step import Bar, step
+from psomerge.tasks.tracking.store import Store
 
 
 @dataclass

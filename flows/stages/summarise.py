@@ -6,14 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 
-from flows.stages.opening import Run
 from psomerge.files.digest import digest_of
+from psomerge.flows.stages.opening import Run
 from psomerge.merge.grouping import GROUPINGS
 from psomerge.recipe import Source
-from tasks.report.rows import compare, row
-from tasks.report.summary import Model, Provenance, Registration, Row, Split, Summary
-from tasks.search.run_identity import device, versions
-from tasks.search.table import Outcome, Result, label_of
+from psomerge.tasks.report.rows import compare, row
+from psomerge.tasks.report.summary import Model, Provenance, Registration, Row, Split, Summary
+from psomerge.tasks.search.run_identity import device, versions
+from psomerge.tasks.search.table import Outcome, Result, label_of
 
 PHASES = (
     "fetch",

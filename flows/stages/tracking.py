@@ -5,14 +5,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from evals.suites.scores import Judgement
-from flows.stages.opening import Run
 from psomerge.errors import PsomergeError
+from psomerge.evals.suites.scores import Judgement
 from psomerge.files.digest import digest_of
-from tasks.experts.sparsify import Sparsified
-from tasks.search.steps import Search
-from tasks.step import show_table
-from tasks.tracking import run as track
+from psomerge.flows.stages.opening import Run
+from psomerge.tasks.experts.sparsify import Sparsified
+from psomerge.tasks.search.steps import Search
+from psomerge.tasks.step import show_table
+from psomerge.tasks.tracking import run as track
 
 
 @contextmanager

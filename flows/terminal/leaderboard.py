@@ -7,12 +7,12 @@ Colours and lines only where the stream is a terminal; else plain text of at mos
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from evals.significance.comparisons import Contrast
-from flows.terminal.leaderboard_words import QUIET, by_fitness, explanation, headline, remainder, span
-from flows.terminal.table import COLUMNS, LABEL, fit
-from tasks.report.leaderboard import Leaderboard, Line
-from tasks.report.summary import Estimate
-from tasks.report.wording import count, difference, half_width, plain, points, probability
+from psomerge.evals.significance.comparisons import Contrast
+from psomerge.flows.terminal.leaderboard_words import QUIET, by_fitness, explanation, headline, remainder, span
+from psomerge.flows.terminal.table import COLUMNS, LABEL, fit
+from psomerge.tasks.report.leaderboard import Leaderboard, Line
+from psomerge.tasks.report.summary import Estimate
+from psomerge.tasks.report.wording import count, difference, half_width, plain, points, probability
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -3,9 +3,9 @@ shown."""
 
 from collections.abc import Mapping, Sequence
 
-from evals.significance.comparisons import Contrast
-from tasks.report.leaderboard import Leaderboard
-from tasks.report.wording import count, half_width, plain, points
+from psomerge.evals.significance.comparisons import Contrast
+from psomerge.tasks.report.leaderboard import Leaderboard
+from psomerge.tasks.report.wording import count, half_width, plain, points
 
 QUIET = "no difference shown"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tasks.report.wording import count, duration, size
+from psomerge.tasks.report.wording import count, duration, size
 
 
 def lines(plan: Mapping[str, Any]) -> list[str]:

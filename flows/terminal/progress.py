@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from tasks.report.wording import duration
+from psomerge.tasks.report.wording import duration
 
 EVERY = 5.0
 """Seconds between two lines where stderr is no terminal."""

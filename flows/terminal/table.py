@@ -6,8 +6,8 @@ Colours and lines only where the stream is a terminal; else plain text of at mos
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from tasks.report.summary import Estimate, Row, Summary
-from tasks.report.wording import best_cells, count, half_width, plain, points, verdict
+from psomerge.tasks.report.summary import Estimate, Row, Summary
+from psomerge.tasks.report.wording import best_cells, count, half_width, plain, points, verdict
 
 if TYPE_CHECKING:
     from rich.table import Table

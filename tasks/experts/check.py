@@ -13,12 +13,12 @@ from psomerge.fit.misfits import all_misfits, misfit
 from psomerge.fit.vocabulary import compared
 from psomerge.fit.warning import FitWarning
 from psomerge.merge.basis import Basis, basis_of, open_expert
+from psomerge.tasks.experts.class_defaults import spelt_out
+from psomerge.tasks.experts.numbering import check_numbering
+from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.vocabulary.aligned import align
 from psomerge.vocabulary.tokenizer import differing_flags, has_chat_template, has_tokenizer, tokenizers_differ
 from psomerge.vocabulary.tokens import AddedToken, few, placeholder, same_files, shown
-from tasks.experts.class_defaults import spelt_out
-from tasks.experts.numbering import check_numbering
-from tasks.experts.pieces import read_pieces
 
 
 @dataclass(frozen=True)

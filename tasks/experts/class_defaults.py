@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.quiet import quiet
+from psomerge.tasks.quiet import quiet
 
 
 def spelt_out(config: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from psomerge.recipe import Recipe
-from tasks.report.summary import Estimate, Row
+from psomerge.tasks.report.summary import Estimate, Row
 
 CAUSAL = """\
 ```python

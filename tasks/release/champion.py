@@ -5,16 +5,16 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 
-from evals.engines.engine import EngineSettings
-from evals.engines.process.supervisor import SupervisedEngine
-from evals.harness import EvaluationSet
-from evals.suites.scores import BenchmarkScore
 from psomerge.checkpoint.pins import pin
 from psomerge.errors import VerificationError
+from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
+from psomerge.evals.harness import EvaluationSet
+from psomerge.evals.suites.scores import BenchmarkScore
 from psomerge.recipe import Recipe
-from tasks.release import publish, registry
-from tasks.release.registry import Version
-from tasks.tracking.store import Store
+from psomerge.tasks.release import publish, registry
+from psomerge.tasks.release.registry import Version
+from psomerge.tasks.tracking.store import Store
 
 SPLIT = "test"
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from evals.significance.intervals import Difference, paired
-from evals.suites.scores import BenchmarkScore
-from tasks.release import registry
-from tasks.release.registry import Version
-from tasks.tracking.store import Store
+from psomerge.evals.significance.intervals import Difference, paired
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.tasks.release import registry
+from psomerge.tasks.release.registry import Version
+from psomerge.tasks.tracking.store import Store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 SIGNIFICANT = 0.05

@@ -25,7 +25,7 @@ from psomerge import recipe as recipes
 from psomerge.errors import ArtefactError
 from psomerge.files.untrusted import TOKENIZER_FILES, allowed, listing, read_json
 from psomerge.recipe import Recipe
-from tasks.release import flavour
+from psomerge.tasks.release import flavour
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"

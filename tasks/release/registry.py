@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psomerge.errors import ConfigError
-from tasks.tracking.run import Run, connect, once
-from tasks.tracking.store import RUN_KEY, Store
+from psomerge.tasks.tracking.run import Run, connect, once
+from psomerge.tasks.tracking.store import RUN_KEY, Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,8 +1,8 @@
 """Is the registered version the model that was judged? Asked by a clean process that knows only the registry.
 
 It downloads the version, compares every file with the manifest, and has a fresh engine on the downloaded weights judge
-the validation items in the search's order. Run as `python -m tasks.release.verify FOLDER`: `FOLDER/question.json` goes
-in, `FOLDER/answer.json` comes out.
+the validation items in the search's order. Run as `python -m psomerge.tasks.release.verify FOLDER`:
+`FOLDER/question.json` goes in, `FOLDER/answer.json` comes out.
 """
 
 import json
@@ -18,17 +18,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from evals.engines.engine import Answers, Batch, EngineSettings, Judge
-from evals.engines.process import messages
-from evals.engines.process.supervisor import SupervisedEngine
 from psomerge import errors
 from psomerge.checkpoint.pins import pin
 from psomerge.errors import PsomergeError, ServiceError, VerificationError
+from psomerge.evals.engines.engine import Answers, Batch, EngineSettings, Judge
+from psomerge.evals.engines.process import messages
+from psomerge.evals.engines.process.supervisor import SupervisedEngine
 from psomerge.recipe import Recipe
-from tasks.release import publish, registry
-from tasks.release.registry import Version
-from tasks.secrets import redact
-from tasks.tracking.store import Store
+from psomerge.tasks.release import publish, registry
+from psomerge.tasks.release.registry import Version
+from psomerge.tasks.secrets import redact
+from psomerge.tasks.tracking.store import Store
 
 TAG = "verification"
 BATCH = "validation"
@@ -92,7 +92,7 @@ def _ask(folder: Path, version: Version, seconds: float) -> dict[str, Any]:
     """Returns the clean process's answer. Its process group is ended if the deadline passes."""
     with (folder / "log").open("wb") as log:
         # -P and the working folder: modules come from the installation alone.
-        command = [sys.executable, "-P", "-m", "tasks.release.verify", str(folder)]
+        command = [sys.executable, "-P", "-m", "psomerge.tasks.release.verify", str(folder)]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder, start_new_session=True
         ) as child:

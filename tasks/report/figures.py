@@ -11,8 +11,8 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from tasks.report.summary import Estimate, Row, Summary
-from tasks.report.wording import directions, plain, points
+from psomerge.tasks.report.summary import Estimate, Row, Summary
+from psomerge.tasks.report.wording import directions, plain, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
-from evals.significance.comparisons import Contrast, Ranks, compare, compare_all, ranks
-from evals.significance.intervals import RESAMPLES
-from evals.suites.scores import BenchmarkScore
 from psomerge.errors import ConfigError, StateError
-from tasks.report.records import record
-from tasks.report.rows import row
-from tasks.report.summary import Estimate
+from psomerge.evals.significance.comparisons import Contrast, Ranks, compare, compare_all, ranks
+from psomerge.evals.significance.intervals import RESAMPLES
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.tasks.report.records import record
+from psomerge.tasks.report.rows import row
+from psomerge.tasks.report.summary import Estimate
 
 FORMAT = 1
 

@@ -3,9 +3,9 @@ in `tasks.report.figures`."""
 
 from typing import TYPE_CHECKING
 
-from tasks.report.figures import BLUE, GRID, INK, MUTED, PAPER, STYLE, VERMILLION, WIDTH
-from tasks.report.leaderboard import Leaderboard, Versus
-from tasks.report.wording import plain, points
+from psomerge.tasks.report.figures import BLUE, GRID, INK, MUTED, PAPER, STYLE, VERMILLION, WIDTH
+from psomerge.tasks.report.leaderboard import Leaderboard, Versus
+from psomerge.tasks.report.wording import plain, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

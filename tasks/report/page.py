@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psomerge.files.durable import write_atomic, writing
-from tasks.report import figures, wording
-from tasks.report.summary import Estimate, Row, Summary
+from psomerge.tasks.report import figures, wording
+from psomerge.tasks.report.summary import Estimate, Row, Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,9 @@ def render(summary: Summary) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("tasks.report").joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        files("psomerge.tasks.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    )
     return template.render(
         summary=summary,
         say=wording,

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from evals.significance.intervals import RESAMPLES, Interval, benchmark_interval, mean_interval, paired
-from evals.suites.scores import BenchmarkScore
-from tasks.report.summary import KINDS, Comparison, Estimate, Row
+from psomerge.evals.significance.intervals import RESAMPLES, Interval, benchmark_interval, mean_interval, paired
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.tasks.report.summary import KINDS, Comparison, Estimate, Row
 
 
 def row(

@@ -12,8 +12,8 @@ from typing import Any
 from psomerge.errors import StateError
 from psomerge.files.durable import write_atomic
 from psomerge.fit.warning import FitWarning
-from tasks.report.records import record
-from tasks.search.history import Candidate, Step
+from psomerge.tasks.report.records import record
+from psomerge.tasks.search.history import Candidate, Step
 
 FORMAT = 1
 KINDS = ("base", "expert", "baseline", "search")

@@ -1,7 +1,7 @@
 """How numbers and verdicts are said, alike in the report, the terminal table and the figures: scores in points of
 100."""
 
-from tasks.report.summary import Comparison, Estimate, Registration, Summary
+from psomerge.tasks.report.summary import Comparison, Estimate, Registration, Summary
 
 
 def points(value: float, digits: int = 1) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from evals.suites.scores import Judgement
+from psomerge.evals.suites.scores import Judgement
 from psomerge.merge.methods.static import linear, task_arithmetic, ties
 from psomerge.recipe import Recipe
-from tasks.search.judge import Judging, Label
+from psomerge.tasks.search.judge import Judging, Label
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2)
 """Of task arithmetic."""

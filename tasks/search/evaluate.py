@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evals.engines.engine import Judge
-from evals.harness import EvaluationSet
-from evals.suites.fitness import fitness, needs_references
-from evals.suites.scores import BenchmarkScore
-from evals.suites.suite import Aggregate, Suite
 from psomerge.errors import EngineError
+from psomerge.evals.engines.engine import Judge
+from psomerge.evals.harness import EvaluationSet
+from psomerge.evals.suites.fitness import fitness, needs_references
+from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.evals.suites.suite import Aggregate, Suite
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal
-from tasks.search import items as traces
-from tasks.search.judge import Judging, Label
+from psomerge.tasks.search import items as traces
+from psomerge.tasks.search.judge import Judging, Label
 
 PART = 1000
 """Requests that are judged, and journalled, at a time."""

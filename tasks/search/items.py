@@ -5,8 +5,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.suites.scores import Example
 from psomerge.errors import StateError
+from psomerge.evals.suites.scores import Example
 from psomerge.files.durable import write_atomic
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.engines.engine import Answers, Judge, ModelError, Watch
-from evals.harness import Drawn, EvaluationSet, FailedBenchmark, Tally
-from evals.stopping.early import ExactStop, SequentialStop
-from evals.suites.fitness import References, aggregate, fitness, missing, monotone, needs_references, slopes
-from evals.suites.scores import Example, Judgement, Scores, together
-from evals.suites.suite import Suite
 from psomerge.errors import EngineError
+from psomerge.evals.engines.engine import Answers, Judge, ModelError, Watch
+from psomerge.evals.harness import Drawn, EvaluationSet, FailedBenchmark, Tally
+from psomerge.evals.stopping.early import ExactStop, SequentialStop
+from psomerge.evals.suites.fitness import References, aggregate, fitness, missing, monotone, needs_references, slopes
+from psomerge.evals.suites.scores import Example, Judgement, Scores, together
+from psomerge.evals.suites.suite import Suite
 from psomerge.files.digest import digest_of
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal
-from tasks.search.journal_memory import JournalMemory
+from psomerge.tasks.search.journal_memory import JournalMemory
 
 logger = logging.getLogger(__name__)
 

@@ -1,15 +1,17 @@
 """What a run is, as data: everything whose change may change a bit of the result. Its digest names the run's folder."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from evals.engines.engine import EngineSettings
-from evals.engines.host import device_name
-from evals.harness import EvaluationSet
+from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.host import device_name
+from psomerge.evals.harness import EvaluationSet
 from psomerge.files.digest import digest_of
 from psomerge.recipe import Source
 
@@ -26,7 +28,6 @@ PACKAGES = (
     "mlflow",
     "prefect",
 )
-LAYERS = ("psomerge", "evals", "tasks", "flows")
 
 
 def identity(
@@ -70,9 +71,11 @@ def versions() -> dict[str, str]:
 
 def code_digest() -> str:
     """Returns one digest over this program's own Python files."""
-    root = Path(__file__).parents[2]
-    files = sorted(path for layer in LAYERS for path in (root / layer).rglob("*.py"))
-    return digest_of({str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    root = str(files("psomerge"))
+    # In a checkout some of the package's folders are links, which `rglob` does not follow.
+    names = [Path(folder) / file for folder, _, found in os.walk(root, followlinks=True) for file in found]
+    files_ = sorted(path for path in names if path.suffix == ".py")
+    return digest_of({str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files_})
 
 
 def device() -> str:

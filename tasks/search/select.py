@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.suites.scores import Judgement
-from tasks.search.history import Candidate
-from tasks.search.judge import Judging, Label, pooled
-from tasks.search.steps import Contender, Search, contenders
+from psomerge.evals.suites.scores import Judgement
+from psomerge.tasks.search.history import Candidate
+from psomerge.tasks.search.judge import Judging, Label, pooled
+from psomerge.tasks.search.steps import Contender, Search, contenders
 
 
 @dataclass(frozen=True)

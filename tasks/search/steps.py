@@ -5,12 +5,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from evals.suites.scores import Judgement
 from psomerge.errors import EngineError
+from psomerge.evals.suites.scores import Judgement
 from psomerge.recipe import Recipe
 from psomerge.search.pso import Swarm, Update, found, move, observe, paper, star
-from tasks.search.history import Particle, Step
-from tasks.search.judge import Judging, Label
+from psomerge.tasks.search.history import Particle, Step
+from psomerge.tasks.search.judge import Judging, Label
 
 
 @dataclass(frozen=True)

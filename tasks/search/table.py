@@ -4,12 +4,12 @@ once."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evals.suites.scores import Judgement
+from psomerge.evals.suites.scores import Judgement
 from psomerge.recipe import Recipe
-from tasks.search.baselines import Tuned
-from tasks.search.judge import Judging, Label
-from tasks.search.select import Selection
-from tasks.search.steps import Search
+from psomerge.tasks.search.baselines import Tuned
+from psomerge.tasks.search.judge import Judging, Label
+from psomerge.tasks.search.select import Selection
+from psomerge.tasks.search.steps import Search
 
 
 @dataclass(frozen=True)

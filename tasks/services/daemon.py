@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from psomerge.errors import ServiceError
-from tasks.services.stores import make_private
+from psomerge.tasks.services.stores import make_private
 
 LOOPBACK = "127.0.0.1"
 MARK = "PSOMERGE_SERVER"  # in the environment of every server process: which one of which home

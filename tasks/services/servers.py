@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tasks.services import daemon
-from tasks.services.daemon import LOOPBACK, Server, Service
-from tasks.services.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
+from psomerge.tasks.services import daemon
+from psomerge.tasks.services.daemon import LOOPBACK, Server, Service
+from psomerge.tasks.services.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
 
 NAMES = ("prefect", "mlflow")
 

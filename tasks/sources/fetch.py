@@ -13,15 +13,15 @@ from pathlib import Path
 from psomerge.checkpoint.pins import pin
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.recipe import Source
-from tasks.building.embedded import MODELS, embedded_folder, train
-from tasks.sources.hub import address as snapshots
-from tasks.sources.hub import fetch as downloads
-from tasks.sources.registry import fetch as registered
-from tasks.sources.s3 import address as s3_snapshots
-from tasks.sources.s3 import fetch as s3_downloads
-from tasks.sources.shelf.filling import Progress
-from tasks.sources.shelf.shelf import Snapshot
-from tasks.tracking.store import REGISTERED, Store
+from psomerge.tasks.building.embedded import MODELS, embedded_folder, train
+from psomerge.tasks.sources.hub import address as snapshots
+from psomerge.tasks.sources.hub import fetch as downloads
+from psomerge.tasks.sources.registry import fetch as registered
+from psomerge.tasks.sources.s3 import address as s3_snapshots
+from psomerge.tasks.sources.s3 import fetch as s3_downloads
+from psomerge.tasks.sources.shelf.filling import Progress
+from psomerge.tasks.sources.shelf.shelf import Snapshot
+from psomerge.tasks.tracking.store import REGISTERED, Store
 
 _EMBEDDED = re.compile(r"embedded://(?P<name>[a-z]+)@(?P<seed>\d{1,9})")
 _EMBEDDED_PREFIX = "embedded://"

@@ -7,8 +7,8 @@ from pathlib import Path
 from psomerge import recipe as recipes
 from psomerge.merge.materialize import check_pins
 from psomerge.recipe import Recipe
-from tasks.sources.fetch import Progress, fetch, pin_fetched
-from tasks.tracking.store import Store
+from psomerge.tasks.sources.fetch import Progress, fetch, pin_fetched
+from psomerge.tasks.tracking.store import Store
 
 
 @dataclass(frozen=True)

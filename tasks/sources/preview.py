@@ -13,16 +13,16 @@ from pathlib import Path
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import PsomergeError
 from psomerge.merge.basis import open_expert
-from tasks.sources.fetch import here
-from tasks.sources.hub import address as snapshots
-from tasks.sources.hub import look as hub_look
-from tasks.sources.registry import fetch as registered
-from tasks.sources.registry import look as registered_look
-from tasks.sources.s3 import address as s3_snapshots
-from tasks.sources.s3 import look as s3_look
-from tasks.sources.shelf.filling import Progress
-from tasks.sources.shelf.headers import Look
-from tasks.tracking.store import REGISTERED, Store
+from psomerge.tasks.sources.fetch import here
+from psomerge.tasks.sources.hub import address as snapshots
+from psomerge.tasks.sources.hub import look as hub_look
+from psomerge.tasks.sources.registry import fetch as registered
+from psomerge.tasks.sources.registry import look as registered_look
+from psomerge.tasks.sources.s3 import address as s3_snapshots
+from psomerge.tasks.sources.s3 import look as s3_look
+from psomerge.tasks.sources.shelf.filling import Progress
+from psomerge.tasks.sources.shelf.headers import Look
+from psomerge.tasks.tracking.store import REGISTERED, Store
 
 See = Callable[[str, str, Path, Checkpoint | None, Progress], tuple[str, Look, Callable[[], None]]]
 """`see` of `tasks.sources.hub.look` and of `tasks.sources.s3.look`."""
@@ -106,7 +106,7 @@ def _preview(name: str, address: str, home: Path, progress: Progress, base: Chec
             keep=keep,
         )
     if address.startswith("embedded://"):
-        from tasks.building.embedded.shapes import untrained
+        from psomerge.tasks.building.embedded.shapes import untrained
 
         return Preview(name, address, address, untrained(home, name), to_train=True)
     return None

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.report.leaderboard import Line
-from tasks.tracking import run as track
-from tasks.tracking.run import EvaluationInput, connect
-from tasks.tracking.store import REGISTERED, Store, check_name
+from psomerge.tasks.report.leaderboard import Line
+from psomerge.tasks.tracking import run as track
+from psomerge.tasks.tracking.run import EvaluationInput, connect
+from psomerge.tasks.tracking.store import REGISTERED, Store, check_name
 
 
 @dataclass(frozen=True)

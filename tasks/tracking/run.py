@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from evals.suites.scores import Judgement
 from psomerge.errors import ConfigError, ServiceError, SpaceError
-from tasks.secrets import redact
-from tasks.tracking.store import RUN_KEY, SETTINGS, Store, check_name, environment
+from psomerge.evals.suites.scores import Judgement
+from psomerge.tasks.secrets import redact
+from psomerge.tasks.tracking.store import RUN_KEY, SETTINGS, Store, check_name, environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

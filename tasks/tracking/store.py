@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psomerge.errors import ConfigError
-from tasks.secrets import redact
+from psomerge.tasks.secrets import redact
 
 RUN_KEY = "psomerge.run_key"
 """Tag by which run, logged model and version of a pipeline run are found again."""

@@ -14,7 +14,7 @@ import random
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from evals.benchmarks.cldr.names import KINDS, LANGUAGES, Concept, concepts, names
+from psomerge.evals.benchmarks.cldr.names import KINDS, LANGUAGES, Concept, concepts, names
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

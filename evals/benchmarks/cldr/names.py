@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from evals.suites.splits import position_of, split_of
+from psomerge.evals.suites.splits import position_of, split_of
 
 SALT = "cldr-names-635"
 """Of the suite `quickstart`: training and judging must see the same splits (a test compares the two). The number was

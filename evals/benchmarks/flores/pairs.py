@@ -3,8 +3,8 @@ give to lm-evaluation-harness."""
 
 from typing import TYPE_CHECKING, Any
 
-from evals.benchmarks.flores.languages import IN_FLORES_PLUS, english_name
-from evals.benchmarks.flores.passages import FLORES
+from psomerge.evals.benchmarks.flores.languages import IN_FLORES_PLUS, english_name
+from psomerge.evals.benchmarks.flores.passages import FLORES
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

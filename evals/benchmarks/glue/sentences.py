@@ -3,7 +3,7 @@ its test items have no labels."""
 
 from typing import TYPE_CHECKING, Any
 
-from evals.suites.splits import subsample
+from psomerge.evals.suites.splits import subsample
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evals.benchmarks.flores.languages import english_name
-from evals.benchmarks.flores.passages import groups_of
+from psomerge.evals.benchmarks.flores.languages import english_name
+from psomerge.evals.benchmarks.flores.passages import groups_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from evals.benchmarks.flores.passages import groups_of
+from psomerge.evals.benchmarks.flores.passages import groups_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -3,7 +3,7 @@ lm-evaluation-harness."""
 
 from typing import TYPE_CHECKING, Any
 
-from evals.benchmarks.flores.languages import english_name
+from psomerge.evals.benchmarks.flores.languages import english_name
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

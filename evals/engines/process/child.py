@@ -12,8 +12,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from evals.engines.engine import EngineSettings
-from evals.engines.process import leftovers, messages
+from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.process import leftovers, messages
 
 
 class LostError(Exception):
@@ -41,7 +41,7 @@ class Child:
         try:
             with log.open("ab") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "evals.engines.process.serve", str(theirs_in), str(theirs_out)],
+                    [sys.executable, "-m", "psomerge.evals.engines.process.serve", str(theirs_in), str(theirs_out)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -119,7 +119,7 @@ class Child:
 
 def _environment(engine: str, settings: EngineSettings) -> dict[str, str]:
     if engine == "vllm":
-        from evals.engines.vllm.engine import environment
+        from psomerge.evals.engines.vllm.engine import environment
 
         return environment(settings)
     return {

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from time import monotonic, sleep
 
-from evals.engines.host import start_time
+from psomerge.evals.engines.host import start_time
 
 _PREFIX = "engine-"
 _RECORD = "record.json"

@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from evals.engines.engine import Answers, Batch, Continuation, Generation, Loglikelihood
+from psomerge.evals.engines.engine import Answers, Batch, Continuation, Generation, Loglikelihood
 
 _PREFIX = 8
 

@@ -1,5 +1,5 @@
-"""The engine's own process: `python -m evals.engines.process.serve REQUESTS ANSWERS`, both descriptors of pipes.
-`evals.engines.process.supervisor` starts it.
+"""The engine's own process: `python -m psomerge.evals.engines.process.serve REQUESTS ANSWERS`, both descriptors of
+pipes. `evals.engines.process.supervisor` starts it.
 
 Reads `start`, then `put` and `judge` messages; answers `start` and `judge`. A judgement that is watched sends parts of
 its answers before, each to be met by a `go_on`. Ends with its parent, whatever happens to that: at end-of-file of its
@@ -18,10 +18,10 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Any
 
-from evals.engines.engine import Answers, Batch, Engine, EngineSettings, Watch
-from evals.engines.host import peak_bytes
-from evals.engines.process import messages
 from psomerge.errors import PsomergeError
+from psomerge.evals.engines.engine import Answers, Batch, Engine, EngineSettings, Watch
+from psomerge.evals.engines.host import peak_bytes
+from psomerge.evals.engines.process import messages
 from psomerge.recipe import Recipe, from_dict
 
 
@@ -117,10 +117,10 @@ def _read(descriptor: int, inbox: SimpleQueue[dict[str, Any]]) -> None:
 
 def _open(name: str, folders: Mapping[str, Path], settings: EngineSettings, work: Path) -> Engine:
     if name == "vllm":
-        from evals.engines.vllm.engine import VllmEngine
+        from psomerge.evals.engines.vllm.engine import VllmEngine
 
         return VllmEngine(folders, settings, work)
-    from evals.engines.transformers_engine import TransformersEngine
+    from psomerge.evals.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine(folders, settings)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from evals.engines.engine import Answers, Batch, Capabilities, EngineSettings, ModelError, Watch
-from evals.engines.process import leftovers, messages
-from evals.engines.process.child import Child, LostError
 from psomerge.errors import ArtefactError, ConfigError, EngineError
+from psomerge.evals.engines.engine import Answers, Batch, Capabilities, EngineSettings, ModelError, Watch
+from psomerge.evals.engines.process import leftovers, messages
+from psomerge.evals.engines.process.child import Child, LostError
 from psomerge.recipe import Recipe
 
 _LEAST_DEADLINE = 60.0

@@ -12,7 +12,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
-from evals.engines.engine import (
+from psomerge.errors import ConfigError, EngineError
+from psomerge.evals.engines.engine import (
     Answers,
     Batch,
     Capabilities,
@@ -24,13 +25,12 @@ from evals.engines.engine import (
     Watch,
     first_part,
 )
-from evals.engines.host import device_name
-from evals.engines.prefix import Prefix
-from evals.engines.shell import write_shell
-from evals.engines.vllm import scoring
-from evals.engines.vllm.checks import Swap, SwapReport, canary_fault
-from evals.engines.vllm.running import Running
-from psomerge.errors import ConfigError, EngineError
+from psomerge.evals.engines.host import device_name
+from psomerge.evals.engines.prefix import Prefix
+from psomerge.evals.engines.shell import write_shell
+from psomerge.evals.engines.vllm import scoring
+from psomerge.evals.engines.vllm.checks import Swap, SwapReport, canary_fault
+from psomerge.evals.engines.vllm.running import Running
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
 
@@ -203,7 +203,7 @@ class VllmEngine:
             raise EngineError("the prefix cache was not reset after a swap: requests still hold blocks of it")
 
     def _swap(self, recipe: Recipe) -> SwapReport:
-        from evals.engines.vllm.transfer import read_report
+        from psomerge.evals.engines.vllm.transfer import read_report
 
         self._llm.collective_rpc("start_weight_update")
         self._llm.collective_rpc("update_weights", args=({"recipe": recipe.to_dict()},))

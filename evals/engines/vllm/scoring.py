@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
-from evals.engines.engine import Continuation, Loglikelihood
-from evals.engines.prefix import Prefix
-from evals.engines.vllm.running import Running, Tokens
 from psomerge.errors import EngineError
+from psomerge.evals.engines.engine import Continuation, Loglikelihood
+from psomerge.evals.engines.prefix import Prefix
+from psomerge.evals.engines.vllm.running import Running, Tokens
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput

@@ -22,8 +22,8 @@ from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, 
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
-from evals.engines.vllm.checks import StreamCheck, SwapReport, head_fault, probe, products_fault, rows_fault
-from evals.engines.vllm.mixture_of_experts import ExpertsCheck
+from psomerge.evals.engines.vllm.checks import StreamCheck, SwapReport, head_fault, probe, products_fault, rows_fault
+from psomerge.evals.engines.vllm.mixture_of_experts import ExpertsCheck
 from psomerge.merge.basis import Basis, open_basis
 from psomerge.recipe import from_dict
 

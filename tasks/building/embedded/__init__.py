@@ -10,7 +10,7 @@
 Importing it imports neither torch nor transformers.
 """
 
-from tasks.building.embedded.models import train
-from tasks.building.embedded.recipe import EXPERTS, MODELS, embedded_folder
+from psomerge.tasks.building.embedded.models import train
+from psomerge.tasks.building.embedded.recipe import EXPERTS, MODELS, embedded_folder
 
 __all__ = ["EXPERTS", "MODELS", "embedded_folder", "train"]

@@ -5,9 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.benchmarks.cldr.names import LANGUAGES
-from tasks.building.embedded.recipe import SHAPE, STAGES
-from tasks.building.embedded.text import Line, base_lines, language_lines, skill_lines
+from psomerge.evals.benchmarks.cldr.names import LANGUAGES
+from psomerge.tasks.building.embedded.recipe import SHAPE, STAGES
+from psomerge.tasks.building.embedded.text import Line, base_lines, language_lines, skill_lines
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from typing import IO
 
 from psomerge import errors
 from psomerge.files.locking import lock
-from tasks.building.embedded.recipe import MODELS, STAGES
+from psomerge.tasks.building.embedded.recipe import MODELS, STAGES
 
 BASE_THREADS = 2
 """Fixed, whatever the machine has: the number belongs to the bits of the result. An expert has one."""
@@ -111,7 +111,7 @@ def _run_workers(
 
 def _start(order: Sequence[str], threads: int, pipe: int, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
     # -P: a folder called `tasks` in the current folder must not be taken for ours.
-    command = [sys.executable, "-P", "-m", "tasks.building.embedded.worker", *order]
+    command = [sys.executable, "-P", "-m", "psomerge.tasks.building.embedded.worker", *order]
     # passive: threads that spin while they wait for each other make a step 30 times slower as soon as another process
     # wants a core.
     settings = {

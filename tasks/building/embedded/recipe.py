@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from evals.benchmarks.cldr.names import LANGUAGES, SALT, SHARES, concepts
+from psomerge.evals.benchmarks.cldr.names import LANGUAGES, SALT, SHARES, concepts
 from psomerge.files.digest import digest_of
 
 FORMAT = 1

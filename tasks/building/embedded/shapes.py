@@ -6,7 +6,7 @@ import torch
 
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.reader import Checkpoint
-from tasks.building.embedded.recipe import SHAPE
+from psomerge.tasks.building.embedded.recipe import SHAPE
 
 
 def untrained(folder: Path, name: str) -> Checkpoint:

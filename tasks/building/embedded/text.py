@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from evals.benchmarks.cldr.items import ASKED, QUESTION
-from evals.benchmarks.cldr.names import (
+from psomerge.evals.benchmarks.cldr.items import ASKED, QUESTION
+from psomerge.evals.benchmarks.cldr.names import (
     HELPER_LANGUAGE,
     KINDS,
     LANGUAGES,

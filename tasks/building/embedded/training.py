@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tasks.building.embedded.blocks import END
-from tasks.building.embedded.recipe import SHAPE
+from psomerge.tasks.building.embedded.blocks import END
+from psomerge.tasks.building.embedded.recipe import SHAPE
 
 if TYPE_CHECKING:
     import torch

@@ -1,5 +1,5 @@
-"""The process that trains some embedded models, one after the other: `python -m tasks.building.embedded.worker FOLDER
-SEED EFFORT THREADS PIPE NAME...`.
+"""The process that trains some embedded models, one after the other: `python -m psomerge.tasks.building.embedded.worker
+FOLDER SEED EFFORT THREADS PIPE NAME...`.
 
 A process of its own because the number of threads belongs to the bits of the result, and so that two models train at
 once. It writes one JSON object a line to the inherited file descriptor PIPE: `{"model": "so", "share": 0.25}` while it
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from psomerge.errors import PsomergeError
 from psomerge.files.staging import staged
-from tasks.building.embedded.recipe import STAGES
+from psomerge.tasks.building.embedded.recipe import STAGES
 
 SECONDS_BETWEEN_LINES = 0.3
 BYTES = 4 * 2**20
@@ -62,8 +62,8 @@ def train_into(folder: Path, name: str, *, seed: int, effort: float, report: Cal
     Raises:
         SpaceError, ConfigError: the folder is full, cannot be written or is taken; nothing is left behind.
     """
-    from tasks.building.embedded.blocks import blocks_of, read_tokenizer, train_tokenizer
-    from tasks.building.embedded.training import fit, new_model, read_model, save_model
+    from psomerge.tasks.building.embedded.blocks import blocks_of, read_tokenizer, train_tokenizer
+    from psomerge.tasks.building.embedded.training import fit, new_model, read_model, save_model
 
     tokenizer = train_tokenizer(seed) if name == "base" else read_tokenizer(folder / "base")
     model = new_model(seed) if name == "base" else read_model(folder / "base")

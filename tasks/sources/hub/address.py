@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psomerge.errors import ConfigError
-from tasks.sources.hub.client import COMMIT, Repository
-from tasks.sources.shelf.shelf import Shelf, Snapshot
+from psomerge.tasks.sources.hub.client import COMMIT, Repository
+from psomerge.tasks.sources.shelf.shelf import Shelf, Snapshot
 
 PREFIX = "hf://"
 _ADDRESS = re.compile(

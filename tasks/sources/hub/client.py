@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks.quiet import quiet
-from tasks.services.stores import QUIET
-from tasks.sources.hub.errors import MissingError, may_pass, translated
+from psomerge.tasks.quiet import quiet
+from psomerge.tasks.services.stores import QUIET
+from psomerge.tasks.sources.hub.errors import MissingError, may_pass, translated
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 WORKERS = 8

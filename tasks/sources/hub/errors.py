@@ -5,7 +5,7 @@ import errno
 import os
 
 from psomerge.errors import ArtefactError, PsomergeError, ServiceError, SpaceError
-from tasks.secrets import redact
+from psomerge.tasks.secrets import redact
 
 
 class MissingError(Exception):

@@ -7,11 +7,11 @@ from pathlib import Path
 from psomerge.checkpoint.pins import BLOCK, digest_file
 from psomerge.errors import ServiceError
 from psomerge.files.locking import lock
-from tasks.sources.hub.address import Place, here, place_of
-from tasks.sources.hub.client import Remote, Revision, download, look_up
-from tasks.sources.shelf.choice import wanted
-from tasks.sources.shelf.filling import Checked, Origin, Progress, fill, origin
-from tasks.sources.shelf.shelf import Snapshot
+from psomerge.tasks.sources.hub.address import Place, here, place_of
+from psomerge.tasks.sources.hub.client import Remote, Revision, download, look_up
+from psomerge.tasks.sources.shelf.choice import wanted
+from psomerge.tasks.sources.shelf.filling import Checked, Origin, Progress, fill, origin
+from psomerge.tasks.sources.shelf.shelf import Snapshot
 
 _NOTES = Path(".cache", "huggingface", "download")
 """Where the client keeps what it knows of files in a folder, and those that are not complete."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.files.locking import lock
-from tasks.sources.hub import address as snapshots
-from tasks.sources.hub import client as hub
-from tasks.sources.hub import fetch as downloads
-from tasks.sources.shelf.choice import wanted
-from tasks.sources.shelf.filling import Progress
-from tasks.sources.shelf.headers import Look, Source, kept, look
+from psomerge.tasks.sources.hub import address as snapshots
+from psomerge.tasks.sources.hub import client as hub
+from psomerge.tasks.sources.hub import fetch as downloads
+from psomerge.tasks.sources.shelf.choice import wanted
+from psomerge.tasks.sources.shelf.filling import Progress
+from psomerge.tasks.sources.shelf.headers import Look, Source, kept, look
 
 
 def see(

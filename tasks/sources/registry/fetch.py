@@ -20,10 +20,10 @@ from psomerge.errors import ArtefactError, ConfigError, StateError, Verification
 from psomerge.files.digest import digest_of
 from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
 from psomerge.files.locking import lock
-from tasks.secrets import redact
-from tasks.services.stores import tracking_uri
-from tasks.sources.shelf.filling import Progress
-from tasks.tracking.store import REGISTERED, Store
+from psomerge.tasks.secrets import redact
+from psomerge.tasks.services.stores import tracking_uri
+from psomerge.tasks.sources.shelf.filling import Progress
+from psomerge.tasks.tracking.store import REGISTERED, Store
 
 _ADDRESS = re.compile(
     r"models:/(?P<name>\w[\w-]{0,99})(/(?P<version>[1-9]\d{0,9})|@(?P<alias>\w[\w-]{0,99}))", re.ASCII
@@ -149,7 +149,7 @@ def _recorded(shelf: Path, alias: str) -> str | None:
 
 
 def _borne(address: str, name: str, alias: str, store: Store) -> str:
-    from tasks.release.registry import bearer
+    from psomerge.tasks.release.registry import bearer
 
     if (found := bearer(store, name, alias)) is None:
         raise ArtefactError(
@@ -160,7 +160,7 @@ def _borne(address: str, name: str, alias: str, store: Store) -> str:
 
 def must_exist(copy: Copy, store: Store) -> None:
     """Raises ArtefactError, naming those that there are, if the registry has no such version."""
-    from tasks.tracking.run import connect
+    from psomerge.tasks.tracking.run import connect
 
     with connect(store) as client:
         found = {str(one.version) for one in client.search_model_versions(f"name = '{copy.name}'")}
@@ -170,13 +170,13 @@ def must_exist(copy: Copy, store: Store) -> None:
 
 
 def _misfits(folder: Path) -> list[str]:
-    from tasks.release.publish import misfits
+    from psomerge.tasks.release.publish import misfits
 
     return misfits(folder)
 
 
 def _download(copy: Copy, store: Store, progress: Progress) -> None:
-    from tasks.release.registry import download
+    from psomerge.tasks.release.registry import download
 
     must_exist(copy, store)  # MLflow's own words for what is not there do not say what is
     progress(f"{copy.address}: copying", 0.0)

@@ -23,10 +23,10 @@ from psomerge.errors import ArtefactError
 from psomerge.files.durable import writing
 from psomerge.files.untrusted import MAX_TOKENIZER, allowed
 from psomerge.fit.vocabulary import declared_rows
-from tasks.sources.registry.fetch import Copy, must_exist
-from tasks.sources.shelf.choice import WEIGHTS
-from tasks.sources.shelf.headers import read_header
-from tasks.tracking.store import REGISTERED, Store
+from psomerge.tasks.sources.registry.fetch import Copy, must_exist
+from psomerge.tasks.sources.shelf.choice import WEIGHTS
+from psomerge.tasks.sources.shelf.headers import read_header
+from psomerge.tasks.tracking.store import REGISTERED, Store
 
 CHUNK = 2**14
 """Bytes of an answer that are read together."""
@@ -95,7 +95,7 @@ def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
 
 def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:
     """Returns where the version's files are, and the sizes of those of its checkpoint."""
-    from tasks.tracking.run import connect
+    from psomerge.tasks.tracking.run import connect
 
     with connect(store) as client:
         source = str(client.get_model_version(copy.name, copy.version).source)
@@ -118,7 +118,7 @@ def _start(location: str, store: Store, name: str, count: int) -> bytes:
     from mlflow.utils.request_utils import augmented_raise_for_status
     from mlflow.utils.rest_utils import http_request
 
-    from tasks.tracking.run import connect
+    from psomerge.tasks.tracking.run import connect
 
     address = MlflowArtifactsRepository.resolve_uri(location, store.tracking_uri)
     content = bytearray()
@@ -136,7 +136,7 @@ def _start(location: str, store: Store, name: str, count: int) -> bytes:
 
 def _copy_small(copy: Copy, sizes: Mapping[str, int], store: Store) -> Path:
     """Returns the folder with the version's files but its weights."""
-    from tasks.release.registry import download
+    from psomerge.tasks.release.registry import download
 
     place = copy.folder.with_name(f".{copy.version}.look")
     with writing(place):

@@ -21,8 +21,8 @@ from urllib.parse import quote, urlsplit
 
 from psomerge.errors import ConfigError
 from psomerge.files.digest import digest_of
-from tasks.sources.s3.connection import Object, Prefix
-from tasks.sources.shelf.shelf import Shelf, Snapshot
+from psomerge.tasks.sources.s3.connection import Object, Prefix
+from psomerge.tasks.sources.shelf.shelf import Shelf, Snapshot
 
 PREFIX = "s3://"
 _BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{1,62}", re.ASCII)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from psomerge.errors import ConfigError
-from tasks.quiet import quiet
-from tasks.sources.s3.errors import GONE, ChangedError, code, translated
+from psomerge.tasks.quiet import quiet
+from psomerge.tasks.sources.s3.errors import GONE, ChangedError, code, translated
 
 _LOGGERS = ("botocore", "aiobotocore", "s3fs", "fsspec", "aiohttp", "asyncio")
 T = TypeVar("T")

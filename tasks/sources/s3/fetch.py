@@ -9,14 +9,14 @@ from pathlib import Path
 from psomerge.checkpoint.pins import BLOCK
 from psomerge.errors import ArtefactError, ServiceError
 from psomerge.files.locking import lock
-from tasks.sources.s3.address import Place, here, place_of, revision_of
-from tasks.sources.s3.connection import Connection, Object, connected
-from tasks.sources.s3.errors import ChangedError
-from tasks.sources.s3.listing import Event, examined, history, listing
-from tasks.sources.s3.transfer import NOTES, download
-from tasks.sources.shelf.choice import wanted
-from tasks.sources.shelf.filling import Checked, Origin, Progress, fill, in_parallel, origin
-from tasks.sources.shelf.shelf import Snapshot
+from psomerge.tasks.sources.s3.address import Place, here, place_of, revision_of
+from psomerge.tasks.sources.s3.connection import Connection, Object, connected
+from psomerge.tasks.sources.s3.errors import ChangedError
+from psomerge.tasks.sources.s3.listing import Event, examined, history, listing
+from psomerge.tasks.sources.s3.transfer import NOTES, download
+from psomerge.tasks.sources.shelf.choice import wanted
+from psomerge.tasks.sources.shelf.filling import Checked, Origin, Progress, fill, in_parallel, origin
+from psomerge.tasks.sources.shelf.shelf import Snapshot
 
 
 def fetch(address: str, home: Path, progress: Progress) -> Snapshot:

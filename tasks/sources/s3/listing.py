@@ -11,7 +11,7 @@ from typing import Any
 
 from psomerge.errors import ArtefactError
 from psomerge.files.untrusted import MAX_ENTRIES
-from tasks.sources.s3.connection import Connection, Object, tag_of
+from psomerge.tasks.sources.s3.connection import Connection, Object, tag_of
 
 WORKERS = 8
 """Requests at a time."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.files.locking import lock
-from tasks.sources.s3 import address as s3_snapshots
-from tasks.sources.s3 import fetch as s3_downloads
-from tasks.sources.s3.connection import Connection, Object, connected
-from tasks.sources.s3.transfer import read_start
-from tasks.sources.shelf.filling import Progress
-from tasks.sources.shelf.headers import Look, Source, kept, look
+from psomerge.tasks.sources.s3 import address as s3_snapshots
+from psomerge.tasks.sources.s3 import fetch as s3_downloads
+from psomerge.tasks.sources.s3.connection import Connection, Object, connected
+from psomerge.tasks.sources.s3.transfer import read_start
+from psomerge.tasks.sources.shelf.filling import Progress
+from psomerge.tasks.sources.shelf.headers import Look, Source, kept, look
 
 
 def see(

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from psomerge.files.durable import writing
-from tasks.sources.s3.connection import Connection, Object
-from tasks.sources.s3.errors import BrokenError, may_pass, worthless
-from tasks.sources.s3.listing import WORKERS
-from tasks.sources.shelf.partial import Partial, partial
+from psomerge.tasks.sources.s3.connection import Connection, Object
+from psomerge.tasks.sources.s3.errors import BrokenError, may_pass, worthless
+from psomerge.tasks.sources.s3.listing import WORKERS
+from psomerge.tasks.sources.shelf.partial import Partial, partial
 
 WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before the rest of a block that broke off is asked for."""

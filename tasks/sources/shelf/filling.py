@@ -11,8 +11,8 @@ from pathlib import Path
 from psomerge.errors import ArtefactError, SpaceError
 from psomerge.files.durable import sync_folder, writing
 from psomerge.files.untrusted import allowed, listing
-from tasks.sources.shelf.choice import WEIGHTS, weight_files
-from tasks.sources.shelf.shelf import Shelf, Snapshot
+from psomerge.tasks.sources.shelf.choice import WEIGHTS, weight_files
+from psomerge.tasks.sources.shelf.shelf import Shelf, Snapshot
 
 Progress = Callable[[str, float], None]
 

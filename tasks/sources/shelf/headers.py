@@ -23,9 +23,9 @@ from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.files.durable import writing
 from psomerge.files.untrusted import ADAPTER, MAX_TOKENIZER
-from tasks.sources.shelf.choice import WEIGHTS, weight_files
-from tasks.sources.shelf.filling import Origin
-from tasks.sources.shelf.shelf import Shelf
+from psomerge.tasks.sources.shelf.choice import WEIGHTS, weight_files
+from psomerge.tasks.sources.shelf.filling import Origin
+from psomerge.tasks.sources.shelf.shelf import Shelf
 
 WORKERS = 8
 """Headers of one model that are fetched side by side."""
