@@ -69,7 +69,7 @@ def serve(model: Path, pipe: Connection) -> None:
     """Serves a folder until something comes through the pipe: in a process of its own, so that it takes no time of the
     clients' interpreter."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    with importlib.import_module("hub_server").serving() as hub:
+    with importlib.import_module("doubles.hub_server").serving() as hub:
         hub.push(NAME, model)
         pipe.send(hub.address)
         pipe.recv()

@@ -1,4 +1,4 @@
-"""Settings that every test shares. Checkpoints to test on are made by `tests/models.py`."""
+"""Settings that every test shares. Checkpoints to test on are made by `tests/made/models.py`."""
 
 import os
 from collections.abc import Iterator

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from places import ROOT
 
 
 def benchmark(*words: str, scratch: Path) -> dict:

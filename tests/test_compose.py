@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 from compose_spec import PyCompose
-from services_fixture import ROOT, compose_file
+
+from doubles.services_fixture import compose_file
+from places import ROOT
 
 SERVERS = {"postgres", "prefect", "mlflow"}
 

@@ -8,7 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from services_fixture import ROOT
+
+from places import ROOT
 
 PACKAGE = ROOT / "psomerge"
 

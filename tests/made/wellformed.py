@@ -1,0 +1,225 @@
+"""Checkpoints in which nothing is wrong, though some of it is rare: none may be refused."""
+
+import base64
+import io
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from made.malformed import EXECUTED, OUTSIDE, TEMPLATE
+from made.malformed_adapters import CONFIG, RANK
+from made.malformed_folders import Payload, sharded
+from made.malformed_weights import SAFE, split
+from made.models import tiny_llama
+
+LONG_TEMPLATE = """
+{%- macro show(x) -%}
+    {%- if x is mapping -%}{%- for k, v in x.items() -%}{{ k }}: {{ show(v) }}{%- endfor -%}{%- else -%}{{ x }}{%- endif -%}
+{%- endmacro -%}
+{%- set ns = namespace(text='') -%}
+{%- for message in messages[::-1] -%}{%- if message.role == 'nobody' -%}{%- break -%}{%- endif -%}{%- endfor -%}
+{%- for index in range(messages|length) -%}{%- set ns.text = ns.text + messages[index].content.split('x')[-1]|trim -%}{%- endfor -%}
+{%- for message in messages -%}
+    {{ '<|' ~ message['role'] ~ '|>' ~ show(message) }}
+    {%- if message['role'] == 'assistant' -%}{% generation %}{{ eos_token }}{% endgeneration %}{%- endif -%}
+{%- endfor -%}
+{%- if strftime_now is defined -%}{{ strftime_now('%Y')[:0] }}{%- endif -%}
+{{ {'a': 1}|tojson }}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}
+"""
+PATTERNS = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| "
+    r""
+    r""
+    r""
+    r""
+    r"?[^\s\p{L}\p{N}]+[\r\n/]*",
+    r"(?=(\d{3})+(?!\d))",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| "
+    r"?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r" ?[^(\s|[.,!?…。，、।۔،])]+",
+    r"[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
+)
+"""How tokenizers in wide use cut text, as their authors published it."""
+
+
+def in_json(folder: Path, file: str, **values: object) -> None:
+    content = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps(content | values, indent=2))
+
+
+def again(
+    folder: Path,
+    change: Callable[[dict[str, torch.Tensor]], object] = lambda tensors: None,
+    metadata: dict | None = None,
+) -> None:
+    tensors = load_file(folder / SAFE)
+    change(tensors)
+    save_file(tensors, str(folder / SAFE), metadata=metadata)
+
+
+def own_index(folder: Path) -> None:
+    """Shards whose names follow no custom, and an index that says no total."""
+    weight_map, index = sharded(folder)
+    for old in set(weight_map.values()):
+        (folder / old).rename(folder / f"Gewichte {old}")
+    index.write_text(json.dumps({"weight_map": {name: f"Gewichte {file}" for name, file in weight_map.items()}}))
+
+
+def crowded(folder: Path) -> None:
+    """Beside the model lies what people leave there; none of it is opened."""
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(folder.parent / OUTSIDE / EXECUTED)))
+    (folder / "training_args.bin").write_bytes(b"x")
+    (folder / "modeling_evil.py").write_text(f"open({str(folder.parent / OUTSIDE / EXECUTED)!r}, 'w')")
+    (folder / "README.md").write_text("x" * 1_000_000)
+    (folder / "original").mkdir()
+    (folder / "original" / "link").symlink_to("/")
+
+
+def more_templates(folder: Path) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text(TEMPLATE)
+
+
+def patterns(folder: Path) -> None:
+    steps = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        for pattern in PATTERNS
+    ]
+    content = json.loads((folder / "tokenizer.json").read_text())
+    in_json(
+        folder,
+        "tokenizer.json",
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [*steps, content["pre_tokenizer"]]},
+    )
+
+
+def replacements() -> bytes:
+    """The table of replacements of SentencePiece's usual normalizer."""
+    import sentencepiece
+    from transformers.utils import sentencepiece_model_pb2_new
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a b c"] * 9), model_writer=model, vocab_size=9, hard_vocab_limit=False, minloglevel=9
+    )
+    proto = sentencepiece_model_pb2_new.ModelProto()
+    proto.ParseFromString(model.getvalue())
+    return proto.normalizer_spec.precompiled_charsmap
+
+
+def sentencepiece_like(folder: Path) -> None:
+    """A normalizer as converted from SentencePiece, with its real table of replacements."""
+    table = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(replacements()).decode()}
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    blanks = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+    in_json(
+        folder,
+        "tokenizer.json",
+        normalizer={"type": "Sequence", "normalizers": [table, blanks, {"type": "Prepend", "prepend": "▁"}, spaces]},
+    )
+
+
+def unaligned(folder: Path) -> None:
+    """A header of odd length, so that no tensor begins at a multiple of its width."""
+    length, _, data = split((folder / SAFE).read_bytes())
+    text = (folder / SAFE).read_bytes()[8 : 8 + length].rstrip() + b" " * (1 + len((folder / SAFE).read_bytes()) % 2)
+    text += b" " * (len(text) % 2 == 0)
+    (folder / SAFE).write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def old_settings(folder: Path) -> None:
+    """Paths of somebody's machine, as older versions left them."""
+    paths = {
+        "special_tokens_map_file": "/root/.cache/x/special_tokens_map.json",
+        "tokenizer_file": None,
+        "name_or_path": "../somebody/model",
+    }
+    in_json(folder, "tokenizer_config.json", **paths, init_inputs=[], auto_mapping=None)
+
+
+def readonly(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.chmod(0o444)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "bfloat16": lambda f: None,
+    "float16": lambda f: (shutil.rmtree(f), tiny_llama(f, 1, layers=1, dtype=torch.float16)),
+    "float32": lambda f: (shutil.rmtree(f), tiny_llama(f, 1, layers=1, dtype=torch.float32)),
+    "dtype under its old key": lambda f: in_json(f, "config.json", dtype=None, torch_dtype="bfloat16"),
+    "two shards": lambda f: sharded(f),
+    "shards of any name": own_index,
+    "without tokenizer": lambda f: [
+        (f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    ],
+    "without chat template": lambda f: (f / "chat_template.jinja").unlink(),
+    "chat template in tokenizer_config.json": lambda f: (
+        (f / "chat_template.jinja").unlink(),
+        in_json(f, "tokenizer_config.json", chat_template=TEMPLATE),
+    ),
+    "several chat templates": lambda f: (
+        (f / "chat_template.jinja").unlink(),
+        in_json(
+            f,
+            "tokenizer_config.json",
+            chat_template=[{"name": "default", "template": TEMPLATE}, {"name": "rag", "template": TEMPLATE}],
+        ),
+    ),
+    "further chat templates": more_templates,
+    "long chat template": lambda f: (f / "chat_template.jinja").write_text(LONG_TEMPLATE),
+    "without generation config": lambda f: (f / "generation_config.json").unlink(),
+    "generation config": lambda f: in_json(
+        f, "generation_config.json", eos_token_id=[0, 5], temperature=0.7, top_p=0.9, do_sample=True, max_length=4096
+    ),
+    "metadata": lambda f: again(f, metadata={"format": "pt", "notes": "ä" * 10_000, "": ""}),
+    "unaligned tensors": unaligned,
+    "the head stored although tied": lambda f: again(
+        f, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()})
+    ),
+    "files of others": crowded,
+    "rare values in the config": lambda f: in_json(
+        f, "config.json", quantization_config=None, head_dim=None, time_step_limit=[0.0, float("inf")], x={"y": [[1]]}
+    ),
+    "patterns in use": patterns,
+    "normalizer of SentencePiece": sentencepiece_like,
+    "old settings": old_settings,
+    "read-only files": readonly,
+}
+"""By name: what makes a rare checkpoint of a plain one; all fit the same base."""
+
+OWN_BASE: dict[str, Callable[[Path], object]] = {
+    "untied": lambda f: (shutil.rmtree(f), tiny_llama(f, 1, layers=1, tied=False)),
+    "empty tensors, scalars and integers": lambda f: again(
+        f, lambda t: t.update(none=torch.empty(0, 4), one=torch.tensor(1.0), mask=torch.tensor([True]))
+    ),
+    "names of another alphabet": lambda f: again(
+        f, lambda t: t.update({"модель.слой.0.вес": torch.ones(2, dtype=torch.bfloat16), "a b/c": torch.ones(1)})
+    ),
+}
+"""As CHANGES, but other tensors than the plain one's: these are taken beside a base of their own kind."""
+
+
+ADAPTERS: dict[str, Callable[[Path], object]] = {
+    "adapter": lambda f: None,
+    "adapter without tokenizer": lambda f: [
+        (f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    ],
+    "adapter with null and empty fields": lambda f: in_json(
+        f, CONFIG, use_dora=False, auto_mapping=None, rank_pattern={}, loftq_config={}, modules_to_save=None
+    ),
+    "adapter with patterns": lambda f: in_json(
+        f, CONFIG, r=9, rank_pattern={"q_proj": RANK, "layers.0.self_attn.v_proj": RANK}, alpha_pattern={"v_proj": 1.5}
+    ),
+    "rank-stabilised adapter": lambda f: in_json(f, CONFIG, use_rslora=True, init_lora_weights="gaussian"),
+}
+"""As CHANGES, of a plain adapter."""
+
+ALL = CHANGES | OWN_BASE | ADAPTERS

@@ -1,0 +1,243 @@
+"""Addresses of every kind to a local folder: what moves is resolved once, what is kept is proven, and nothing is asked
+that need not be."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from doubles.local_mlflow import local_store, published
+from made.models import tiny_llama
+from psomerge.errors import ArtefactError, ConfigError, StateError, VerificationError
+from psomerge.tasks.release import registry
+from psomerge.tasks.sources.fetch import Fetched, fetch, here, pin_all, pin_fetched
+from psomerge.tasks.tracking import run as track
+from psomerge.tasks.tracking.store import Store
+from runs.command_line import psomerge
+from runs.small_run import Small
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+    """A registry with two versions of `merged`, the first of them champion, and its folder as a home."""
+    home = tmp_path_factory.mktemp("registry")
+    store = local_store(home)
+    for seed in (1, 2):
+        key = str(seed) * 64
+        model = published(home / f"made{seed}", seed=seed)
+        run = track.start(store, "merges", run_key=key, name="n")
+        model_id = registry.upload(run, model, run_key=key, name="merged")
+        version = registry.register(run, "merged", run_key=key, model_id=model_id, tags={}, description="")
+        if seed == 1:
+            registry.give_alias(store, version, "champion")
+    return store, home
+
+
+@pytest.fixture
+def shop(stocked: tuple[Store, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Shop"]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store, _ = stocked
+    yield Shop(store, tmp_path / "home")
+    registry.give_alias(store, registry.Version("merged", "1", {}), "champion")
+
+
+class Shop:
+    """Fetches from a registry into a home, and keeps what was told."""
+
+    def __init__(self, store: Store, home: Path) -> None:
+        self.store, self.home = store, home
+        self.told: list[str] = []
+
+    def fetch(self, address: str, *, follow: bool = False) -> Fetched:
+        return fetch(
+            address, self.home, lambda what, share: self.told.append(what), store=lambda: self.store, follow=follow
+        )
+
+
+def weights(stocked: tuple[Store, Path], seed: int) -> bytes:
+    return (stocked[1] / f"made{seed}" / "checkpoint" / "model.safetensors").read_bytes()
+
+
+def test_a_relative_path_is_told_as_the_folder_that_it_means_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert fetch("model", tmp_path / "home", lambda what, share: None) == Fetched(
+        tmp_path / "model", str(tmp_path / "model")
+    )
+
+
+def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = tiny_llama(tmp_path / "model")
+    found = fetch(str(folder), tmp_path / "home", lambda what, share: None)
+    assert found == here(str(folder), tmp_path / "home") == Fetched(folder, str(folder))
+    assert len(pin_fetched("one", found).revision) == 40
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "text"),
+    [
+        (
+            "ftp://host/model",
+            ConfigError,
+            "expected a local folder, hf://ORG/NAME@REVISION, s3://BUCKET/PREFIX, models:/",
+        ),
+        ("s3://bucket/../model", ConfigError, "expected s3://BUCKET/PREFIX"),
+        ("embedded://nobody@1", ConfigError, "there is no embedded model 'nobody'"),
+        ("embedded://base", ConfigError, "expected embedded://NAME@SEED"),
+        ("models:/merged", ConfigError, "expected models:/NAME/VERSION"),
+        ("models:/merged/latest", ConfigError, "expected models:/NAME/VERSION"),
+        ("models:/../1", ConfigError, "expected models:/NAME/VERSION"),
+        ("models:/merged/1/x", ConfigError, "expected models:/NAME/VERSION"),
+        ("hf://name", ConfigError, "expected hf://ORG/NAME"),
+        ("nothing/here", ArtefactError, "expected a checkpoint folder"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_with_the_same_words_by_plan_and_fetch(
+    tmp_path: Path, address: str, kind: type, text: str
+) -> None:
+    for call in (
+        here,
+        lambda *arguments: fetch(*arguments, lambda what, share: None, store=lambda: Store("sqlite:///none")),
+    ):
+        with pytest.raises(kind, match=text):
+            call(address, tmp_path)
+
+
+def test_an_embedded_model_is_not_here_before_it_is_trained(tmp_path: Path) -> None:
+    assert here("embedded://base@1", tmp_path) is None
+
+
+def test_a_version_is_copied_once_and_pinned_to_itself(shop: Shop, stocked: tuple[Store, Path]) -> None:
+    assert here("models:/merged/2", shop.home) is None
+    found = shop.fetch("models:/merged/2")
+    assert (found.folder / "model.safetensors").read_bytes() == weights(stocked, 2)
+    assert (found.source, found.revision) == ("models:/merged/2", "merged/2")
+    source = pin_all({"one": found})["one"]
+    assert (source.source, source.revision) == ("models:/merged/2", "merged/2")
+    shop.told.clear()
+    assert shop.fetch("models:/merged/2") == found
+    assert shop.told == []
+
+
+def test_an_alias_becomes_the_version_that_bears_it_and_stays_that_unless_followed(shop: Shop) -> None:
+    assert here("models:/merged@champion", shop.home) is None
+    assert shop.fetch("models:/merged@champion").source == "models:/merged/1"
+    registry.give_alias(shop.store, registry.Version("merged", "2", {}), "champion")
+    assert shop.fetch("models:/merged@champion").source == "models:/merged/1"
+    assert shop.fetch("models:/merged@champion", follow=True).source == "models:/merged/2"
+    assert shop.fetch("models:/merged@champion").source == "models:/merged/2"
+
+
+def test_a_damaged_copy_is_noticed_and_replaced(shop: Shop, stocked: tuple[Store, Path]) -> None:
+    file = shop.fetch("models:/merged/1").folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    shop.told.clear()
+    assert shop.fetch("models:/merged/1").folder == file.parent
+    assert file.read_bytes() == weights(stocked, 1)
+    assert "model/model.safetensors: expected SHA-256" in shop.told[0]
+    assert not [path for path in file.parents[2].iterdir() if path.name not in ("1", "names", ".lock")]
+
+
+def test_a_version_that_is_not_what_was_published_is_refused(shop: Shop, stocked: tuple[Store, Path]) -> None:
+    assert shop.store.artifacts
+    kept = next(
+        path
+        for path in shop.store.artifacts.rglob("model/model.safetensors")
+        if path.read_bytes() == weights(stocked, 1)
+    ).with_name("config.json")
+    content = kept.read_bytes()
+    try:
+        kept.write_text("{}")
+        with pytest.raises(
+            VerificationError,
+            match=r"models:/merged/1 at sqlite.* is not what was published: model/config.json: expected SHA-256",
+        ):
+            shop.fetch("models:/merged/1")
+    finally:
+        kept.write_bytes(content)
+    assert here("models:/merged/1", shop.home) is None
+    assert shop.fetch("models:/merged/1").source == "models:/merged/1"
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("models:/merged/7", "has no such version; known are 1, 2"),
+        ("models:/nothing/1", "there is no model of this name"),
+        ("models:/merged@nobody", "no such model or alias"),
+    ],
+)
+def test_what_the_registry_does_not_have_is_named(shop: Shop, address: str, text: str) -> None:
+    with pytest.raises(ArtefactError, match=text):
+        shop.fetch(address)
+
+
+def test_a_damaged_record_of_an_alias_is_not_taken_for_none(shop: Shop) -> None:
+    shop.fetch("models:/merged@champion")
+    record = next(shop.home.rglob("champion.json"))
+    record.write_bytes(record.read_bytes().replace(b'"version":"1"', b'"version":"2"'))
+    with pytest.raises(StateError, match="remove it, then run the same command again"):
+        here("models:/merged@champion", shop.home)
+
+
+def test_two_registries_do_not_share_their_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    place = tmp_path / "experts" / "registry" / "home" / "merged" / "1" / "model"
+    place.mkdir(parents=True)
+    assert here("models:/merged/1", tmp_path) == Fetched(place, "models:/merged/1", "merged/1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hidden@elsewhere.example")
+    assert here("models:/merged/1", tmp_path) is None
+
+
+def test_a_registered_model_is_merged_checked_and_rebuilt_by_its_version(
+    stocked: tuple[Store, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, home = stocked
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out, again = tmp_path / "out", tmp_path / "again"
+    said = psomerge(
+        "merge", "linear", "--base", "models:/merged/2", "--expert", "models:/merged@champion", "--out", out, home=home
+    )
+    assert said.code == 0, said.err
+    recipe = json.loads((out / "recipe.json").read_text())
+    pinned = [(one["name"], one["source"], one["revision"]) for one in (recipe["base"], *recipe["experts"])]
+    assert pinned == [("base", "models:/merged/2", "merged/2"), ("merged", "models:/merged/1", "merged/1")]
+    assert psomerge("materialize", out / "recipe.json", "--out", again, home=home).code == 0
+    assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    said = psomerge("check", "models:/merged@champion", "--base", "models:/merged/2", home=home)
+    assert said.code == 0, said.err
+    assert "manifest holds" in said.out
+
+
+IMPORTED = """
+import json, sys
+from pathlib import Path
+from psomerge.tasks.sources.fetch import fetch, here
+fetch(sys.argv[1], Path("home"), lambda what, share: None)
+here("hf://org/name", Path("home"))
+here("models:/name/1", Path("home"))
+here("s3://bucket/name", Path("home"))
+slow = {"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "s3fs", "botocore"}
+print(json.dumps(sorted(slow & set(sys.modules))))
+"""
+
+
+def test_neither_the_hub_nor_s3_nor_the_registry_is_imported_for_a_local_folder_or_a_plan(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    command = [sys.executable, "-c", IMPORTED, str(tmp_path / "model")]
+    done = subprocess.run(
+        command, env=Small(tmp_path).environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, json.loads(done.stdout or "null")) == (0, []), done.stderr
