@@ -18,11 +18,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from psomerge import errors
 from psomerge.checkpoint.pins import pin
 from psomerge.errors import PsomergeError, ServiceError, VerificationError
 from psomerge.evals.engines.engine import Answers, Batch, EngineSettings, Judge
-from psomerge.evals.engines.process import messages
 from psomerge.evals.engines.process.supervisor import SupervisedEngine
 from psomerge.recipe import Recipe
 from psomerge.tasks.release import publish, registry
@@ -77,7 +78,7 @@ def verify(store: Store, version: Version, *, question: Question, scratch: Path,
     if "error" in answer:
         raise getattr(errors, answer["error"], PsomergeError)(answer["text"])
     problems = answer["problems"] or differences(
-        question, messages.answers_from_dict(answer["answers"]), exact=answer["exact"]
+        question, msgspec.convert(answer["answers"], Answers), exact=answer["exact"]
     )
     registry.tag(store, version, {TAG: "failed" if problems else "passed"})
     if problems:
@@ -127,7 +128,7 @@ def answer(asked: Mapping[str, Any], folder: Path, judge: Callable[[Path], Judge
     model = published / "model"
     engine = judge(model)
     try:
-        engine.put(BATCH, messages.batch_from_dict(asked["batch"]))
+        engine.put(BATCH, msgspec.convert(asked["batch"], Batch))
         # The base alone is the downloaded model: there are no experts to add.
         answers = engine.judge(Recipe(base=pin(model, "base", asked["uri"]), experts=()), BATCH)
         return {"problems": [], "answers": asdict(answers), "exact": engine.capabilities.exact}

@@ -7,10 +7,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from psomerge.evals.engines.engine import EngineSettings
 from psomerge.evals.engines.process import leftovers, messages
@@ -26,7 +24,7 @@ class Child:
     def __init__(
         self, folders: Mapping[str, Path], engine: str, settings: EngineSettings, *, work: Path, log: Path
     ) -> None:
-        """Starts the process; the answer to its `start` message is still to come.
+        """Starts the process; the answer to its `Start` message is still to come.
 
         Args:
             folders: local folder of `base`, then of each expert by name.
@@ -60,19 +58,19 @@ class Child:
         leftovers.record_engine(self._folder, self.pid)
         os.set_blocking(self._requests, False)
         self._frames = messages.Frames()
-        self._start = {
-            "engine": engine,
-            "folders": {name: str(folder.resolve()) for name, folder in folders.items()},
-            "settings": asdict(settings),
-            "work": str(self._folder),
-            "die_with_parent": threading.current_thread() is threading.main_thread(),
-        }
+        self._start = messages.Start(
+            engine,
+            {name: str(folder.resolve()) for name, folder in folders.items()},
+            settings,
+            str(self._folder),
+            die_with_parent=threading.current_thread() is threading.main_thread(),
+        )
 
-    def start(self, deadline: float) -> dict[str, Any]:
-        """Returns the answer to `start`, once the engine is up. Raises LostError."""
+    def start(self, deadline: float) -> messages.Reply:
+        """Returns the answer to `Start`, once the engine is up. Raises LostError."""
         return self.ask([self._start], deadline)
 
-    def ask(self, requests: Sequence[dict[str, Any]], deadline: float, since: float | None = None) -> dict[str, Any]:
+    def ask(self, requests: Sequence[messages.Request], deadline: float, since: float | None = None) -> messages.Reply:
         """Sends the messages and returns the one answer to them. Raises LostError `deadline` seconds after `since`
         (now), or when the process ends."""
         end = (monotonic() if since is None else since) + deadline

@@ -1,8 +1,8 @@
 """The engine's own process: `python -m psomerge.evals.engines.process.serve REQUESTS ANSWERS`, both descriptors of
 pipes. `evals.engines.process.supervisor` starts it.
 
-Reads `start`, then `put` and `judge` messages; answers `start` and `judge`. A judgement that is watched sends parts of
-its answers before, each to be met by a `go_on`. Ends with its parent, whatever happens to that: at end-of-file of its
+Reads `Start`, then `Put` and `Judge` messages; answers `Start` and `Judge`. A judgement that is watched sends parts of
+its answers before, each to be met by a `GoOn`. Ends with its parent, whatever happens to that: at end-of-file of its
 pipe, even in the middle of a batch.
 """
 
@@ -12,11 +12,10 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any
 
 from psomerge.errors import PsomergeError
 from psomerge.evals.engines.engine import Answers, Batch, Engine, EngineSettings, Watch
@@ -27,37 +26,35 @@ from psomerge.recipe import Recipe, from_dict
 
 def main(requests: int, answers: int) -> None:
     """Serves until end-of-file on descriptor `requests`."""
-    inbox: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    inbox: SimpleQueue[messages.Request] = SimpleQueue()
     threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
     start = inbox.get()
-    if start["die_with_parent"]:
+    assert isinstance(start, messages.Start), f"expected a Start, found {start}"
+    if start.die_with_parent:
         # Fires when the parent's creating thread ends, so it is asked for by the main thread only; ends a stopped
         # process too.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    folder = Path(start["work"])
     try:
         engine = _open(
-            start["engine"],
-            {name: Path(at) for name, at in start["folders"].items()},
-            EngineSettings(**start["settings"]),
-            folder,
+            start.engine, {name: Path(at) for name, at in start.folders.items()}, start.settings, Path(start.work)
         )
     except PsomergeError as error:
-        messages.write(answers, {"error": str(error), "kind": type(error).__name__})
+        messages.write(answers, messages.Refused(str(error), type(error).__name__))
         return
-    messages.write(answers, {"ready": asdict(engine.capabilities)})
+    messages.write(answers, messages.Ready(engine.capabilities))
     batches: dict[str, Batch] = {}
     holder = Holder(engine)
     while True:
         message = inbox.get()
-        if "put" in message:
-            batches[message["put"]] = messages.batch_from_dict(message["batch"])
+        if isinstance(message, messages.Put):
+            batches[message.name] = message.batch
             continue
-        watch = None if message["watch"] is None else Parent(message["watch"], inbox, answers)
+        assert isinstance(message, messages.Judge), f"expected a Put or a Judge, found {message}"
+        watch = None if message.watch is None else Parent(message.watch, inbox, answers)
         try:
-            reply = {"answers": asdict(holder.judge(from_dict(message["judge"]), batches[message["name"]], watch))}
+            reply = messages.Answered(holder.judge(from_dict(message.recipe), batches[message.name], watch))
         except PsomergeError as error:
-            reply = {"error": str(error), "kind": type(error).__name__}
+            reply = messages.Refused(str(error), type(error).__name__)
         messages.write(answers, reply)
 
 
@@ -93,7 +90,7 @@ class Parent:
     item, and to go on meanwhile would cost every judgement that is stopped a part or a step of the engine, which on a
     short batch is most of what there is to save."""
 
-    def __init__(self, stops: Sequence[int], inbox: SimpleQueue[dict[str, Any]], answers: int) -> None:
+    def __init__(self, stops: Sequence[int], inbox: SimpleQueue[messages.Request], answers: int) -> None:
         self._stops, self._inbox, self._answers = stops, inbox, answers
         self._sent = Answers()
 
@@ -101,12 +98,14 @@ class Parent:
         return self._stops
 
     def go_on(self, answers: Answers) -> bool:
-        messages.write(self._answers, {"part": messages.part_to_dict(answers, self._sent)})
+        messages.write(self._answers, messages.Part.of(answers, self._sent))
         self._sent = answers
-        return self._inbox.get()["go_on"]
+        said = self._inbox.get()
+        assert isinstance(said, messages.GoOn), f"expected a GoOn, found {said}"
+        return said.wanted
 
 
-def _read(descriptor: int, inbox: SimpleQueue[dict[str, Any]]) -> None:
+def _read(descriptor: int, inbox: SimpleQueue[messages.Request]) -> None:
     frames = messages.Frames()
     while data := os.read(descriptor, 1 << 20):
         frames.add(data)

@@ -7,10 +7,8 @@ and repeats the judgement.
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from psomerge.errors import ArtefactError, ConfigError, EngineError
 from psomerge.evals.engines.engine import Answers, Batch, Capabilities, EngineSettings, ModelError, Watch
@@ -52,7 +50,7 @@ class SupervisedEngine:
         """The engine's own, asked from it once. Raises EngineError if it does not start."""
         with self._lock:
             if self._capabilities is None:
-                self._repeat(lambda child: {})
+                self._repeat(lambda child: None)
             assert self._capabilities is not None
             return self._capabilities
 
@@ -79,7 +77,8 @@ class SupervisedEngine:
         """
         with self._lock:
             answer = self._repeat(lambda child: self._judge(child, recipe, name, watch))
-        return messages.answers_from_dict(answer["answers"])
+        assert isinstance(answer, messages.Answered), f"expected answers, found {answer}"
+        return answer.answers
 
     def close(self) -> None:
         """Ends the child and its group and removes its folder."""
@@ -88,10 +87,10 @@ class SupervisedEngine:
             self._child = None
             self._sent.clear()
 
-    def _judge(self, child: Child, recipe: Recipe, name: str, watch: Watch | None) -> dict[str, Any]:
-        requests: list[dict[str, Any]] = []
+    def _judge(self, child: Child, recipe: Recipe, name: str, watch: Watch | None) -> messages.Reply:
+        requests: list[messages.Request] = []
         if name not in self._sent:
-            requests.append({"put": name, "batch": asdict(self._batches[name])})
+            requests.append(messages.Put(name, self._batches[name]))
         longest = self._longest.get(name)
         patience = (
             self._settings.deadline_s
@@ -99,19 +98,16 @@ class SupervisedEngine:
             else min(self._settings.deadline_s, max(_LEAST_DEADLINE, self._settings.patience * longest))
         )
         start = monotonic()
-        stops = list(watch.start()) if watch else None
-        answer, heard = (
-            child.ask([*requests, {"judge": recipe.to_dict(), "name": name, "watch": stops}], patience),
-            Answers(),
-        )
-        while watch and "part" in answer:
-            heard = messages.part_from_dict(answer["part"], heard)
-            answer = child.ask([{"go_on": watch.go_on(heard)}], patience, start)
+        stops = tuple(watch.start()) if watch else None
+        answer, heard = child.ask([*requests, messages.Judge(recipe.to_dict(), name, stops)], patience), Answers()
+        while watch and isinstance(answer, messages.Part):
+            heard = answer.after(heard)
+            answer = child.ask([messages.GoOn(watch.go_on(heard))], patience, start)
         self._longest[name] = max(longest or 0.0, monotonic() - start)
         self._sent.add(name)
         return answer
 
-    def _repeat(self, ask: Callable[[Child], dict[str, Any]]) -> dict[str, Any]:
+    def _repeat(self, ask: Callable[[Child], messages.Reply | None]) -> messages.Reply | None:
         """Returns what `ask` returns for a running child, on new ones where one is lost or fails its checks."""
         reason = ""
         for attempt in range(self._settings.restarts + 1):
@@ -141,18 +137,19 @@ class SupervisedEngine:
         if self._child is None:
             self._child = Child(self._folders, self._engine, self._settings, work=self._work, log=self._log)
             answer = self._child.start(self._settings.start_deadline_s)
-            if "error" in answer:
+            if isinstance(answer, messages.Refused):
                 self.close()
             _refuse(answer)
-            self._capabilities = Capabilities(**answer["ready"])
+            assert isinstance(answer, messages.Ready), f"expected an engine that is ready, found {answer}"
+            self._capabilities = answer.capabilities
         return self._child
 
 
-def _refuse(answer: dict[str, Any]) -> None:
+def _refuse(answer: messages.Reply | None) -> None:
     """Raises the error that an answer reports."""
-    if "error" in answer:
+    if isinstance(answer, messages.Refused):
         kinds = {kind.__name__: kind for kind in (ArtefactError, ConfigError, ModelError)}
-        raise kinds.get(answer["kind"], EngineError)(answer["error"])
+        raise kinds.get(answer.kind, EngineError)(answer.error)
 
 
 def _last_line(log: Path) -> str:

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from places import TESTS
 from psomerge.errors import ArtefactError, EngineError
-from psomerge.evals.engines.engine import Batch, ModelError
+from psomerge.evals.engines.engine import Answers, Batch, Continuation, ModelError
 from psomerge.evals.engines.host import start_time
 from psomerge.evals.engines.process import leftovers, messages
 from psomerge.evals.engines.process.child import Child
@@ -254,14 +255,16 @@ def test_a_broken_checkpoint_is_the_artefact_s_fault_at_the_first_attempt(
 
 
 def test_messages_survive_the_pipe_to_the_last_bit() -> None:
-    message = {"a": [0.1 + 0.2, -1e-310, 1.7976931348623157e308], "b": "é\n" * 70000}
-    data = messages.frame(message) + messages.frame({"c": None})
+    numbers = (0.1 + 0.2, -1e-310, 1.7976931348623157e308, -math.inf)
+    answers = Answers(tuple(Continuation(one, True) for one in numbers), ("é\n" * 70000,), {"score": 0.1})
+    message, other = messages.Answered(answers), messages.Refused("late", "EngineError")
+    data = messages.frame(message) + messages.frame(other)
     frames, found = messages.Frames(), []
     for begin in range(0, len(data), 4093):
         frames.add(data[begin : begin + 4093])
         while (next_message := frames.next()) is not None:
             found.append(next_message)
-    assert found == [message, {"c": None}]
+    assert found == [message, other]
 
 
 def test_ending_twice_is_ending_once(folders: dict[str, Path], tmp_path: Path) -> None:
