@@ -15,8 +15,10 @@ import yaml
 
 from psomerge.checkpoint.pins import pin
 from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.pool import OneEngine
 from psomerge.evals.engines.process.supervisor import SupervisedEngine
 from psomerge.evals.harness import EvaluationSet, build
+from psomerge.evals.stopping.policy import Stopping
 from psomerge.evals.stopping.sequential import Draw, SequentialTest
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.suite import Suite
@@ -100,9 +102,9 @@ def _case(
         journal = Journal(scratch / kind / "journal.jsonl", "0123456789abcdef")
         try:
             assert engine.capabilities  # started before the clock is
-            error_rate = ERROR_RATE if kind == "sequential" else None
+            stopping = Stopping(kind, ERROR_RATE)
             judging = Judging(
-                engine, suite, sets, journal=journal, told=lambda label, judgement: None, error_rate=error_rate
+                OneEngine(engine), suite, sets, journal=journal, told=lambda label, judgement: None, stopping=stopping
             )
             start = perf_counter()
             searches[kind] = _search(_recipe(folders), judging, swarm, steps=steps, seed=seed, stopping=kind != "off")

@@ -98,5 +98,7 @@ class Judgement:
     tokens: int = 0
     """That the engine computed; 0 if not known."""
     tokens_of: int = 0
-    """That a judgement to the end computes: its own tokens, or if this one was stopped those of the last one before it
-    that was not."""
+    """That a judgement to the end computes: its own tokens, or if this one was stopped those of one that was not."""
+    answered: int = 0
+    """Of a judgement that was stopped: requests whose answers its bound stands on; `requests`: of how many."""
+    requests: int = 0

@@ -58,12 +58,9 @@ def ask_again(run: Run, outcome: Outcome) -> Answers:
     """
     answers = run.judging.answers(outcome.chosen, "validation")
     run.peak_bytes = max(run.peak_bytes, answers.peak_bytes)
-    key = run.judging.key(outcome.chosen, "validation")
-    entry = run.folder.journal.judgement(key)
-    values = {
-        score.benchmark: list(score.values) for score in run.sets["validation"].score(answers, run.judging.memory)
-    }
-    if entry is None or entry.get("values") != values:
+    key = run.judging.book.key(outcome.chosen, "validation")
+    before = run.judging.book.find(outcome.chosen, "validation")
+    if before is None or before.scores != run.sets["validation"].score(answers, run.judging.memory):
         raise VerificationError(
             f"the chosen model scores otherwise than before on the validation items (journal key {key[:12]}); the "
             "engine is not repeatable"
@@ -187,7 +184,7 @@ def report(
         _write_particles(run, outcome)
         track.log_file(tracking, checkpoint / "recipe.json")
         sound = [
-            (one.label, traces.path_of(run.folder.path, run.judging.key(one.recipe, "test")))
+            (one.label, traces.path_of(run.folder.path, run.judging.book.key(one.recipe, "test")))
             for one in table
             if one.test.fitness is not None
         ]

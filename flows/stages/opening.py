@@ -11,9 +11,11 @@ from typing import Any
 
 from psomerge.evals.engines.choice import Choice, choose
 from psomerge.evals.engines.engine import EngineSettings
+from psomerge.evals.engines.pool import OneEngine
 from psomerge.evals.engines.process.supervisor import SupervisedEngine
 from psomerge.evals.engines.shell import tokenizer_folder
 from psomerge.evals.harness import EvaluationSet, build_all
+from psomerge.evals.stopping.policy import Stopping
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.scores import Judgement
 from psomerge.evals.suites.splits import SPLITS
@@ -29,7 +31,8 @@ from psomerge.run.folder import RunFolder
 from psomerge.tasks.experts.check import check
 from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.baselines import candidates
-from psomerge.tasks.search.judge import Judging, Label
+from psomerge.tasks.search.book import Label
+from psomerge.tasks.search.judge import Judging
 from psomerge.tasks.search.run_identity import identity
 from psomerge.tasks.sources.fetch import Fetched, fetch, pin_all
 from psomerge.tasks.step import Bar, step
@@ -180,7 +183,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             for place in range(-1, len(recipe.experts))
         ]
         run.judging = Judging(
-            engine,
+            OneEngine(engine),
             suite,
             sets,
             journal=folder.journal,
@@ -188,7 +191,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             guard=basis.check_unchanged,
             references=units,
             keep=lambda key, examples: traces.write(examples, traces.path_of(folder.path, key)),
-            error_rate=config.stopping_error_rate if config.stopping == "sequential" else None,
+            stopping=stopping_of(config),
         )
         run.seconds["fetch"] = fetched
         try:
@@ -204,9 +207,13 @@ def _fetch(address: str, home: Path, progress: Progress, store: Store) -> Fetche
 def _build(config: Config, suite: Suite, tokenizer: Path, home: Path) -> dict[str, EvaluationSet]:
     cache = home / "cache" / "datasets"
     sets = build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
-    if config.stopping == "sequential":
-        sets["optimisation"] = sets["optimisation"].shuffled(f"{suite.salt}|{config.seed}|order")
-    return sets
+    order = f"{suite.salt}|{config.seed}|order"
+    return sets | {"optimisation": stopping_of(config).ordered(sets["optimisation"], order)}
+
+
+def stopping_of(config: Config) -> Stopping:
+    """Returns which judgements of the search end early."""
+    return Stopping(config.stopping, config.stopping_error_rate)
 
 
 def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokenizer_from: str) -> Recipe:

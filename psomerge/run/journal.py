@@ -53,7 +53,6 @@ class Journal:
         # Entry and the file's size after it (of the last line it counts), in one list: an interrupt finds both or
         # neither.
         self._lines = [(entry, size) for entry in entries]
-        self._judgements = {entry["key"]: entry for entry in entries if entry["kind"] == "judgement"}
 
     @property
     def entries(self) -> tuple[dict[str, Any], ...]:
@@ -69,33 +68,19 @@ class Journal:
         """Writes an entry durably and returns it as read back from JSON, with `previous` and `sha256` added.
 
         Args:
-            entry: JSON data with a `kind`; one of kind `judgement` also has `key`, the digest of recipe and evaluation
-                set, `fitness` (null if it failed), and what else is known: step, particle, failure, scores, seconds.
+            entry: JSON data with a `kind`.
 
         Raises:
-            ValueError: no kind, no key, a reserved name, or a number that JSON has no word for.
+            ValueError: no kind, a reserved name, or a number that JSON has no word for.
             SpaceError: no room; the journal is as it was before.
             StateError: somebody else wrote to the file.
         """
-        if (
-            "kind" not in entry
-            or "previous" in entry
-            or (entry["kind"] == "judgement" and not isinstance(entry.get("key"), str))
-        ):
-            raise ValueError(
-                "a journal entry has a kind, a judgement also a key, and none its own `previous`; found "
-                f"{sorted(entry)}"
-            )
+        if "kind" not in entry or "previous" in entry:
+            raise ValueError(f"a journal entry has a kind and no `previous` of its own; found {sorted(entry)}")
         with self._turn:
             sealed = seal({**entry, "previous": self.head})
             self._write(sealed)
-            if sealed["kind"] == "judgement":
-                self._judgements[sealed["key"]] = sealed
         return sealed
-
-    def judgement(self, key: str) -> dict[str, Any] | None:
-        """Returns the latest judgement under `key`, the digest of recipe and evaluation set, or None."""
-        return self._judgements.get(key)
 
     def last(self, kind: str) -> dict[str, Any] | None:
         """Returns the latest entry of a kind, or None."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from psomerge.evals.suites.scores import Judgement
 from psomerge.merge.methods.static import linear, task_arithmetic, ties
 from psomerge.recipe import Recipe
-from psomerge.tasks.search.judge import Judging, Label
+from psomerge.tasks.search.book import Label
+from psomerge.tasks.search.judge import Judging
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2)
 """Of task arithmetic."""

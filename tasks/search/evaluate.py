@@ -6,6 +6,7 @@ from pathlib import Path
 
 from psomerge.errors import EngineError
 from psomerge.evals.engines.engine import Judge
+from psomerge.evals.engines.pool import OneEngine
 from psomerge.evals.harness import EvaluationSet
 from psomerge.evals.suites.fitness import fitness, needs_references
 from psomerge.evals.suites.scores import BenchmarkScore
@@ -13,7 +14,8 @@ from psomerge.evals.suites.suite import Aggregate, Suite
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal
 from psomerge.tasks.search import items as traces
-from psomerge.tasks.search.judge import Judging, Label
+from psomerge.tasks.search.book import Label
+from psomerge.tasks.search.judge import Judging
 
 PART = 1000
 """Requests that are judged, and journalled, at a time."""
@@ -45,7 +47,7 @@ def judge_part(judge: Judge, suite: Suite, recipe: Recipe, part: EvaluationSet, 
     )
     folder = journal.path.parent
     judging = Judging(
-        judge,
+        OneEngine(judge),
         own,
         {part.name: part},
         journal=journal,
@@ -55,7 +57,7 @@ def judge_part(judge: Judge, suite: Suite, recipe: Recipe, part: EvaluationSet, 
     judgement = judging.judge(recipe, part.name, Label("evaluate"))
     if judgement.fitness is None:
         raise EngineError(f"the model cannot be judged: {judgement.failure}")
-    return Scored(judgement.scores, (traces.path_of(folder, judging.key(recipe, part.name)),))
+    return Scored(judgement.scores, (traces.path_of(folder, judging.book.key(recipe, part.name)),))
 
 
 def join(parts: Sequence[Scored]) -> Scored:

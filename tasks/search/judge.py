@@ -1,44 +1,36 @@
-"""Judging: a recipe on an evaluation set gives a fitness, once; the journal keeps it for ever.
+"""Judging: a recipe on an evaluation set gives a fitness, once; the book keeps it for ever.
 
-A judgement's key is the digest of the recipe's tensors and of the evaluation set, so a particle that did not move, and
-a run that goes on after a crash, find what is known already.
+A particle that did not move, and a run that goes on after a crash, find what is known already. Judgements of one step
+may be made side by side: they share nothing that changes.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from psomerge.errors import EngineError
-from psomerge.evals.engines.engine import Answers, Judge, ModelError, Watch
-from psomerge.evals.harness import Drawn, EvaluationSet, FailedBenchmark, Tally
-from psomerge.evals.stopping.early import ExactStop, SequentialStop
-from psomerge.evals.suites.fitness import References, aggregate, fitness, missing, monotone, needs_references, slopes
+from psomerge.evals.engines.engine import Answers, ModelError
+from psomerge.evals.engines.pool import Order, Pool
+from psomerge.evals.harness import EvaluationSet, FailedBenchmark
+from psomerge.evals.stopping.early import ExactStop
+from psomerge.evals.stopping.policy import EXACT, Stopping
+from psomerge.evals.suites.fitness import References, fitness, needs_references
 from psomerge.evals.suites.scores import Example, Judgement, Scores, together
 from psomerge.evals.suites.suite import Suite
-from psomerge.files.digest import digest_of
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal
+from psomerge.tasks.search.book import Book, Label
 from psomerge.tasks.search.journal_memory import JournalMemory
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Label:
-    """What a judgement was made for: for people and tables, not part of its key."""
-
-    phase: str
-    step: int | None = None
-    particle: int | None = None
-
-
 class Judging:
-    """Judgements of recipes on the splits of one suite, by one engine, remembered in one journal."""
+    """Judgements of recipes on the splits of one suite, by a pool of engines, remembered in one journal."""
 
     def __init__(
         self,
-        judge: Judge,
+        pool: Pool,
         suite: Suite,
         sets: Mapping[str, EvaluationSet],
         *,
@@ -47,91 +39,90 @@ class Judging:
         guard: Callable[[], None] = lambda: None,
         references: Sequence[Recipe] = (),
         keep: Callable[[str, Sequence[Example]], None] = lambda key, examples: None,
-        error_rate: float | None = None,
+        stopping: Stopping = EXACT,
     ) -> None:
-        """Hands the evaluation sets to the engine.
+        """Hands the evaluation sets to the engines.
 
         Args:
-            judge: the engine.
+            pool: of engines.
             suite: says how scores become fitness.
             sets: by split.
             journal: of the run.
             told: called after every judgement, made or found.
-            guard: called after the engine's work, before any of it counts; raises if the files behind the recipes are
+            guard: called after an engine's work, before any of it counts; raises if the files behind the recipes are
                 no longer those of the recipes.
-            keep: called with a judgement's key and its items, before the journal knows of it.
             references: the base, then the experts: where the suite's fitness is told beside them, they are judged first
                 on every split.
-            error_rate: of stopping a model that would have won, on sets that are shuffled; None: only what certainly
-                cannot win is stopped.
+            keep: called with a judgement's key and its items, before the journal knows of it.
+            stopping: which judgements end early.
         """
-        self.memory = JournalMemory(journal)
-        self._keep, self._error_rate = keep, error_rate
+        self.book, self.memory = Book(journal, sets), JournalMemory(journal)
+        self._pool, self._suite, self._sets, self._told, self._guard = pool, suite, dict(sets), told, guard
+        self._keep, self._stopping = keep, stopping
         self._recipes = tuple(references) if needs_references(suite) else ()
         self._reference_scores: dict[str, list[Scores | None]] = {}
-        self._tallies: dict[str, Tally] = {}
-        self._drawn: dict[str, Drawn] = {}
-        self._judge, self._suite, self._sets, self._journal, self._told, self._guard = (
-            judge,
-            suite,
-            dict(sets),
-            journal,
-            told,
-            guard,
-        )
         for name, one in self._sets.items():
-            judge.put(name, one.batch)
-
-    def key(self, recipe: Recipe, split: str) -> str:
-        """Returns 64 hex digits that name this judgement."""
-        return digest_of([recipe.digest(), self._sets[split].digest])
-
-    def known(self, recipe: Recipe, split: str) -> bool:
-        """Returns whether the judgement was made before."""
-        return self._journal.judgement(self.key(recipe, split)) is not None
+            pool.put(name, one.batch)
 
     def judge(self, recipe: Recipe, split: str, label: Label, best: Judgement | None = None) -> Judgement:
-        """Returns the judgement of the recipe's model on a split: from the journal, else made now and journalled.
-
-        Args:
-            recipe: of the model.
-            split: of the suite.
-            label: what for.
-            best: only a fitness above this one's is of interest: once it cannot be reached, the judgement is stopped.
-                None: it is made to its end. An earlier one that was stopped counts if its bound is not above that; else
-                it is made again, to its end, and its later line in the journal holds.
-
-        Raises:
-            EngineError: the engine could not be kept alive. A model or benchmark that fails is no error, but a
-                judgement without fitness.
-        """
-        self.references((split,))
-        entry = self._journal.judgement(self.key(recipe, split))
-        bound = None if entry is None else entry.get("bound")
-        if entry is None or (bound is not None and (best is None or best.fitness is None or bound > best.fitness)):
-            entry = self._journal.append(
-                self._entry(recipe, split, label, *self._measure(recipe, split, best if entry is None else None))
-            )
-        judgement = self._read(entry, split)
-        self._told(label, judgement)
-        return judgement
+        """Returns the judgement of one recipe; as `judge_all`."""
+        return self.judge_all([recipe], split, [label], [best])[0]
 
     def judge_all(
-        self, recipes: Sequence[Recipe], split: str, labels: Sequence[Label], bests: Sequence[Judgement | None] = ()
+        self,
+        recipes: Sequence[Recipe],
+        split: str,
+        labels: Sequence[Label],
+        bests: Sequence[Judgement | None] | None = None,
     ) -> list[Judgement]:
-        """Returns the judgements of a step's whole list, in order; `bests` are given for all or none."""
-        return [
-            self.judge(*one)
-            for one in zip(recipes, [split] * len(recipes), labels, bests or [None] * len(recipes), strict=True)
-        ]
+        """Returns the judgements of the recipes' models on a split, in order: from the book, else made now and added.
 
-    def answers(self, recipe: Recipe, split: str, watch: Watch | None = None) -> Answers:
-        """Returns the engine's raw answers, made now. Raises EngineError, and what the guard raises: files that changed
-        explain a lost engine, too."""
-        try:
-            return self._judge.judge(recipe, split, watch)
-        finally:
-            self._guard()
+        Args:
+            recipes: of the models, e.g. of a step's particles.
+            split: of the suite.
+            labels: what each is for.
+            bests: for each, the judgement that it must exceed to be of interest: once it cannot, it is stopped. None:
+                it is made to its end. An earlier one that was stopped counts if its bound is not above that; else it
+                is made again, to its end.
+
+        Raises:
+            EngineError: no engine could be kept alive. A model or benchmark that fails is no error, but a judgement
+                without fitness.
+        """
+        references = self.references((split,))
+        beat = bests or [None] * len(recipes)
+        found: dict[int, Judgement] = {}
+        while waiting := [place for place in range(len(recipes)) if place not in found]:
+            asked: dict[str, int] = {}  # equal recipes are judged once; what is stopped for one may count for another
+            for place in waiting:
+                known = self.book.find(recipes[place], split)
+                if known is not None and _counts(known, beat[place]):
+                    found[place] = known
+                    self._told(labels[place], known)
+                else:
+                    asked.setdefault(self.book.key(recipes[place], split), place)
+            places = list(asked.values())
+            stops = [
+                self._stopping.watch(self._suite, self._sets[split], beat[place], references)
+                if self.book.find(recipes[place], split) is None
+                else None
+                for place in places
+            ]
+            orders = [Order(recipes[place], split, stop) for place, stop in zip(places, stops, strict=True)]
+            for number, answers in self._answered(orders):
+                place = places[number]
+                judgement = self._with_fitness(self._scored(recipes[place], split, answers, stops[number]), split)
+                found[place] = self.book.add(recipes[place], split, labels[place], judgement)
+                self._told(labels[place], found[place])
+        return [found[place] for place in range(len(recipes))]
+
+    def answers(self, recipe: Recipe, split: str) -> Answers:
+        """Returns the raw answers of a recipe's model, made now. Raises EngineError, and what the guard raises: files
+        that changed explain a lost engine, too."""
+        ((_, answers),) = self._answered([Order(recipe, split)])
+        if isinstance(answers, ModelError):
+            raise answers
+        return answers
 
     def fitness(self, scores: Scores, splits: Sequence[str]) -> float:
         """Returns the suite's fitness of scores on the items of these splits together; errors as `references`."""
@@ -156,110 +147,60 @@ class Judging:
     def _judge_references(self, split: str) -> list[Scores | None]:
         """Base and experts on a split. Their lines are written when all are judged: the fitness of each needs the
         others."""
-        known = [self._journal.judgement(self.key(recipe, split)) for recipe in self._recipes]
-        found = [
-            (self._read(entry, split).scores or None, entry) if entry else self._measure(recipe, split)
-            for recipe, entry in zip(self._recipes, known, strict=True)
-        ]
-        self._reference_scores[split] = [scores for scores, _ in found]
-        if found[0][0] is None:
+        known = [self.book.find(recipe, split) for recipe in self._recipes]
+        new = [place for place, one in enumerate(known) if one is None]
+        made = {
+            new[number]: self._scored(self._recipes[new[number]], split, answers)
+            for number, answers in self._answered([Order(self._recipes[place], split) for place in new])
+        }
+        judged = [one or made[place] for place, one in enumerate(known)]
+        self._reference_scores[split] = [one.scores or None for one in judged]
+        if not judged[0].scores:
             raise EngineError(
                 f"the base could not be judged on the {split} items, and the suite's fitness is told beside it: "
-                f"{found[0][1]['failure']}"
+                f"{judged[0].failure}"
             )
-        for recipe, entry, one in zip(self._recipes, known, found, strict=True):
-            if entry is None:
-                self._journal.append(self._entry(recipe, split, Label("reference"), *one))
+        for place in new:
+            judgement = self._with_fitness(judged[place], split)
+            self.book.add(self._recipes[place], split, Label("reference"), judgement)
         return self._reference_scores[split]
 
-    def _measure(
-        self, recipe: Recipe, split: str, best: Judgement | None = None
-    ) -> tuple[Scores | None, dict[str, Any]]:
-        """Scores of a recipe's model, None if it cannot be judged or was stopped; and what the journal keeps of the
-        judgement beside fitness and label."""
+    def _answered(self, orders: Sequence[Order]) -> Iterator[tuple[int, Answers | ModelError]]:
+        """Each order's place and answers, once the guard lets them count."""
+        answers = self._pool.judge_all(orders)
+        for _ in orders:
+            try:
+                one = next(answers)
+            finally:
+                self._guard()
+            yield one
+
+    def _scored(
+        self, recipe: Recipe, split: str, answers: Answers | ModelError, stop: ExactStop | None = None
+    ) -> Judgement:
+        """A judgement from a model's answers, its fitness still to come."""
         try:
-            stop = self._stop(split, best)
-            answers = self.answers(recipe, split, stop)
-            spent: dict[str, Any] = {
-                "seconds": answers.seconds,
-                "peak_bytes": answers.peak_bytes,
-                "tokens": answers.tokens,
-            }
+            if isinstance(answers, ModelError):
+                raise answers
+            spent = Judgement(None, seconds=answers.seconds, peak_bytes=answers.peak_bytes, tokens=answers.tokens)
             if stop and stop.bound is not None:
-                asked = {"answered": stop.answered, "of": len(self._sets[split].batch)}
-                return None, {
-                    "failure": None,
-                    "bound": stop.bound,
-                    "risk": stop.risk,
-                    **asked,
-                    **spent,
-                    "tokens_of": self._tokens_to_the_end(split),
-                }
+                requests = len(self._sets[split].batch)
+                return replace(spent, bound=stop.bound, risk=stop.risk, answered=stop.answered, requests=requests)
             examined = self._sets[split].examine(answers, self.memory)
         except (ModelError, FailedBenchmark) as error:
             logger.warning("judgement failed: %s", error)
-            return None, {"failure": str(error)}
-        scores = tuple(score for score, _ in examined)
-        self._keep(self.key(recipe, split), [example for _, examples in examined for example in examples])
-        numbers: dict[str, Any] = {"values": {score.benchmark: score.values for score in scores}}
-        if statistics := {score.benchmark: score.statistics for score in scores if score.corpus}:
-            numbers["statistics"] = statistics
-        return scores, {"failure": None, **numbers, **spent}
+            return Judgement(None, failure=str(error))
+        self._keep(self.book.key(recipe, split), [example for _, examples in examined for example in examples])
+        return replace(spent, scores=tuple(score for score, _ in examined))
 
-    def _stop(self, split: str, best: Judgement | None) -> ExactStop | None:
-        """What ends a judgement on a split whose fitness cannot exceed that of `best`; None where nothing can be said
-        before its end."""
-        if best is None or best.fitness is None or not monotone(self._suite):
-            return None
-        if split not in self._tallies:
-            self._tallies[split] = self._sets[split].tally()
-        tally, references = self._tallies[split], self.references((split,))
-        told: Callable[[Mapping[str, float]], float] = lambda found: aggregate(self._suite, found, references)  # noqa: E731
-        linear = slopes(self._suite, references)
-        if self._error_rate is None or linear is None or missing(self._suite, best.scores, references):
-            return ExactStop(tally, told, best.fitness)
-        if split not in self._drawn:
-            self._drawn[split] = self._sets[split].drawn(tally)
-        drawn = self._drawn[split]
-        return SequentialStop(
-            tally, told, best.fitness, best=best.scores, slopes=linear, drawn=drawn, error_rate=self._error_rate
-        )
+    def _with_fitness(self, judgement: Judgement, split: str) -> Judgement:
+        scores = judgement.scores
+        return replace(judgement, fitness=self.fitness(scores, (split,))) if scores else judgement
 
-    def _tokens_to_the_end(self, split: str) -> int:
-        """Tokens of the last judgement on a split that was made to its end: of log-likelihoods every model costs the
-        same, of texts about so many."""
-        made = (
-            line
-            for line in reversed(self._journal.entries)
-            if line["kind"] == "judgement" and line["split"] == split and line["fitness"] is not None
-        )
-        return next((line["tokens"] for line in made), 0)
 
-    def _entry(
-        self, recipe: Recipe, split: str, label: Label, scores: Scores | None, measured: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        return {
-            "kind": "judgement",
-            "key": self.key(recipe, split),
-            "split": split,
-            "phase": label.phase,
-            "step": label.step,
-            "particle": label.particle,
-            "method": recipe.method,
-            "coefficients": recipe.coefficients,
-            "parameters": dict(recipe.parameters),
-            "fitness": None if scores is None else self.fitness(scores, (split,)),
-            **measured,
-        }
-
-    def _read(self, entry: Mapping[str, Any], split: str) -> Judgement:
-        if entry["failure"] is not None:
-            return Judgement(None, failure=entry["failure"])
-        spent = {name: entry[name] for name in ("seconds", "peak_bytes", "tokens")}
-        if entry["fitness"] is None:
-            return Judgement(None, bound=entry["bound"], risk=entry["risk"], **spent, tokens_of=entry["tokens_of"])
-        scores = self._sets[split].with_values(entry["values"], entry.get("statistics", {}))
-        return Judgement(entry["fitness"], scores, **spent, tokens_of=entry["tokens"])
+def _counts(known: Judgement, best: Judgement | None) -> bool:
+    """Whether a judgement says enough: one that was stopped does only if its bound is not above what is to beat."""
+    return known.bound is None or (best is not None and best.fitness is not None and known.bound <= best.fitness)
 
 
 def pooled(judging: Judging, parts: Mapping[str, Judgement]) -> Judgement:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psomerge.evals.suites.scores import Judgement
+from psomerge.tasks.search.book import Label
 from psomerge.tasks.search.history import Candidate
-from psomerge.tasks.search.judge import Judging, Label, pooled
+from psomerge.tasks.search.judge import Judging, pooled
 from psomerge.tasks.search.steps import Contender, Search, contenders
 
 

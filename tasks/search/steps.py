@@ -9,8 +9,9 @@ from psomerge.errors import EngineError
 from psomerge.evals.suites.scores import Judgement
 from psomerge.recipe import Recipe
 from psomerge.search.pso import Swarm, Update, found, move, observe, paper, star
+from psomerge.tasks.search.book import Label
 from psomerge.tasks.search.history import Particle, Step
-from psomerge.tasks.search.judge import Judging, Label
+from psomerge.tasks.search.judge import Judging
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from psomerge.evals.suites.scores import Judgement
 from psomerge.recipe import Recipe
 from psomerge.tasks.search.baselines import Tuned
-from psomerge.tasks.search.judge import Judging, Label
+from psomerge.tasks.search.book import Label
+from psomerge.tasks.search.judge import Judging
 from psomerge.tasks.search.select import Selection
 from psomerge.tasks.search.steps import Search
 

@@ -6,15 +6,18 @@ from pathlib import Path
 
 from places import TOY
 from psomerge.evals.engines.engine import Loglikelihood
+from psomerge.evals.engines.pool import OneEngine
 from psomerge.evals.engines.scripted import ScriptedEngine
 from psomerge.evals.harness import EvaluationSet, build_all
+from psomerge.evals.stopping.policy import EXACT, Stopping
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.scores import Judgement
 from psomerge.evals.suites.splits import SPLITS
 from psomerge.evals.suites.suite import Suite
 from psomerge.recipe import Recipe, Source
 from psomerge.run.journal import Journal
-from psomerge.tasks.search.judge import Judging, Label
+from psomerge.tasks.search.book import Label
+from psomerge.tasks.search.judge import Judging
 
 ITEMS = 6
 RUN_KEY = "0123456789abcdef"
@@ -86,11 +89,18 @@ def judging(
     told: list[Label] | None = None,
     guard: Callable[[], None] = lambda: None,
     references: Sequence[Recipe] = (),
-    error_rate: float | None = None,
+    stopping: Stopping = EXACT,
 ) -> Judging:
     """Judging with a journal in `folder`, opened as a new process would."""
     listed, journal = [] if told is None else told, Journal(folder / "journal.jsonl", RUN_KEY)
     told_to: Callable[[Label, Judgement], None] = lambda label, judgement: listed.append(label)  # noqa: E731
     return Judging(
-        engine, suite, sets, journal=journal, told=told_to, guard=guard, references=references, error_rate=error_rate
+        OneEngine(engine),
+        suite,
+        sets,
+        journal=journal,
+        told=told_to,
+        guard=guard,
+        references=references,
+        stopping=stopping,
     )

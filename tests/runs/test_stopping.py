@@ -88,13 +88,13 @@ def test_some_were_stopped_and_none_of_them_could_have_won(ended: dict[str, Ende
     assert stopped(ended["exact"])
     for key in stopped(ended["exact"]):
         line = exact[key]
-        assert (line["fitness"], line["failure"], line["of"]) == (
+        assert (line["fitness"], line["failure"], line["requests"]) == (
             None,
             None,
             288,
         )  # three benchmarks, 24 items, four choices
         assert off[key]["fitness"] <= line["bound"]
-        assert line["answered"] < line["of"]
+        assert line["answered"] < line["requests"]
         assert 0 < line["tokens"] < line["tokens_of"] == off[key]["tokens"]
 
 
@@ -114,7 +114,7 @@ def test_a_sequential_test_gives_some_up_says_so_and_a_model_is_registered(ended
     given_up = [lines[key] for key in stopped(ended["sequential"]) if lines[key]["risk"]]
     assert given_up
     assert {line["risk"] for line in given_up} == {0.05}
-    assert all(line["answered"] < line["of"] and line["fitness"] is None for line in given_up)
+    assert all(line["answered"] < line["requests"] and line["fitness"] is None for line in given_up)
     assert {ended["exact"].lines[key]["risk"] for key in stopped(ended["exact"])} == {0.0}
     assert ended["sequential"].result["version"] is not None
 

@@ -20,7 +20,8 @@ from psomerge.evals.harness.corpus import register, rows_of, spbleu_flores101, s
 from psomerge.evals.metrics import corpus, spm
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.scores import Judgement
-from psomerge.tasks.search.judge import Label, pooled
+from psomerge.tasks.search.book import Label
+from psomerge.tasks.search.judge import pooled
 from runs.scripted_judging import built as sets_of
 from runs.scripted_judging import capitals, judging, recipe_of, scripted
 

@@ -13,9 +13,11 @@ from psomerge.errors import ArtefactError, EngineError
 from psomerge.evals.engines.engine import Answers, ModelError
 from psomerge.evals.engines.scripted import ScriptedEngine
 from psomerge.evals.harness import EvaluationSet
+from psomerge.evals.stopping.policy import EXACT
 from psomerge.evals.suites.scores import BenchmarkScore, Judgement
 from psomerge.evals.suites.suite import Suite
-from psomerge.tasks.search.judge import Label, pooled
+from psomerge.tasks.search.book import Label
+from psomerge.tasks.search.judge import pooled
 from psomerge.tasks.tracking.run import step_metrics
 from runs.scripted_judging import ITEMS, built, capitals, judging, recipe_of, scripted
 
@@ -71,7 +73,7 @@ def test_a_judgement_s_line_tells_what_was_judged_and_every_item_s_value(
         "failure": None,
     }
     assert line["values"] == {"toy_pick_en": [1.0, 1.0, 1.0], "toy_pick_NO": [1.0, 0.0, 0.0]}
-    assert line["key"] == made.key(RECIPE.with_coefficients([[0.1]]), "optimisation")
+    assert line["key"] == made.book.key(RECIPE.with_coefficients([[0.1]]), "optimisation")
 
 
 def test_a_model_is_judged_once_a_split_whoever_asks(
@@ -80,12 +82,12 @@ def test_a_model_is_judged_once_a_split_whoever_asks(
     engine, told = scripted(sets, lambda recipe, split: 3), []
     made = judging(tmp_path, suite, sets, engine, told)
     labels = [LABEL, Label("star", 1, 3), Label("re-rank star")]
-    assert not made.known(RECIPE, "optimisation")
+    assert made.book.find(RECIPE, "optimisation") is None
     first, again, elsewhere = (
         made.judge(RECIPE, split, label)
         for split, label in zip(("optimisation", "optimisation", "validation"), labels, strict=True)
     )
-    assert made.known(RECIPE, "optimisation")
+    assert made.book.find(RECIPE, "optimisation") is not None
     assert again == first
     assert elsewhere.scores != first.scores
     assert len(engine.judged) == 2
@@ -107,10 +109,10 @@ def test_what_names_a_judgement_is_what_changes_a_tensor_or_an_item(
         replace(RECIPE, dtype="float32"),
     ]
     different.append(other_weights)
-    keys = [made.key(one, "optimisation") for one in different] + [made.key(RECIPE, "validation")]
+    keys = [made.book.key(one, "optimisation") for one in different] + [made.book.key(RECIPE, "validation")]
     assert len(set(keys)) == len(keys)
     moved = replace(RECIPE, tokenizer_from="expert1", base=replace(RECIPE.base, source="/elsewhere", revision="0" * 40))
-    assert made.key(moved, "optimisation") == keys[0]
+    assert made.book.key(moved, "optimisation") == keys[0]
 
 
 @pytest.mark.parametrize("known", [0, 4, ITEMS, math.nan], ids=["nothing known", "some", "all", "failed"])
@@ -136,7 +138,7 @@ def test_one_log_likelihood_that_is_no_number_fails_the_whole_judgement(
     assert "nan" in found.failure
     (line,) = lines(tmp_path)
     assert (line["fitness"], line["failure"]) == (None, found.failure)
-    assert "values" not in line
+    assert line["values"] == {}
 
 
 def test_a_model_that_the_engine_refuses_fails_its_judgement_with_the_engine_s_words(
@@ -236,14 +238,14 @@ def test_a_judgement_that_cannot_beat_what_it_must_is_stopped_and_is_neither_fit
     # Nothing known: three of six wrong after twelve of 24 choices, and (0 + 1) / 2 is not more than a half.
     assert (found.fitness, found.failure, found.bound, found.scores) == (None, None, 0.5, ())
     line = lines(tmp_path)[-1]
-    assert {name: line[name] for name in ("fitness", "failure", "bound", "answered", "of")} == {
+    assert {name: line[name] for name in ("fitness", "failure", "bound", "answered", "requests")} == {
         "fitness": None,
         "failure": None,
         "bound": 0.5,
         "answered": 12,
-        "of": 24,
+        "requests": 24,
     }
-    assert "values" not in line
+    assert line["values"] == {}
     assert 0 < line["tokens"] < line["tokens_of"] == whole.tokens == whole.tokens_of
 
 
@@ -279,7 +281,7 @@ def test_a_stopped_judgement_counts_where_its_bound_is_enough_and_is_made_anew_w
         )
         == whole
     )
-    assert [line["key"] for line in lines(tmp_path)] == [made.key(RECIPE, "optimisation")] * 2
+    assert [line["key"] for line in lines(tmp_path)] == [made.book.key(RECIPE, "optimisation")] * 2
 
 
 def test_whoever_needs_the_fitness_itself_gets_it_although_a_search_had_stopped(
@@ -318,8 +320,7 @@ def test_a_suite_whose_fitness_may_fall_with_a_rising_score_is_judged_to_the_end
         aggregate=replace(three.aggregate, worst=2),
         benchmarks=(*three.benchmarks, replace(three.benchmarks[0], name="more")),
     )
-    made = judging(tmp_path, unequal, sets, scripted(sets, lambda recipe, split: 0))
-    assert made._stop("optimisation", Judgement(0.5)) is None
+    assert EXACT.watch(unequal, sets["optimisation"], Judgement(0.5), None) is None
 
 
 def test_stopped_beside_references_the_bound_is_told_in_their_terms(

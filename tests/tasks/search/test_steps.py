@@ -14,6 +14,7 @@ import torch
 from made.models import tiny_llama, toy_checkpoint
 from psomerge.errors import EngineError
 from psomerge.evals.harness import EvaluationSet
+from psomerge.evals.stopping.policy import Stopping
 from psomerge.evals.suites.scores import Judgement
 from psomerge.evals.suites.suite import Suite
 from psomerge.merge.basis import open_basis
@@ -222,7 +223,7 @@ def test_a_search_that_stops_what_cannot_win_takes_the_same_way_to_the_last_bit(
     ]
     whole, cut = found[False][2], found[True][2]
     assert set(whole) == set(cut)
-    stopped = {key for key, line in cut.items() if "bound" in line}
+    stopped = {key for key, line in cut.items() if line["bound"] is not None}
     assert stopped
     assert all(whole[key]["fitness"] is None or whole[key]["fitness"] <= cut[key]["bound"] for key in stopped)
     assert all(whole[key].get("values") == cut[key].get("values") for key in set(cut) - stopped)
@@ -280,7 +281,9 @@ def test_by_a_sequential_test_a_search_gives_particles_up_and_goes_on_from_its_j
     found = []
     for _ in range(2):
         engine = scripted(shuffled, known)
-        search = searched(judging(tmp_path, suite, shuffled, engine, error_rate=0.9), 2, stopping=True)
+        search = searched(
+            judging(tmp_path, suite, shuffled, engine, stopping=Stopping("sequential", 0.9)), 2, stopping=True
+        )
         stopped = [particle for particle in search.history[1].particles if particle.bound is not None]
         assert len(stopped) == len(STAR) - 1
         assert {particle.risk for particle in stopped} == {0.9}
