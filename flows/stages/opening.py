@@ -27,8 +27,7 @@ from psomerge.merge.grouping import groups
 from psomerge.recipe import Recipe, Source
 from psomerge.run.folder import RunFolder
 from psomerge.search.pso import Settings
-from psomerge.search.search import Search
-from psomerge.search.search import judgements as at_most
+from psomerge.search.search import Search, most_judgements
 from psomerge.search.searches import SEARCHES
 from psomerge.tasks.experts.check import check
 from psomerge.tasks.search import items as traces
@@ -128,7 +127,9 @@ def judgements(config: Config, experts: int) -> int:
     split."""
     recipe = Recipe(Source("base", "", ""), tuple(Source(str(i), "", "") for i in range(experts)))
     tuned = sum(len(candidates(recipe)[name]) for name in config.compare.baselines)
-    found = [at_most(search, experts) + config.rerank + 1 for search in searches(config)]  # 1: its row of the table
+    found = [
+        most_judgements(search, experts) + config.rerank + 1 for search in searches(config)
+    ]  # 1: its row of the table
     return sum(found) + tuned + 1 + experts + len(config.compare.baselines)
 
 

@@ -92,23 +92,21 @@ class Pso:
 
         Source: PSO-Merging, arXiv 2508.19839; no clamp, no normalisation.
         """
-        v = np.zeros_like(state.positions[0])
-        for step in range(state.step):
-            v = self._accelerated(v, state.until(step + 1))
+        settings, v = self.settings, np.zeros_like(state.positions[0])
+        for step, x in enumerate(state.positions):
+            then = state.until(step + 1)
+            if then.best is None or np.isnan(then.fitness[step]).all():
+                raise EngineError(
+                    f"all {len(x)} judgements of step {step} failed; the journal has their reasons, mend them and run "
+                    "again"
+                )
+            bests = then.bests
+            own = np.stack([then.position_at(bests[p]) if p in bests else x[p] for p in range(len(x))])
+            r1, r2 = (factors(settings, step, x.shape[:2], term) for term in ("cognitive", "social"))
+            inward = (settings.cognitive * r1) * (own - x)
+            across = (settings.social * r2) * (then.position_at(then.best) - x)
+            v = (settings.inertia * v + inward) + across
         return v
-
-    def _accelerated(self, v: Array, state: State) -> Array:
-        """The velocities of the move after the state's latest step, from those of the move before."""
-        x, step, bests = state.positions[-1], state.step - 1, state.bests
-        if state.best is None or np.isnan(state.fitness[-1]).all():
-            raise EngineError(
-                f"all {len(x)} judgements of step {step} failed; the journal has their reasons, mend them and run again"
-            )
-        own = np.stack([state.position_at(bests[p]) if p in bests else x[p] for p in range(len(x))])
-        r1, r2 = (factors(self.settings, step, x.shape[:2], term) for term in ("cognitive", "social"))
-        inward = (self.settings.cognitive * r1) * (own - x)
-        across = (self.settings.social * r2) * (state.position_at(state.best) - x)
-        return (self.settings.inertia * v + inward) + across
 
 
 def factors(settings: Settings, step: int, shape: tuple[int, ...], term: Literal["cognitive", "social"]) -> Array:

@@ -123,26 +123,18 @@ def observe_step(course: Course, judgements: Sequence[Judgement]) -> Course:
             zip(course.recipes, judgements, course.rivals, strict=True)
         )
     ]
-    before = {old.recipe.coefficients for old in course.judged}
+    before = {one.recipe.coefficients for one in course.judged}
+    places = [one.recipe.coefficients for one in judged]
     rows = tuple(
-        Particle(
-            one.recipe.coefficients,
-            j.fitness,
-            j.failure,
-            one.recipe.coefficients not in before,
-            j.bound,
-            j.risk,
-            j.tokens,
-            j.tokens_of,
-        )
-        for one, j in zip(judged, judgements, strict=True)
+        Particle(place, j.fitness, j.failure, place not in before, j.bound, j.risk, j.tokens, j.tokens_of)
+        for place, j in zip(places, judgements, strict=True)
     )
     return replace(
         course,
         state=state,
         history=(*course.history, Step(rows, None if state.best is None else state.best_fitness)),
         judged=(*course.judged, *judged),
-        judgements=course.judgements + len({one.recipe.coefficients for one in judged} - before),
+        judgements=course.judgements + len(set(places) - before),
     )
 
 
