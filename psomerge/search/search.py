@@ -83,18 +83,22 @@ class Search(Protocol):
     @property
     def name(self) -> str:
         """In journals and files: letters, digits and hyphens."""
+        ...
 
     @property
     def title(self) -> str:
         """In sentences, after `the`."""
+        ...
 
     @property
     def label(self) -> str:
         """In tables, of what the search found."""
+        ...
 
     @property
     def steps(self) -> int:
         """S >= 1: how often it is asked."""
+        ...
 
     def ask(self, state: State) -> Array:
         """Returns the points of step `state.step`: (P, G, D) float64, finite, D = n task vectors, or 2n with their DARE
@@ -103,6 +107,7 @@ class Search(Protocol):
         The same state gives the same bits, on every platform and however often. Raises EngineError where what was told
         leads nowhere.
         """
+        ...
 
     def rivals(self, state: State) -> Mapping[int, Address]:
         """Returns for particles of step `state.step` the earlier judgement that theirs must exceed to matter here.
@@ -110,6 +115,7 @@ class Search(Protocol):
         Judging may end once it cannot; what is told is then any number up to that. Particles that are absent are judged
         to the end.
         """
+        ...
 
 
 def tell(state: State, positions: Array, fitness: Mapping[Address, float | None]) -> State:
