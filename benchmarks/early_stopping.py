@@ -5,7 +5,6 @@ import random
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,9 +25,10 @@ from psomerge.flows.config.schema import configs_folder
 from psomerge.flows.environment.home import home_folder
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal
-from psomerge.search.pso import Swarm, Update
+from psomerge.search.pso import Settings
+from psomerge.search.searches import SEARCHES
 from psomerge.tasks.search.judge import Judging
-from psomerge.tasks.search.steps import Search, begin, contenders, judge_step, move_step, observe_step
+from psomerge.tasks.search.steps import Course, ask_step, begin, contenders, judge_step, observe_step
 from psomerge.tasks.sources.fetch import fetch
 
 ERROR_RATE = 0.05
@@ -107,13 +107,13 @@ def _case(
                 OneEngine(engine), suite, sets, journal=journal, told=lambda label, judgement: None, stopping=stopping
             )
             start = perf_counter()
-            searches[kind] = _search(_recipe(folders), judging, swarm, steps=steps, seed=seed, stopping=kind != "off")
+            searches[kind] = _search(_recipe(folders), judging, swarm, steps=steps, seed=seed)
             seconds[kind] = perf_counter() - start
         finally:
             engine.close()
             journal.close()
     _check_same(searches["off"], searches["exact"])
-    best = {f"best_{kind}": float(search.swarm.global_fitness) for kind, search in searches.items()}
+    best = {f"best_{kind}": course.state.best_fitness for kind, course in searches.items()}
     told = {
         f"{kind}_{name}": value for kind in ("exact", "sequential") for name, value in _figures(searches[kind]).items()
     }
@@ -122,14 +122,14 @@ def _case(
     )
 
 
-def _simulated(search: Search, seed: int) -> dict[str, float]:
+def _simulated(course: Course, seed: int) -> dict[str, float]:
     """The sequential test in many random orders of the items, on every judgement of a search after the first step
     against the personal best before it."""
-    draw, size = random.Random(seed), len(search.swarm.positions)
-    best = {particle: judgement for particle, (_, judgement) in enumerate(search.judged[:size])}
+    draw, size = random.Random(seed), len(course.asked)
+    best = {one.particle: one.judgement for one in course.judged[:size]}
     found: dict[bool, list[tuple[int, float]]] = {True: [], False: []}
-    for place, (_, judgement) in enumerate(search.judged[size:]):
-        rival = best[place % size]
+    for one in course.judged[size:]:
+        judgement, rival = one.judgement, best[one.particle]
         worths = [1 / len(score.values) for score in judgement.scores for _ in score.values]
         values, others = ([value for score in one.scores for value in score.values] for one in (judgement, rival))
         if values != others:  # else it is the same model, or answers the same: nothing to decide
@@ -140,7 +140,7 @@ def _simulated(search: Search, seed: int) -> dict[str, float]:
                 (sum(count is not None for count in counts), share)
             )
         if (judgement.fitness or 0) > (rival.fitness or 0):
-            best[place % size] = judgement
+            best[one.particle] = judgement
     winners, losers = found[True], found[False]
     every = [share for _, share in winners + losers]
     return {
@@ -169,36 +169,29 @@ def _recipe(folders: Mapping[str, Path]) -> Recipe:
     return Recipe(base, tuple(experts), coefficients=((0.0,) * len(experts),))
 
 
-def _search(recipe: Recipe, judging: Judging, name: str, *, steps: int, seed: int, stopping: bool) -> Search:
-    search = begin(name, recipe, 1, scale=None, pull=0.5)
+def _search(recipe: Recipe, judging: Judging, name: str, *, steps: int, seed: int) -> Course:
+    course = begin(SEARCHES[name](Settings(steps, seed)), recipe)
     for number in range(steps):
-        search = move_step(search, Update(0.2, 2.0, 2.0, "particle"), seed) if number else search
-        search = observe_step(search, recipe, judge_step(search, recipe, judging, stopping))
-    return search
+        course = ask_step(course) if number else course
+        course = observe_step(course, judge_step(course, judging))
+    return course
 
 
-def _check_same(off: Search, exact: Search) -> None:
-    names = [
-        field.name for field in fields(Swarm) if field.name != "fitness"
-    ]  # of those that were stopped only a bound is known
-    other = [name for name in names if not np.array_equal(getattr(off.swarm, name), getattr(exact.swarm, name))]
-    ways = [
-        [particle.coefficients for step in search.history for particle in step.particles] for search in (off, exact)
-    ]
+def _check_same(off: Course, exact: Course) -> None:
+    ways = [np.stack(course.state.positions) for course in (off, exact)]
+    bests = [[(one, course.state.fitness_at(one)) for one in course.state.bests.values()] for course in (off, exact)]
     picked = [
-        [(one.recipe, one.judgement.fitness, one.judgement.scores) for one in contenders(search, 3)]
-        for search in (off, exact)
+        [(one.recipe, one.judgement.fitness, one.judgement.scores) for one in contenders(course, 3)]
+        for course in (off, exact)
     ]
-    if other or ways[0] != ways[1] or picked[0] != picked[1]:
-        raise RuntimeError(
-            f"expected the same search with and without stopping, found another {', '.join(other) or 'way or choice'}"
-        )
+    if not np.array_equal(*ways) or bests[0] != bests[1] or picked[0] != picked[1]:
+        raise RuntimeError("expected the same search with and without stopping, found another way or choice")
 
 
-def _figures(search: Search) -> dict[str, float]:
+def _figures(course: Course) -> dict[str, float]:
     """Share of tokens saved in the first, second and later steps, and in all; particles that had not moved cost nothing
     either way."""
-    judged = [[particle for particle in step.particles if particle.judged] for step in search.history]
+    judged = [[particle for particle in step.particles if particle.judged] for step in course.history]
     parts = {"first_step": judged[:1], "second_step": judged[1:2], "later_steps": judged[2:], "all_steps": judged}
     shares = {
         f"saved_{name}": _saved([particle for step in steps for particle in step])

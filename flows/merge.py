@@ -11,11 +11,11 @@ from psomerge.flows.stages import finish
 from psomerge.flows.stages.opening import Run, open_run
 from psomerge.flows.stages.tracking import tell, tell_sparsified, tell_step, tracked
 from psomerge.flows.terminal.progress import Progress
-from psomerge.search.pso import Update
+from psomerge.search.search import Search, first_points
 from psomerge.tasks.experts.sparsify import sparsify
 from psomerge.tasks.search.baselines import tune
 from psomerge.tasks.search.select import rerank
-from psomerge.tasks.search.steps import Search, begin, judge_step, move_step, observe_step
+from psomerge.tasks.search.steps import Course, ask_step, begin, judge_step, observe_step
 from psomerge.tasks.search.table import Outcome, judge_results
 from psomerge.tasks.step import Bar, step
 from psomerge.tasks.tracking import run as track
@@ -41,11 +41,12 @@ def merge(config: str, overrides: list[str]) -> dict[str, Any]:
             run.bar = Bar("judgements", "judgements made, of all that the run may ask for")
             step("start engine", finish.start_engine, run)
             step("sparsify", _sparsify, run)
-            swarms = dict.fromkeys((settings.swarm.initial, *settings.compare.swarms))
-            searches = [_search(run, name, tracking) for name in swarms]
-            selections = [step(f"re-rank {one.name}", rerank, one, run.judging, settings.rerank) for one in searches]
+            courses = [_search(run, search, tracking) for search in run.searches]
+            selections = [
+                step(f"re-rank {one.search.name}", rerank, one, run.judging, settings.rerank) for one in courses
+            ]
             tuned = [step(f"tune {name}", tune, name, run.recipe, run.judging) for name in settings.compare.baselines]
-            outcome = Outcome(tuple(searches), tuple(selections), tuple(one for one in tuned if one))
+            outcome = Outcome(tuple(courses), tuple(selections), tuple(one for one in tuned if one))
             checkpoint = step("write", finish.write, run, outcome)
             table = step("test", judge_results, outcome, run.judging)
             expected = step("ask again", finish.ask_again, run, outcome)
@@ -55,25 +56,22 @@ def merge(config: str, overrides: list[str]) -> dict[str, Any]:
             return step("report", finish.report, run, tracking, outcome, table, version, promotion, checkpoint)
 
 
-def _search(run: Run, name: str, tracking: track.Run) -> Search:
-    """PSO-Merging from one initial swarm: judge, observe, move; no move after the last observe."""
-    swarm = run.config.swarm
-    update = Update(swarm.inertia, swarm.cognitive, swarm.social, swarm.factors)
-    search = begin(name, run.recipe, run.groups, scale=swarm.scale, pull=swarm.pull)
-    for number in range(1, swarm.steps + 1):
-        judgements = step(
-            f"{name} step {number}: judge", judge_step, search, run.recipe, run.judging, run.config.stopping != "off"
-        )
-        search = step(f"{name} step {number}: observe", observe_step, search, run.recipe, judgements)
-        tell_step(run, tracking, search, judgements)
-        if number < swarm.steps:
-            search = step(f"{name} step {number}: move", move_step, search, update, run.config.seed)
-    return search
+def _search(run: Run, search: Search, tracking: track.Run) -> Course:
+    """One search: judge what it asks for, tell it what was observed, move on; nothing is asked after the last step."""
+    course = begin(search, run.recipe)
+    for number in range(1, search.steps + 1):
+        name = f"{search.name} step {number}"
+        judgements = step(f"{name}: judge", judge_step, course, run.judging)
+        course = step(f"{name}: observe", observe_step, course, judgements)
+        tell_step(run, tracking, course, judgements)
+        if number < search.steps:
+            course = step(f"{name}: move", ask_step, course)
+    return course
 
 
 def _sparsify(run: Run) -> None:
-    swarm = run.config.swarm
-    if "paper" in (swarm.initial, *run.config.compare.swarms):
+    swarm, n = run.config.swarm, len(run.recipe.experts)
+    if any(first_points(one, n).shape[-1] > n for one in run.searches):
         tell_sparsified(run, sparsify(run.basis, swarm.drop_rate, swarm.mask_seed))
     else:
-        tell(run, "sparsify: the star swarm uses no sparsified directions")
+        tell(run, f"sparsify: the {run.searches[0].title} uses no sparsified directions")

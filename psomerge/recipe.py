@@ -98,6 +98,13 @@ class Recipe:
             self, method="coefficients", coefficients=tuple(tuple(float(c) for c in row) for row in coefficients)
         )
 
+    def unmerged(self) -> dict[str, "Recipe"]:
+        """Returns the recipes of the base (as `base`) and of every expert by its name, as points among the merges."""
+        rows = len(self.coefficients)
+        units = [[float(one == place) for one in range(len(self.experts))] for place in range(-1, len(self.experts))]
+        names = ["base", *(expert.name for expert in self.experts)]
+        return {name: self.with_coefficients([unit] * rows) for name, unit in zip(names, units, strict=True)}
+
 
 def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Returns the recipe in plain JSON data.

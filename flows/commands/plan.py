@@ -17,9 +17,10 @@ from psomerge.fit.misfits import all_misfits, misfit
 from psomerge.flows.commands import costs
 from psomerge.flows.config.schema import Config, configs_folder
 from psomerge.flows.environment.home import prepare, quieten
-from psomerge.flows.stages.opening import judgements
+from psomerge.flows.stages.opening import judgements, searches
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
+from psomerge.search.search import first_points
 from psomerge.tasks.experts.check import merging_basis, told_by_files
 from psomerge.tasks.experts.class_defaults import spelt_out
 from psomerge.tasks.experts.pieces import read_pieces
@@ -121,7 +122,8 @@ def _plan(
     config: Config, home: Path, suite: Suite, previews: Mapping[str, Preview], room: costs.Disk
 ) -> dict[str, Any]:
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
-    n, asked = len(config.experts), judgements(config, len(config.experts))
+    n, named = len(config.experts), searches(config)
+    asked = judgements(config, n)
     memory = costs.memory(config.engine, seen)
     known = costs.seconds(home, suite.name, asked, seen.get("base"))
     return {
@@ -131,9 +133,9 @@ def _plan(
         "models": {name: _model(one) for name, one in previews.items()},
         "experts": n,
         "to_fetch": [name for name, one in previews.items() if not one.whole],
-        "swarms": list(dict.fromkeys((config.swarm.initial, *config.compare.swarms))),
-        "particles": 2 * n + 1,
-        "steps": config.swarm.steps,
+        "swarms": [one.name for one in named],
+        "particles": len(first_points(named[0], n)),
+        "steps": named[0].steps,
         "judgements": asked,
         "seconds": known,
         "model_bytes": max(map(costs.stored_bytes, seen.values()), default=0),

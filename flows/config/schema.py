@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from psomerge.errors import ConfigError, nearest
 from psomerge.evals.suites.strict_yaml import read, validate
+from psomerge.search.pso import Settings
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
 Text = Annotated[str, Field(strict=True, min_length=1)]
@@ -23,12 +24,12 @@ class SwarmConfig(_Strict):
     initial: Literal["star", "paper"] = "star"
     """`paper`: base, experts, their DARE copies. `star`: base, experts, and sums of all task vectors that lean to one
     expert each."""
-    steps: int = Field(default=5, ge=1)
+    steps: int = Field(default=Settings.steps, ge=1)
     """S: how often every particle is judged; the paper's number for language models."""
-    inertia: float = Field(default=0.2, ge=0)
-    cognitive: float = Field(default=2.0, ge=0)
-    social: float = Field(default=2.0, ge=0)
-    factors: Literal["particle", "group"] = "particle"
+    inertia: float = Field(default=Settings.inertia, ge=0)
+    cognitive: float = Field(default=Settings.cognitive, ge=0)
+    social: float = Field(default=Settings.social, ge=0)
+    factors: Literal["particle", "group"] = Settings.factors
     """Whether r1 and r2 are drawn once per particle and step, or also per group of tensors."""
     grouping: Literal["model", "layers", "kinds"] = "model"
     """Which tensors share a row of coefficients."""
@@ -36,9 +37,9 @@ class SwarmConfig(_Strict):
     """p of DARE: the share of entries that its mask removes."""
     mask_seed: int = Field(default=0, ge=0)
     """Of the DARE masks."""
-    scale: float | None = None
+    scale: float | None = Settings.scale
     """s of the star; default min(1, 2/n)."""
-    pull: float = 0.5
+    pull: float = Settings.pull
     """u of the star."""
 
 
@@ -87,7 +88,7 @@ class Config(_Strict):
     """Source by name; the order is the order of the coefficients."""
     suite: Text
     """A shipped suite's name, or a path to a suite's YAML."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=Settings.seed, ge=0)
     """Of the search; it also draws the optimisation items where the suite limits them."""
     swarm: SwarmConfig = SwarmConfig()
     stopping: Annotated[

@@ -27,7 +27,7 @@ from psomerge.tasks.report import figures
 from psomerge.tasks.report import page as pages
 from psomerge.tasks.report import summary as summaries
 from psomerge.tasks.search import items as traces
-from psomerge.tasks.search.table import Outcome, Result, by_kind, label_of
+from psomerge.tasks.search.table import Outcome, Result, by_kind
 from psomerge.tasks.tracking import run as track
 
 
@@ -110,7 +110,7 @@ def promote_version(run: Run, version: Version, table: Sequence[Result]) -> Prom
 
 
 def _decide(run: Run, table: Sequence[Result], champion: Version | None) -> Promotion:
-    result, base = by_kind(table, "search").get(label_of(run.config.swarm.initial)), by_kind(table, "base").get("base")
+    result, base = by_kind(table, "search").get(run.searches[0].label), by_kind(table, "base").get("base")
     if result is None or base is None:
         failed = "the base" if result else "the model"
         return Promotion(False, f"{failed} could not be judged on the test items")
@@ -147,10 +147,10 @@ def _write_particles(run: Run, outcome: Outcome) -> None:
     """Writes the recipe of every particle ever judged, for `psomerge materialize`."""
     folder = run.folder.path / "particles"
     folder.mkdir(exist_ok=True)
-    for search in outcome.searches:
-        size = len(search.swarm.positions)
-        for place, (recipe, _) in enumerate(search.judged):
-            recipes.write(recipe, folder / f"{search.name}-step-{place // size + 1}-particle-{place % size}.json")
+    for course in outcome.courses:
+        for one in course.judged:
+            name = f"{course.search.name}-step-{one.step + 1}-particle-{one.particle}.json"
+            recipes.write(one.recipe, folder / name)
 
 
 def report(
@@ -168,7 +168,7 @@ def report(
     with run.time("bookkeeping"):
         particles = [
             {
-                "search": search.name,
+                "search": course.search.name,
                 "step": number + 1,
                 "particle": place,
                 "coefficients": str(one.coefficients),
@@ -176,8 +176,8 @@ def report(
                 "stopped_at": one.bound,
                 "failure": one.failure,
             }
-            for search in outcome.searches
-            for number, step in enumerate(search.history)
+            for course in outcome.courses
+            for number, step in enumerate(course.history)
             for place, one in enumerate(step.particles)
         ]
         track.log_table(tracking, "particles", particles)

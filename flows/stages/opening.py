@@ -3,7 +3,7 @@ ready to start."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -28,6 +28,9 @@ from psomerge.merge.basis import Basis
 from psomerge.merge.grouping import groups
 from psomerge.recipe import Recipe, Source
 from psomerge.run.folder import RunFolder
+from psomerge.search.pso import Settings
+from psomerge.search.search import Search, most_judgements
+from psomerge.search.searches import SEARCHES
 from psomerge.tasks.experts.check import check
 from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.baselines import candidates
@@ -69,6 +72,11 @@ class Run:
     start: float = field(default_factory=monotonic)
 
     @property
+    def searches(self) -> tuple[Search, ...]:
+        """The configured search, then those that stand beside it."""
+        return searches(self.config)
+
+    @property
     def groups(self) -> int:
         """Rows of coefficients."""
         return len(self.recipe.coefficients)
@@ -90,9 +98,8 @@ class Run:
         self.peak_bytes = max(self.peak_bytes, judgement.peak_bytes)
         if label.step is not None and judgement.fitness is not None:
             self.best = judgement.fitness if self.best is None else max(self.best, judgement.fitness)
-        place = (
-            label.phase if label.step is None else f"{label.phase} step {label.step + 1} of {self.config.swarm.steps}"
-        )
+        steps = {one.name: one.steps for one in self.searches}
+        place = label.phase if label.step is None else f"{label.phase} step {label.step + 1} of {steps[label.phase]}"
         share = min(1.0, self.done / self.expected())
         with self.time("bookkeeping"):
             best = "" if self.best is None else f", best fitness {self.best:.3f}"
@@ -110,14 +117,23 @@ class Run:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + monotonic() - start
 
 
+def searches(config: Config) -> tuple[Search, ...]:
+    """Returns the searches that a config asks for: first the one whose model is registered."""
+    swarm = config.swarm
+    own = swarm.model_dump(include={one.name for one in fields(Settings)})
+    names = dict.fromkeys((swarm.initial, *config.compare.swarms))
+    return tuple(SEARCHES[name](Settings(seed=config.seed, **own)) for name in names)
+
+
 def judgements(config: Config, experts: int) -> int:
     """Returns the most judgements that a run asks for: searches, baselines, re-ranking and the table on the test
     split."""
-    searches = len({config.swarm.initial, *config.compare.swarms})
     recipe = Recipe(Source("base", "", ""), tuple(Source(str(i), "", "") for i in range(experts)))
     tuned = sum(len(candidates(recipe)[name]) for name in config.compare.baselines)
-    rows = 1 + experts + len(config.compare.baselines) + searches
-    return searches * (config.swarm.steps * (2 * experts + 1) + config.rerank) + tuned + rows
+    found = [
+        most_judgements(search, experts) + config.rerank + 1 for search in searches(config)
+    ]  # 1: its row of the table
+    return sum(found) + tuned + 1 + experts + len(config.compare.baselines)
 
 
 @contextmanager
@@ -178,10 +194,6 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             progress,
             checked.warnings,
         )
-        units = [
-            recipe.with_coefficients([[float(one == place) for one in range(len(recipe.experts))]] * run.groups)
-            for place in range(-1, len(recipe.experts))
-        ]
         run.judging = Judging(
             OneEngine(engine),
             suite,
@@ -189,7 +201,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             journal=folder.journal,
             told=run.told,
             guard=basis.check_unchanged,
-            references=units,
+            references=list(recipe.unmerged().values()),
             keep=lambda key, examples: traces.write(examples, traces.path_of(folder.path, key)),
             stopping=stopping_of(config),
         )

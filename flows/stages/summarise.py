@@ -13,7 +13,7 @@ from psomerge.recipe import Source
 from psomerge.tasks.report.rows import compare, row
 from psomerge.tasks.report.summary import Model, Provenance, Registration, Row, Split, Summary
 from psomerge.tasks.search.run_identity import device, versions
-from psomerge.tasks.search.table import Outcome, Result, label_of
+from psomerge.tasks.search.table import Outcome, Result
 
 PHASES = (
     "fetch",
@@ -65,7 +65,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 def summarise(run: Run, outcome: Outcome, table: Sequence[Result], registration: Registration) -> Summary:
     """Returns the summary of a run that is all but finished."""
-    search, result = outcome.searches[0], label_of(run.config.swarm.initial)
+    course = outcome.courses[0]
+    result = course.search.label
     scores = {one.label: one.test.scores for one in table if one.test.fitness is not None}
     others = [label for label in scores if label != result]
     return Summary(
@@ -73,9 +74,9 @@ def summarise(run: Run, outcome: Outcome, table: Sequence[Result], registration:
         config=run.config.name,
         suite=run.suite.name,
         seed=run.config.seed,
-        swarm=search.name,
+        swarm=course.search.name,
         result=result,
-        history=search.history,
+        history=course.history,
         rows=tuple(rows_of(table)),
         provenance=_provenance(run),
         recipe=outcome.chosen.to_dict(),
@@ -90,7 +91,7 @@ def summarise(run: Run, outcome: Outcome, table: Sequence[Result], registration:
         else (),
         seconds={phase: run.seconds[phase] for phase in PHASES if phase in run.seconds},
         wall_seconds=monotonic() - run.start + run.seconds["fetch"],
-        judgements=search.judgements,
+        judgements=course.judgements,
         engine_bytes=run.peak_bytes,
         main_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         registration=registration,

@@ -10,7 +10,7 @@ from psomerge.evals.suites.scores import Judgement
 from psomerge.files.digest import digest_of
 from psomerge.flows.stages.opening import Run
 from psomerge.tasks.experts.sparsify import Sparsified
-from psomerge.tasks.search.steps import Search
+from psomerge.tasks.search.steps import Course
 from psomerge.tasks.step import show_table
 from psomerge.tasks.tracking import run as track
 
@@ -22,7 +22,7 @@ def tracked(run: Run) -> Iterator[track.Run]:
         config = run.config
         tags = {
             "psomerge.config": config.name,
-            "psomerge.swarm": config.swarm.initial,
+            "psomerge.swarm": run.searches[0].name,
             "psomerge.seed": str(config.seed),
         }
         tracking = track.start(
@@ -74,14 +74,14 @@ def tell_sparsified(run: Run, rows: Sequence[Sparsified]) -> None:
     )
 
 
-def tell_step(run: Run, tracking: track.Run, search: Search, judgements: Sequence[Judgement]) -> None:
+def tell_step(run: Run, tracking: track.Run, course: Course, judgements: Sequence[Judgement]) -> None:
     """Shows a step that was observed: metrics of the configured search in MLflow, a table in Prefect, a line on
     stderr."""
-    step = len(search.history)
+    step, search, best = len(course.history), course.search, course.state.best_fitness
     sound = [judgement.fitness for judgement in judgements if judgement.fitness is not None]
     with run.time("bookkeeping"):
-        if search.name == run.config.swarm.initial:
-            track.log_step(tracking, step - 1, judgements, global_best=search.swarm.global_fitness)
+        if search.name == run.searches[0].name:
+            track.log_step(tracking, step - 1, judgements, global_best=best)
         rows = [
             {
                 "particle": number,
@@ -90,12 +90,12 @@ def tell_step(run: Run, tracking: track.Run, search: Search, judgements: Sequenc
                 "failure": judgement.failure or "",
                 "coefficients": str([[round(c, 4) for c in row] for row in particle.coefficients]),
             }
-            for number, (particle, judgement) in enumerate(zip(search.history[-1].particles, judgements, strict=True))
+            for number, (particle, judgement) in enumerate(zip(course.history[-1].particles, judgements, strict=True))
         ]
         show_table(
             f"{search.name}-step-{step}",
             rows,
-            f"Particles of step {step} of the {search.name} swarm on the optimisation items",
+            f"Particles of step {step} of the {search.title} on the optimisation items",
         )
     stopped = sum(judgement.bound is not None for judgement in judgements)
     reached = (
@@ -106,5 +106,5 @@ def tell_step(run: Run, tracking: track.Run, search: Search, judgements: Sequenc
     tell(
         run,
         f"{search.name} step {step}: {reached}, failed {len(judgements) - len(sound) - stopped}, stopped {stopped}, "
-        f"best ever {search.swarm.global_fitness:.4f}",
+        f"best ever {best:.4f}",
     )

@@ -8,26 +8,26 @@ from psomerge.evals.suites.scores import Judgement
 from psomerge.tasks.search.book import Label
 from psomerge.tasks.search.history import Candidate
 from psomerge.tasks.search.judge import Judging, pooled
-from psomerge.tasks.search.steps import Contender, Search, contenders
+from psomerge.tasks.search.steps import Course, Judged, contenders
 
 
 @dataclass(frozen=True)
 class Selection:
     """The contender chosen, and how all of them did."""
 
-    chosen: Contender
+    chosen: Judged
     candidates: tuple[Candidate, ...]
 
 
-def rerank(search: Search, judging: Judging, number: int) -> Selection:
+def rerank(course: Course, judging: Judging, number: int) -> Selection:
     """Returns the best of the `number` best models, by fitness on validation and optimisation items together; of equals
     the one that the search ranked higher.
 
     Where every validation judgement failed, the search's own best stays.
     """
-    best = contenders(search, number)
+    best = contenders(course, number)
     validation = judging.judge_all(
-        [one.recipe for one in best], "validation", [Label(f"re-rank {search.name}")] * len(best)
+        [one.recipe for one in best], "validation", [Label(f"re-rank {course.search.name}")] * len(best)
     )
     both = [
         pooled(judging, {"optimisation": one.judgement, "validation": two})

@@ -10,7 +10,7 @@ from psomerge.tasks.search.baselines import Tuned
 from psomerge.tasks.search.book import Label
 from psomerge.tasks.search.judge import Judging
 from psomerge.tasks.search.select import Selection
-from psomerge.tasks.search.steps import Search
+from psomerge.tasks.search.steps import Course
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Outcome:
     """What searching and tuning found. The first search is the one that the config asks for; the others stand beside
     it."""
 
-    searches: tuple[Search, ...]
+    courses: tuple[Course, ...]
     selections: tuple[Selection, ...]
     """One for each search."""
     tuned: tuple[Tuned, ...]
@@ -44,30 +44,20 @@ class Result:
     test: Judgement
 
 
-def label_of(search: str) -> str:
-    """Returns the label of what a search found."""
-    return f"PSO, {search} swarm"
-
-
 def judge_results(outcome: Outcome, judging: Judging) -> list[Result]:
     """Returns the table's models with their judgements on the test split, the configured search's last."""
-    first = outcome.searches[0]
+    first = outcome.courses[0]
     rows: list[tuple[str, str, Recipe, int, float | None]] = []
-    for place, name in enumerate(("base", *(expert.name for expert in first.judged[0][0].experts))):
-        recipe, judgement = first.judged[place]  # both swarms start from the base and the experts, in this order
-        rows.append(
-            (
-                "base" if place == 0 else f"expert {name}",
-                "base" if place == 0 else "expert",
-                recipe,
-                0,
-                judgement.fitness,
-            )
-        )
+    met = {one.recipe.digest(): one for one in reversed(first.judged)}
+    for name, recipe in first.recipe.unmerged().items():
+        kind = "base" if name == "base" else "expert"
+        label = name if name == "base" else f"expert {name}"
+        one = met.get(recipe.digest())  # if the search judged it
+        rows.append((label, kind, one.recipe if one else recipe, 0, one and one.judgement.fitness))
     rows += [(one.label, "baseline", one.recipe, one.judgements, one.judgement.fitness) for one in outcome.tuned]
     found = [
-        (label_of(s.name), "search", c.chosen.recipe, s.judgements, c.chosen.judgement.fitness)
-        for s, c in zip(outcome.searches, outcome.selections, strict=True)
+        (one.search.label, "search", s.chosen.recipe, one.judgements, s.chosen.judgement.fitness)
+        for one, s in zip(outcome.courses, outcome.selections, strict=True)
     ]
     rows += reversed(found)
     return [

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from psomerge.arithmetic.randomness import uniform
-from psomerge.search import pso
-from psomerge.search.pso import Update
+from psomerge.search import starts
+from psomerge.search.pso import Pso, Settings
+from psomerge.search.search import Address, State, tell
 
 SIZE, EXPERTS, STEPS, SEED, DROP = 500, 3, 6, 11, 0.8
 
@@ -41,15 +42,15 @@ def plain_search(
 def coefficient_search(
     base: np.ndarray, directions: np.ndarray, start: np.ndarray, fitness: Callable[[np.ndarray], float]
 ):
-    """The same through the swarm: `directions` (D, SIZE), `start` (P, 1, D)."""
-    swarm, trajectory = pso.found(start), []
+    """The same through the search: `directions` (D, SIZE), `start` (P, 1, D)."""
+    search = Pso("made", lambda n, groups: start, Settings(seed=SEED, inertia=0.2, cognitive=2.0, social=2.0))
+    state, trajectory = State(EXPERTS, 1), []
     for step in range(STEPS):
-        trajectory.append([fitness(base + position[0] @ directions) for position in swarm.positions])
-        swarm = pso.observe(swarm, trajectory[-1])
-        if step < STEPS - 1:
-            swarm = pso.move(swarm, Update(inertia=0.2, cognitive=2.0, social=2.0), SEED)
-    assert swarm.global_best is not None
-    return trajectory, base + swarm.global_best[0] @ directions
+        positions = search.ask(state)
+        trajectory.append([fitness(base + position[0] @ directions) for position in positions])
+        state = tell(state, positions, {Address(step, p): one for p, one in enumerate(trajectory[-1])})
+    assert state.best is not None
+    return trajectory, base + state.position_at(state.best)[0] @ directions
 
 
 @pytest.fixture
@@ -80,11 +81,11 @@ def test_pso_on_raw_weights_goes_the_same_way_and_ends_with_the_same_model(name:
     base, deltas, sparse = experts
     if name == "paper":
         thetas = [base, *(base + deltas), *(base + sparse)]
-        directions, start = np.concatenate([deltas, sparse]), pso.paper(EXPERTS, 1)
+        directions, start = np.concatenate([deltas, sparse]), starts.paper(EXPERTS, 1)
     else:
         # s = min(1, 2/3) and u = 0.5, written out on the weights.
         thetas = [base, *(base + deltas), *(base + 2 / 3 * deltas.sum(axis=0) + 0.5 * delta for delta in deltas)]
-        directions, start = deltas, pso.star(EXPERTS, 1)
+        directions, start = deltas, starts.star(EXPERTS, 1)
     raw, raw_model = plain_search(thetas, fitness)
     short, short_model = coefficient_search(base, directions, start, fitness)
     np.testing.assert_allclose(short, raw, rtol=1e-12, atol=0)

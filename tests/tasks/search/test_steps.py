@@ -4,7 +4,8 @@ the number of items known, of six."""
 import json
 import math
 import random
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +15,28 @@ import torch
 from made.models import tiny_llama, toy_checkpoint
 from psomerge.errors import EngineError
 from psomerge.evals.harness import EvaluationSet
-from psomerge.evals.stopping.policy import Stopping
+from psomerge.evals.stopping.policy import EXACT, Stopping
 from psomerge.evals.suites.scores import Judgement
 from psomerge.evals.suites.suite import Suite
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
-from psomerge.search.pso import Swarm, Update
+from psomerge.search.pso import Pso, Settings
+from psomerge.search.search import State
+from psomerge.search.searches import SEARCHES
 from psomerge.tasks.experts.sparsify import sparsify
 from psomerge.tasks.search.baselines import candidates, tune
 from psomerge.tasks.search.judge import Judging
 from psomerge.tasks.search.select import rerank
-from psomerge.tasks.search.steps import Search, begin, contenders, judge_step, move_step, observe_step
+from psomerge.tasks.search.steps import Course, ask_step, begin, contenders, judge_step, observe_step
 from psomerge.tasks.search.table import Outcome, by_kind, judge_results
-from runs.scripted_judging import ITEMS, Known, built, capitals, judging, recipe_of, scripted
+from runs.scripted_judging import ITEMS, Known, built, capitals, recipe_of, scripted
+from runs.scripted_judging import judging as judging_by_script
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
 )
 
 RECIPE = recipe_of(2)
-UPDATE = Update(0.2, 2.0, 2.0, "particle")
 STAR = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.5, 1.0), (1.0, 1.5)]
 """Of two experts: base, experts, and 1 + u at one of them, u = 0.5."""
 
@@ -54,14 +57,16 @@ def near(recipe: Recipe, split: str) -> float:
     return max(0, ITEMS - round(4 * math.dist((a, b), (1.2, 0.8))))
 
 
-def searched(
-    judge: Judging, steps: int, name: str = "star", recipe: Recipe = RECIPE, *, stopping: bool = False, seed: int = 0
-) -> Search:
-    search = begin(name, recipe, len(recipe.coefficients), scale=None, pull=0.5)
+OFF = Stopping("off")
+judging = partial(judging_by_script, stopping=OFF)
+
+
+def searched(judge: Judging, steps: int, name: str = "star", recipe: Recipe = RECIPE, *, seed: int = 0) -> Course:
+    course = begin(SEARCHES[name](Settings(steps, seed)), recipe)
     for number in range(steps):
-        search = move_step(search, UPDATE, seed) if number else search
-        search = observe_step(search, recipe, judge_step(search, recipe, judge, stopping))
-    return search
+        course = ask_step(course) if number else course
+        course = observe_step(course, judge_step(course, judge))
+    return course
 
 
 def failing_at(*points: tuple[float, ...]) -> Known:
@@ -148,9 +153,9 @@ def test_a_failed_particle_is_told_with_its_reason_and_never_a_best(
 def test_a_step_in_which_everything_fails_stops_the_run(
     tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]
 ) -> None:
-    search = move_step(searched(judging(tmp_path, suite, sets, scripted(sets, near)), 1), UPDATE, 0)
+    search = ask_step(searched(judging(tmp_path, suite, sets, scripted(sets, near)), 1))
     with pytest.raises(EngineError, match="all 5 judgements of step 1 failed, the first one: because") as caught:
-        observe_step(search, RECIPE, [Judgement(None, failure="because")] * 5)
+        observe_step(search, [Judgement(None, failure="because")] * 5)
     assert caught.value.exit_code == 7
 
 
@@ -203,13 +208,14 @@ def test_a_search_that_stops_what_cannot_win_takes_the_same_way_to_the_last_bit(
     for stopping in (False, True):
         folder = tmp_path / str(stopping)
         folder.mkdir()
-        judge = judging(folder, suite, sets, scripted(sets, rough(seed)))
-        first, second = (searched(judge, 5, name, stopping=stopping, seed=seed) for name in ("star", "paper"))
+        kind = EXACT if stopping else OFF
+        judge = judging(folder, suite, sets, scripted(sets, rough(seed)), stopping=kind)
+        first, second = (searched(judge, 5, name, seed=seed) for name in ("star", "paper"))
         picked = [rerank(one, judge, 3) for one in (first, second)]
         lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
         found[stopping] = (first, second), picked, {line["key"]: line for line in lines}
     for off, exact in zip(found[False][0], found[True][0], strict=True):
-        assert same(off.swarm, exact.swarm)
+        assert same(off, exact)
         assert off.judgements == exact.judgements
         assert [step.best for step in off.history] == [step.best for step in exact.history]
         assert [p.coefficients for step in off.history for p in step.particles] == [
@@ -229,13 +235,23 @@ def test_a_search_that_stops_what_cannot_win_takes_the_same_way_to_the_last_bit(
     assert all(whole[key].get("values") == cut[key].get("values") for key in set(cut) - stopped)
 
 
-def same(one: Swarm, other: Swarm) -> bool:
-    """Whether two swarms are equal to the last bit, but for the fitness of their present positions."""
-    return all(
-        np.array_equal(getattr(one, field.name), getattr(other, field.name))
-        for field in fields(Swarm)
-        if field.name != "fitness"
+def same(one: Course, other: Course) -> bool:
+    """Whether two searches are equal to the last bit: where they went, how fast, and all their bests."""
+    return (
+        np.array_equal(np.stack(one.state.positions), np.stack(other.state.positions))
+        and np.array_equal(velocities(one), velocities(other))
+        and bests(one.state) == bests(other.state)
+        and (one.state.best, one.state.best_fitness) == (other.state.best, other.state.best_fitness)
     )
+
+
+def velocities(course: Course) -> np.ndarray:
+    assert isinstance(course.search, Pso)
+    return course.search.velocities(course.state)
+
+
+def bests(state: State) -> dict[int, tuple[float, list[list[float]]]]:
+    return {p: (state.fitness_at(one), state.position_at(one).tolist()) for p, one in state.bests.items()}
 
 
 def test_nothing_is_stopped_in_the_first_step_or_before_a_particle_has_a_personal_best(
@@ -246,7 +262,7 @@ def test_nothing_is_stopped_in_the_first_step_or_before_a_particle_has_a_persona
     known: Known = lambda recipe, split: (  # noqa: E731
         math.nan if recipe.coefficients[0] == STAR[4] else 5 if recipe.coefficients[0] in STAR else 0
     )
-    search = searched(judging(tmp_path, suite, sets, scripted(sets, known)), 2, stopping=True)
+    search = searched(judging(tmp_path, suite, sets, scripted(sets, known), stopping=EXACT), 2)
     assert all(particle.bound is None for particle in search.history[0].particles)
     assert (search.history[1].particles[4].fitness, search.history[1].particles[4].bound) == (0.0, None)
     stopped = [particle for particle in search.history[1].particles if particle.bound is not None]
@@ -257,16 +273,16 @@ def test_nothing_is_stopped_in_the_first_step_or_before_a_particle_has_a_persona
 def test_a_step_in_which_every_particle_is_stopped_is_no_failure(
     tmp_path: Path, suite: Suite, sets: dict[str, EvaluationSet]
 ) -> None:
-    search = move_step(searched(judging(tmp_path, suite, sets, scripted(sets, near)), 1), UPDATE, 0)
-    after = observe_step(search, RECIPE, [Judgement(None, bound=float(best)) for best in search.swarm.personal_fitness])
-    assert same(
-        move_step(after, UPDATE, 0).swarm,
-        move_step(observe_step(search, RECIPE, [Judgement(0.0)] * 5), UPDATE, 0).swarm,
-    )
-    assert np.array_equal(after.swarm.personal_fitness, search.swarm.personal_fitness)
-    assert after.swarm.global_address == search.swarm.global_address
+    search = ask_step(searched(judging(tmp_path, suite, sets, scripted(sets, near)), 1))
+    best = [search.state.fitness_at(one) for one in search.state.bests.values()]
+    after = ask_step(observe_step(search, [Judgement(None, bound=one) for one in best]))
+    judged = ask_step(observe_step(search, [Judgement(0.0)] * 5))
+    assert same(after, judged)
+    assert np.array_equal(after.asked, judged.asked)
+    assert bests(after.state) == bests(search.state)
+    assert after.state.best == search.state.best
     with pytest.raises(EngineError, match="all 5 judgements"):
-        observe_step(search, RECIPE, [Judgement(None, failure="because")] * 5)
+        observe_step(search, [Judgement(None, failure="because")] * 5)
 
 
 def test_by_a_sequential_test_a_search_gives_particles_up_and_goes_on_from_its_journal(
@@ -281,9 +297,7 @@ def test_by_a_sequential_test_a_search_gives_particles_up_and_goes_on_from_its_j
     found = []
     for _ in range(2):
         engine = scripted(shuffled, known)
-        search = searched(
-            judging(tmp_path, suite, shuffled, engine, stopping=Stopping("sequential", 0.9)), 2, stopping=True
-        )
+        search = searched(judging(tmp_path, suite, shuffled, engine, stopping=Stopping("sequential", 0.9)), 2)
         stopped = [particle for particle in search.history[1].particles if particle.bound is not None]
         assert len(stopped) == len(STAR) - 1
         assert {particle.risk for particle in stopped} == {0.9}
