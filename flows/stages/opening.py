@@ -24,11 +24,11 @@ from psomerge.flows.environment.home import Stores
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
 from psomerge.merge.grouping import groups
+from psomerge.merge.methods.table import baselines
 from psomerge.recipe import Recipe, Source
 from psomerge.run.folder import RunFolder
 from psomerge.tasks.experts.check import check
 from psomerge.tasks.search import items as traces
-from psomerge.tasks.search.baselines import candidates
 from psomerge.tasks.search.judge import Judging, Label
 from psomerge.tasks.search.run_identity import identity
 from psomerge.tasks.sources.fetch import Fetched, fetch, pin_all
@@ -111,8 +111,7 @@ def judgements(config: Config, experts: int) -> int:
     """Returns the most judgements that a run asks for: searches, baselines, re-ranking and the table on the test
     split."""
     searches = len({config.swarm.initial, *config.compare.swarms})
-    recipe = Recipe(Source("base", "", ""), tuple(Source(str(i), "", "") for i in range(experts)))
-    tuned = sum(len(candidates(recipe)[name]) for name in config.compare.baselines)
+    tuned = sum(len(baselines()[name][1].settings) for name in config.compare.baselines)
     rows = 1 + experts + len(config.compare.baselines) + searches
     return searches * (config.swarm.steps * (2 * experts + 1) + config.rerank) + tuned + rows
 

@@ -37,8 +37,8 @@ RECIPE = """{
   "psomerge": "0.1.0"
 }"""
 
-# method, coefficients, grouping, parameters, dtype of a recipe; the SHA-256 of its model.safetensors. Digests were computed
-# with the code as it was before methods had a table of their own (commit ac5017c). They never change.
+# Method, coefficients, grouping, parameters and dtype of a recipe; the SHA-256 of its model.safetensors, computed with
+# the code as it was before methods had a table of their own (commit ac5017c). They never change.
 WRITTEN = {
     "DARE copies": (
         ('"coefficients"', "[[0.3, 0.9, 0.25, -0.1]]", '"model"', "{}", '"base"'),
