@@ -12,8 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.models import LARGE, SMALL, make_models
-
-METHODS = ("linear", "task_arithmetic", "dare", "ties")
+from psomerge.merge.methods.table import METHODS
 
 
 def arguments(parser: ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from psomerge.errors import ConfigError, EngineError, PsomergeError, ServiceError, SpaceError
+from psomerge.merge.methods.table import METHODS
 
 app = typer.Typer(
     help="Merge fine-tuned language models into one by particle swarm optimisation over their weights.",
@@ -89,9 +90,13 @@ def plan(
     print(json.dumps(found, indent=2) if json_ else "\n".join(lines(found)))
 
 
-@app.command()
+@app.command(
+    epilog="\n\n".join(
+        f"{name}: {'; '.join(map(str, method.parameters)) or 'no parameters'}." for name, method in METHODS.items()
+    )
+)
 def merge(
-    method: Annotated[str, typer.Argument(help="linear, task_arithmetic, dare or ties")],
+    method: Annotated[str, typer.Argument(help=f"{', '.join([*METHODS][:-1])} or {[*METHODS][-1]}")],
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="The model that all experts were made from.")],
     expert: Annotated[
         list[str],
@@ -101,7 +106,7 @@ def merge(
     set_: Annotated[
         list[str],
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="A parameter of the method, e.g. density=0.5, scale=0.7, drop_rate=0.9."
+            "--set", metavar="KEY=VALUE", help="A parameter of the method, see below, e.g. scale=0.7. May be repeated."
         ),
     ] = [],
     tokenizer_from: Annotated[

@@ -16,7 +16,8 @@ from psomerge.files.durable import write_atomic
 from psomerge.files.untrusted import ADAPTER
 
 FORMAT = 1
-METHODS = ("coefficients", "ties")
+COEFFICIENTS = "coefficients"
+"""The method whose model is linear in the coefficients."""
 DTYPES = ("base", "float32", "float16", "bfloat16")
 
 
@@ -38,11 +39,11 @@ class Source:
 @dataclass(frozen=True)
 class Recipe:
     """A merged model: theta_0 + sum_i (a_i + b_i m_i / (1 - p)) tau_i for `coefficients`; `psomerge.merge.methods` has
-    the others."""
+    the others, and knows which there are."""
 
     base: Source
     experts: tuple[Source, ...]
-    method: str = "coefficients"
+    method: str = COEFFICIENTS
     coefficients: tuple[tuple[float, ...], ...] = ((),)
     """(groups, directions) float64. Directions: the n experts' task vectors, then, if there are 2n, their DARE
     copies."""
@@ -83,7 +84,7 @@ class Recipe:
         if not self.vocabulary:
             del content["vocabulary"]
         n = len(self.experts)
-        if self.method == "coefficients" and not any(b for row in self.coefficients for b in row[n:]):
+        if self.method == COEFFICIENTS and not any(b for row in self.coefficients for b in row[n:]):
             # No DARE copy weighs anything: the same model as without them, whatever the masks.
             content |= {
                 "coefficients": [row[:n] for row in content["coefficients"]],
@@ -95,7 +96,7 @@ class Recipe:
     def with_coefficients(self, coefficients: Sequence[Sequence[float]]) -> "Recipe":
         """Returns this recipe with method `coefficients` and the given (groups, directions) numbers."""
         return replace(
-            self, method="coefficients", coefficients=tuple(tuple(float(c) for c in row) for row in coefficients)
+            self, method=COEFFICIENTS, coefficients=tuple(tuple(float(c) for c in row) for row in coefficients)
         )
 
     def unmerged(self) -> dict[str, "Recipe"]:
@@ -110,7 +111,8 @@ def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Returns the recipe in plain JSON data.
 
     Raises:
-        ArtefactError: an unknown or missing key, an unknown method or dtype, or numbers that are not finite.
+        ArtefactError: an unknown or missing key, an unknown dtype, or numbers that are not finite. The method and its
+            parameters are checked by `psomerge.merge.methods.table.form_of`.
     """
     data = dict(content)
     if data.pop("format", None) != FORMAT:
@@ -122,7 +124,8 @@ def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
         base = Source(**data.pop("base"))
         experts = tuple(Source(**expert) for expert in data.pop("experts"))
         coefficients = tuple(tuple(float(c) for c in row) for row in data.pop("coefficients"))
-        recipe = Recipe(base=base, experts=experts, coefficients=coefficients, **data)
+        parameters = dict(data.pop("parameters", {}))
+        recipe = Recipe(base=base, experts=experts, coefficients=coefficients, parameters=parameters, **data)
         digest_of(recipe.to_dict())
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise ArtefactError(
@@ -133,8 +136,6 @@ def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 
 def _check(recipe: Recipe, where: str) -> None:
-    if recipe.method not in METHODS:
-        raise ArtefactError(f"{where}: unknown method {recipe.method!r}; expected one of {', '.join(METHODS)}")
     if recipe.dtype not in DTYPES:
         raise ArtefactError(f"{where}: unknown dtype {recipe.dtype!r}; expected one of {', '.join(DTYPES)}")
     if not 0 <= recipe.drop_rate < 1:

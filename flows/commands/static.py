@@ -5,12 +5,11 @@ Importing torch takes a third of a merge's time: it is done inside the functions
 hashed.
 """
 
-import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from psomerge.errors import ArtefactError, ConfigError, PsomergeError, Verificat
 from psomerge.fit.warning import FitWarning
 from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.flows.terminal.progress import Progress
-from psomerge.merge.methods.static import METHODS
+from psomerge.merge.methods.table import METHODS, form_of
 from psomerge.recipe import Recipe, Source
 from psomerge.tasks.sources.fetch import Fetched, fetch, pin_fetched
 from psomerge.tasks.tracking.store import REGISTERED, Store
@@ -39,15 +38,16 @@ def merge_models(
     """Returns where the merged checkpoint and its recipe were written, and what a user should know about the experts.
 
     Args:
-        method: a name in `psomerge.merge.methods.static.METHODS`.
+        method: a name in `psomerge.merge.methods.table.METHODS`.
         base: MODEL.
         experts: `MODEL` or `MODEL=WEIGHT` each.
         out: folder to write.
-        settings: `KEY=VALUE` each, keywords of the method.
+        settings: `KEY=VALUE` each, parameters of the method.
         tokenizer_from: `base` or an expert's address; None where it need not be said.
 
     Raises:
-        ConfigError: an unknown method or parameter, a weight that is no number, tokenizers that differ and none chosen.
+        ConfigError: an unknown method or parameter, a number that it cannot have, tokenizers that differ and none
+            chosen.
         ArtefactError, SpaceError: as `psomerge.merge.materialize`.
     """
     if method not in METHODS:
@@ -65,6 +65,8 @@ def merge_models(
             f"--tokenizer-from {tokenizer_from}: expected base or an expert's "
             f"address{nearest(str(tokenizer_from), list(known))}"
         )
+    plain = Recipe(Source("base", "", ""), tuple(Source(name, "", "") for name in names))
+    recipe = METHODS[method].recipe(plain, [weight for _, weight in weighed], **options)
     models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
     with _pinning(models) as pins:
         from psomerge.fit.misfits import check_buffers, check_fit
@@ -78,9 +80,7 @@ def merge_models(
         check_fit(base_model, own, read_pieces, spelt_out)
         check_buffers(base_model, own)
         basis, chosen = merging_basis(base_model, own, tokenizer_from and known[tokenizer_from], compiled=False)
-        sources = tuple(Source(name, "", "") for name in names)
-        plain = Recipe(Source("base", "", ""), sources, tokenizer_from=chosen, vocabulary=basis.vocabulary)
-        recipe = METHODS[method](plain, [weight for _, weight in weighed], **options)
+        recipe = replace(recipe, tokenizer_from=chosen, vocabulary=basis.vocabulary)
         write_model(recipe, basis, out, pins=lambda: {name: one.result() for name, one in pins.items()})
         told = told_by_files(base_model, own, chosen)
     made = {
@@ -111,7 +111,7 @@ def _pinning(models: Mapping[str, Fetched]) -> Iterator[Mapping[str, Future[Sour
 
 
 def _option(method: str, setting: str) -> tuple[str, float]:
-    known = list(inspect.signature(METHODS[method]).parameters)[2:]
+    known = [parameter.name for parameter in METHODS[method].parameters]
     name, _, text = setting.partition("=")
     if name not in known:
         raise ConfigError(f"--set {setting}: {method} has no parameter {name!r}{nearest(name, known)}")
@@ -221,11 +221,12 @@ def check_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def rebuild(recipe: Path, out: Path) -> dict[str, Any]:
-    """Returns where the recipe's model was written, from the sources that it pins. Raises ArtefactError where a source
-    differs from its pin."""
+    """Returns where the recipe's model was written, from the sources that it pins. Raises ArtefactError where the
+    recipe cannot be, or a source differs from its pin."""
     from psomerge.merge.materialize import materialize
 
     content = recipes.read(recipe)
+    form_of(content, str(recipe))
     try:
         models = _fetched({"base": content.base.source} | {expert.name: expert.source for expert in content.experts})
     except PsomergeError as error:

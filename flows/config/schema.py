@@ -4,14 +4,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from psomerge.errors import ConfigError, nearest
 from psomerge.evals.suites.strict_yaml import read, validate
+from psomerge.merge.methods.table import baselines
 from psomerge.search.pso import Settings
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
 Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+def _known(baseline: str) -> str:
+    if baseline not in baselines():
+        raise ValueError(f"unknown baseline {baseline!r}{nearest(baseline, list(baselines()))}")
+    return baseline
 
 
 class _Strict(BaseModel):
@@ -46,7 +53,7 @@ class SwarmConfig(_Strict):
 class CompareConfig(_Strict):
     """What stands beside the result in the table, each at its own expense in judgements."""
 
-    baselines: tuple[Literal["average", "task_arithmetic", "ties"], ...] = ("average", "task_arithmetic", "ties")
+    baselines: tuple[Annotated[str, AfterValidator(_known)], ...] = ("average", "task_arithmetic", "ties")
     """Tuned on the optimisation items, at most 9 judgements each."""
     swarms: tuple[Literal["star", "paper"], ...] = ()
     """Further searches with the same settings from another initial swarm."""

@@ -26,6 +26,7 @@ from psomerge.flows.environment.home import Stores
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
 from psomerge.merge.grouping import groups
+from psomerge.merge.methods.table import baselines
 from psomerge.recipe import Recipe, Source
 from psomerge.run.folder import RunFolder
 from psomerge.search.pso import Settings
@@ -33,7 +34,6 @@ from psomerge.search.search import Search, most_judgements
 from psomerge.search.searches import SEARCHES
 from psomerge.tasks.experts.check import check
 from psomerge.tasks.search import items as traces
-from psomerge.tasks.search.baselines import candidates
 from psomerge.tasks.search.book import Label
 from psomerge.tasks.search.judge import Judging
 from psomerge.tasks.search.run_identity import identity
@@ -128,8 +128,7 @@ def searches(config: Config) -> tuple[Search, ...]:
 def judgements(config: Config, experts: int) -> int:
     """Returns the most judgements that a run asks for: searches, baselines, re-ranking and the table on the test
     split."""
-    recipe = Recipe(Source("base", "", ""), tuple(Source(str(i), "", "") for i in range(experts)))
-    tuned = sum(len(candidates(recipe)[name]) for name in config.compare.baselines)
+    tuned = sum(len(baselines()[name][1].settings) for name in config.compare.baselines)
     found = [
         most_judgements(search, experts) + config.rerank + 1 for search in searches(config)
     ]  # 1: its row of the table

@@ -9,7 +9,7 @@ from time import monotonic
 from psomerge.files.digest import digest_of
 from psomerge.flows.stages.opening import Run
 from psomerge.merge.grouping import GROUPINGS
-from psomerge.recipe import Source
+from psomerge.recipe import COEFFICIENTS, Source
 from psomerge.tasks.report.rows import compare, row
 from psomerge.tasks.report.summary import Model, Provenance, Registration, Row, Split, Summary
 from psomerge.tasks.search.run_identity import device, versions
@@ -47,7 +47,7 @@ def rows_of(table: Sequence[Result]) -> list[Row]:
             continue
         estimate = row(one.label, one.test.scores, kind=one.kind, judgements=one.judgements, fitness=one.fitness)
         rows.append(
-            replace(estimate, coefficients=one.recipe.coefficients if one.recipe.method == "coefficients" else ())
+            replace(estimate, coefficients=one.recipe.coefficients if one.recipe.method == COEFFICIENTS else ())
         )
     return rows
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from psomerge.checkpoint.adapter import Adapter, is_adapter, open_adapter
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.merge.grouping import groups
-from psomerge.merge.methods.ties import TiesDirection
+from psomerge.merge.methods.table import form_of
 from psomerge.recipe import Recipe
 from psomerge.vocabulary.aligned import align, blocks
 from psomerge.vocabulary.merged_vocabulary import Union
@@ -32,6 +33,8 @@ AHEAD = 4
 """Tensors made before the caller asks for them: one large one among small ones keeps neither side waiting."""
 
 _BLOCK = 2**32
+
+Made = TypeVar("Made")
 
 
 def _result(started: tuple[str, Future[Tensor]]) -> tuple[str, Tensor]:
@@ -48,11 +51,10 @@ class Basis:
         self.experts = tuple(experts)
         self.union = union
         self._compiled = compiled
-        self._ties: dict[float, TiesDirection] = {}
         self._workspace = Workspace()
         # A model has hundreds of small tensors: what every particle needs again is made once.
         self._views: dict[str, list[Tensor]] = {}
-        self._keys: dict[tuple[object, ...], Tensor] = {}
+        self._made: dict[tuple[object, ...], Any] = {}
 
     @property
     def vocabulary(self) -> str:
@@ -108,7 +110,17 @@ class Basis:
     def merged_tensor(self, recipe: Recipe, name: str, rows: slice | None = None) -> Tensor:
         """Returns one tensor, or the given rows of it (a range of dimension 0), in the recipe's dtype. Raises as
         `merged_tensors`."""
-        return self._tensor(recipe, name, self._weights(recipe, recipe.coefficients[self._rows(recipe)[name]]), rows)
+        return self._tensor(recipe, name, self._weights(recipe, self.coefficients(recipe, name)), rows)
+
+    def coefficients(self, recipe: Recipe, name: str) -> tuple[float, ...]:
+        """Returns the row of a recipe's coefficients that a tensor has. Raises as `merged_tensors`."""
+        return recipe.coefficients[self._rows(recipe)[name]]
+
+    def once(self, key: tuple[object, ...], make: Callable[[], Made]) -> Made:
+        """Returns what `make` gave when it was first asked for under this key: what many recipes need."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def _rows(self, recipe: Recipe) -> dict[str, int]:
         names = [expert.name for expert in recipe.experts]
@@ -124,7 +136,7 @@ class Basis:
                 f"the recipe merges vocabularies {said}, these checkpoints {found}; use the files that it pins, and "
                 "the psomerge that wrote it"
             )
-        rows = groups(list(self.base.tensors), recipe.grouping)
+        rows = self.once(("groups", recipe.grouping), lambda: groups(list(self.base.tensors), recipe.grouping))
         wanted = max(rows.values()) + 1
         if len(recipe.coefficients) != wanted:
             raise ArtefactError(
@@ -140,8 +152,8 @@ class Basis:
                 name, rows
             )  # integer buffers are equal in base and experts: the fit check saw to that
         dtype = info.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
-        if recipe.method == "ties":
-            return self._with_ties(recipe, name, [float(weight) for weight in weights[0]], rows).to(dtype)
+        if form := form_of(recipe):
+            return form.tensor(self, recipe, name, rows).to(dtype)
         rows = rows and slice(*rows.indices(info.shape[0])[:2])
         begin, end = (rows.start, max(rows.start, rows.stop)) if rows else (0, info.shape[0] if info.shape else 1)
         shape = (end - begin, *info.shape[1:]) if info.shape else ()
@@ -247,19 +259,12 @@ class Basis:
         )  # the pass wants no -0.0
 
     def _mask_keys(self, recipe: Recipe, name: str, experts: Sequence[int], block: int) -> Tensor:
-        place = (recipe.mask_seed, recipe.drop_rate, name, block, *experts)
-        if place not in self._keys:
+        def made() -> Tensor:
             pairs = [mask_keys(recipe.mask_seed, self.experts[number].name, name, block) for number in experts]
-            self._keys[place] = torch.tensor(
-                [pairs[0][0], keep_threshold(recipe.drop_rate), *(second for _, second in pairs)], dtype=torch.int32
-            )
-        return self._keys[place]
+            threshold = keep_threshold(recipe.drop_rate)
+            return torch.tensor([pairs[0][0], threshold, *(second for _, second in pairs)], dtype=torch.int32)
 
-    def _with_ties(self, recipe: Recipe, name: str, weights: Sequence[float], rows: slice | None) -> Tensor:
-        density = recipe.parameters["density"]
-        direction = self._ties.setdefault(density, TiesDirection(self.base, self.experts, density))
-        scale = torch.tensor(recipe.parameters["scale"], dtype=torch.float32)
-        return self.base.tensor(name, rows).float() + scale * direction.delta(name, weights, rows)
+        return self.once(("masks", recipe.mask_seed, recipe.drop_rate, name, block, *experts), made)
 
 
 def open_basis(folders: Mapping[str, Path], tokenizer_from: str = "base", *, compiled: bool | None = None) -> Basis:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from psomerge import recipe as recipes
 from psomerge.merge.materialize import check_pins
+from psomerge.merge.methods.table import form_of
 from psomerge.recipe import Recipe
 from psomerge.tasks.sources.fetch import Progress, fetch, pin_fetched
 from psomerge.tasks.tracking.store import Store
@@ -40,6 +41,7 @@ def named_model(address: str, home: Path, progress: Progress, store: Callable[[]
         fetched = fetch(address, home, progress, store=store, follow=True)
         return NamedModel(address, fetched.source, Recipe(pin_fetched("base", fetched), ()), {"base": fetched.folder})
     recipe = recipes.read(Path(address))
+    form_of(recipe, address)
     named = {"base": recipe.base} | {expert.name: expert for expert in recipe.experts}
     folders = {name: fetch(source.source, home, progress, store=store).folder for name, source in named.items()}
     check_pins(recipe, folders)

@@ -1,1 +1,2 @@
-"""Static merges: methods that give one recipe without a search."""
+"""Merge methods: how experts become one model. The ones that need no search are `psomerge merge`'s and the
+baselines."""

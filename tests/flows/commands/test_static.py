@@ -251,6 +251,44 @@ def test_a_damaged_recipe_is_refused(small: Small, damage: Callable[[str], str])
     assert said.line
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "magic"}, "unknown method 'magic'; expected one of coefficients, ties"),
+        ({"method": ["ties"]}, "unknown method ['ties']; expected one of coefficients, ties"),
+        ({"method": "ties"}, "ties: parameter 'density' is missing"),
+        ({"method": "ties", "parameters": {"density": 0.5}}, "ties: parameter 'scale' is missing"),
+        ({"method": "ties", "parameters": {"density": 0, "scale": 1}}, "ties: density must lie in (0, 1], found 0"),
+        ({"method": "ties", "parameters": {"density": "0.5", "scale": 1}}, "density must lie in (0, 1], found '0.5'"),
+        (
+            {"method": "ties", "parameters": {"density": 1, "scale": 1, "densty": 1}},
+            "ties: unknown parameter 'densty'; did you mean density?",
+        ),
+        (
+            {"method": "ties", "parameters": {"density": 1, "scale": 1}, "coefficients": [[0.5, -0.5]]},
+            "ties: weights must not be negative, found -0.5",
+        ),
+        (
+            {"method": "ties", "parameters": {"density": 1, "scale": 1}, "coefficients": [[1, 1, 0, 0]]},
+            "ties: 2 experts need as many weights, found 4",
+        ),
+        ({"parameters": {"density": 0.5}}, "coefficients: unknown parameter 'density'"),
+        ({"parameters": 5}, "not a recipe"),
+    ],
+)
+def test_a_recipe_whose_method_cannot_be_is_refused_before_its_sources_are_fetched(
+    small: Small, change: dict[str, object], words: str
+) -> None:
+    recipe = recipe_in(small)
+    broken = small.folder / "broken.json"
+    broken.write_text(json.dumps(json.loads(recipe.read_text()) | change))
+    (small.folder / "expert2").rename(small.folder / "elsewhere")
+    said = rebuilt(small, broken)
+    assert said.code == 3, said.err
+    assert said.line.startswith(f"{broken}: ")
+    assert words in said.line
+
+
 def test_a_recipe_that_is_not_there_is_refused(small: Small) -> None:
     assert rebuilt(small, small.folder / "nothing.json").code == 3
 

@@ -16,7 +16,7 @@ from psomerge.checkpoint.pins import pin
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.merge.basis import Basis, open_basis
-from psomerge.merge.methods.static import METHODS
+from psomerge.merge.methods.table import METHODS
 from psomerge.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -171,7 +171,7 @@ def test_dare_drops_entries_of_the_product_by_the_mask_that_a_full_expert_of_thi
 def test_ties_merges_adapters_as_full_experts(tmp_path: Path, two: dict[str, Path]) -> None:
     whole = written_whole(two, tmp_path / "whole")
     found, expected = (
-        merged(open_basis(folders), METHODS["ties"](recipe_of(folders, 1.0, 1.0), [1.0, 1.0], density=0.3))
+        merged(open_basis(folders), METHODS["ties"].recipe(recipe_of(folders, 1.0, 1.0), [1.0, 1.0], density=0.3))
         for folders in (two, whole)
     )
     apart = sum(int((found[name] - expected[name]).abs().gt(1e-5).sum()) for name in found)

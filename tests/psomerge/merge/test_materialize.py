@@ -121,4 +121,5 @@ def test_a_damaged_recipe_is_refused_with_what_is_wrong(tmp_path, folders, chang
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(recipe_of(folders).to_dict() | change))
     with pytest.raises(ArtefactError, match=expected):
-        read(path)
+        materialize(read(path), folders, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -19,6 +19,7 @@ from psomerge.evals.stopping.policy import EXACT, Stopping
 from psomerge.evals.suites.scores import Judgement
 from psomerge.evals.suites.suite import Suite
 from psomerge.merge.basis import open_basis
+from psomerge.merge.methods.table import baselines
 from psomerge.recipe import Recipe
 from psomerge.search.pso import Pso, Settings
 from psomerge.search.search import State
@@ -428,12 +429,13 @@ def test_baselines_of_a_search_by_layers_fit_the_model(tmp_path: Path) -> None:
         for name in ("base", "expert1", "expert2")
     }
     basis, recipe = open_basis(folders), replace(recipe_of(2, rows=3), grouping="layers")
-    average = candidates(recipe)["average"]["plain average"]
+    average = candidates("average", recipe)["plain average"]
     for name, tensor in basis.merged_tensors(average):
         expected = (basis.experts[0].tensor(name) + basis.experts[1].tensor(name)) / 2
         torch.testing.assert_close(tensor, expected)
-    for settings in candidates(recipe).values():
-        assert all(len(list(basis.merged_tensors(one))) == 3 for one in settings.values())
+    for baseline in baselines():
+        for one in candidates(baseline, recipe).values():
+            assert len(list(basis.merged_tensors(one))) == 3
 
 
 def test_the_table_holds_every_model_once_judged_once_on_test(

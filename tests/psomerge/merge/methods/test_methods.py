@@ -10,8 +10,8 @@ from made.models import toy_checkpoint
 from psomerge.arithmetic.masks import magnitude_threshold
 from psomerge.errors import ConfigError
 from psomerge.merge.basis import open_basis
-from psomerge.merge.methods.static import METHODS
-from psomerge.merge.methods.ties import elect_and_average
+from psomerge.merge.methods.steps import disjoint_mean, elect
+from psomerge.merge.methods.table import METHODS
 from psomerge.recipe import Recipe, Source, from_dict
 
 
@@ -23,15 +23,15 @@ RECIPE = Recipe(base=source("base"), experts=(source("a"), source("b")))
 
 
 def test_linear_normalises_its_weights():
-    assert METHODS["linear"](RECIPE, [3, 1]).coefficients == ((0.75, 0.25),)
+    assert METHODS["linear"].recipe(RECIPE, [3, 1]).coefficients == ((0.75, 0.25),)
 
 
 def test_task_arithmetic_scales_its_weights():
-    assert METHODS["task_arithmetic"](RECIPE, [1, 2], scale=0.5).coefficients == ((0.5, 1.0),)
+    assert METHODS["task_arithmetic"].recipe(RECIPE, [1, 2], scale=0.5).coefficients == ((0.5, 1.0),)
 
 
 def test_dare_weighs_only_the_sparsified_copies():
-    recipe = METHODS["dare"](RECIPE, [1, 2], drop_rate=0.9)
+    recipe = METHODS["dare"].recipe(RECIPE, [1, 2], drop_rate=0.9)
     assert recipe.coefficients == ((0.0, 0.0, 1.0, 2.0),)
     assert recipe.drop_rate == 0.9
 
@@ -47,20 +47,20 @@ def test_dare_weighs_only_the_sparsified_copies():
 )
 def test_impossible_parameters_are_refused(method, weights, options):
     with pytest.raises(ConfigError):
-        METHODS[method](RECIPE, weights, **options)
+        METHODS[method].recipe(RECIPE, weights, **options)
 
 
 def test_ties_elects_the_heavier_sign_and_averages_only_what_agrees():
     # Column 1: all agree, mean 2. Column 2: +3 against -1 elects +, only 3 counts. Column 3: -4 against +1+1 elects -.
     # Column 4: nothing left. Column 5: an exact tie elects +.
     trimmed = [torch.tensor([1.0, 3, -4, 0, 2]), torch.tensor([3.0, -1, 1, 0, -2]), torch.tensor([2.0, 0, 1, 0, 0])]
-    assert elect_and_average(trimmed, [1, 1, 1]).tolist() == [2, 3, -4, 0, 2]
+    assert disjoint_mean(trimmed, elect(trimmed), [1, 1, 1]).tolist() == [2, 3, -4, 0, 2]
 
 
 def test_ties_weights_act_in_the_average_but_not_in_the_election():
     # Signs are elected on 5 against -4 although the second expert weighs ten times as much.
     trimmed = [torch.tensor([5.0, 2.0]), torch.tensor([-4.0, 4.0])]
-    assert elect_and_average(trimmed, [1, 10]).tolist() == pytest.approx([5, 42 / 11])
+    assert disjoint_mean(trimmed, elect(trimmed), [1, 10]).tolist() == pytest.approx([5, 42 / 11])
 
 
 @pytest.mark.parametrize("density", [0.01, 0.2, 0.5, 1.0])
@@ -75,7 +75,7 @@ def test_ties_equals_an_independent_implementation_on_whole_tensors(tmp_path: Pa
     generator = torch.Generator().manual_seed(2)
     raw = {name: torch.randn(50, 30, generator=generator) for name in ("base", "a", "b")}
     folders = {name: toy_checkpoint(tmp_path / name, {"w": tensor}) for name, tensor in raw.items()}
-    recipe = METHODS["ties"](RECIPE, [1.0, 2.0], scale=0.7, density=0.4)
+    recipe = METHODS["ties"].recipe(RECIPE, [1.0, 2.0], scale=0.7, density=0.4)
     merged = open_basis(folders).merged_tensor(recipe, "w")
 
     expected = raw["base"].double().clone()
@@ -98,7 +98,7 @@ def test_ties_of_an_empty_tensor_is_empty(tmp_path: Path):
         name: toy_checkpoint(tmp_path / name, {"w": torch.ones(2, 3), "none": torch.ones(0, 3)})
         for name in ("base", "a", "b")
     }
-    merged = open_basis(folders).merged_tensor(METHODS["ties"](RECIPE, [1.0, 1.0]), "none")
+    merged = open_basis(folders).merged_tensor(METHODS["ties"].recipe(RECIPE, [1.0, 1.0]), "none")
     assert merged.shape == (0, 3)
 
 
@@ -112,7 +112,7 @@ def test_a_recipe_digest_changes_with_coefficients_and_masks_but_not_with_the_pl
     moved = Recipe(base=Source("base", "elsewhere", "1" * 40), experts=RECIPE.experts)
     assert moved.digest() == RECIPE.digest()
     assert RECIPE.with_coefficients([[1, 2]]).digest() != RECIPE.with_coefficients([[2, 1]]).digest()
-    dare = METHODS["dare"]
+    dare = METHODS["dare"].recipe
     assert dare(RECIPE, [1, 1], drop_rate=0.5).digest() != dare(RECIPE, [1, 1], drop_rate=0.6).digest()
 
 
