@@ -58,24 +58,37 @@ def read(path: Path) -> dict[str, Any]:
     """Returns the mapping in a YAML file.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, holds a tag, a duplicate key or a key that is no text, or is
-            no mapping.
+        ConfigError: the file cannot be read, is no mapping, or as of `parse`.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the file: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at offset {error.start}"
         ) from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: expected YAML of a few levels, found hundreds of nested ones") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}{_place(error)}: {_problem(error)}") from error
+    content = parse(text, str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of names to values, found {_kind(content)}")
     return content
+
+
+def parse(text: str, where: str) -> Any:
+    """Returns what YAML text says: None where it is empty.
+
+    Args:
+        where: file or option, for the error's text.
+
+    Raises:
+        ConfigError: the text is not YAML, or holds a tag, a duplicate key or a key that is no text.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise ConfigError(f"{where}: expected YAML of a few levels, found hundreds of nested ones") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}{_place(error)}: {_problem(error)}") from error
 
 
 def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:

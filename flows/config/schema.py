@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from psomerge.errors import ConfigError, nearest
-from psomerge.evals.suites.strict_yaml import read, validate
+from psomerge.evals.suites.strict_yaml import parse, read, validate
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
 Text = Annotated[str, Field(strict=True, min_length=1)]
@@ -90,14 +89,11 @@ class Config(_Strict):
     seed: int = Field(default=0, ge=0)
     """Of the search; it also draws the optimisation items where the suite limits them."""
     swarm: SwarmConfig = SwarmConfig()
-    stopping: Annotated[
-        Literal["exact", "sequential", "off"], BeforeValidator(lambda value: "off" if value is False else value)
-    ] = "exact"
+    stopping: Literal["exact", "sequential", "off"] = "exact"
     """`exact`: a particle is judged no further once it cannot exceed its own personal best, whatever its other answers;
     the result is the same to the last bit. `sequential`: nor once a sequential test gives it up against its personal
     best on the items that both have answered; items are asked in random order, and where the fitness is no weighted
-    mean it is `exact`. `off`: every particle is judged to the end. (YAML reads a bare `off` as false, which is taken
-    for it.)"""
+    mean it is `exact`. `off`: every particle is judged to the end."""
     stopping_error_rate: float = Field(default=0.05, gt=0, lt=1)
     """Of `sequential`: how often at most, over random orders of the items, a particle that would have exceeded its
     personal best is stopped."""
@@ -166,7 +162,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
 
     Args:
         name_or_path: a path that ends in .yaml or .yml, or the name of a shipped config.
-        overrides: each `key.key=value`; the value is read as YAML.
+        overrides: each `key.key=value`; the value is read as in the file.
 
     Raises:
         ConfigError: no such file, an unknown key (the nearest is named), or a value that cannot be.
@@ -199,7 +195,4 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
         place = place.setdefault(part, {})
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: {part!r} holds a value, no further keys")
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error
+    place[last] = parse(value, f"--set {override}: the value is not YAML")
