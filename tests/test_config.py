@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from psomerge.errors import ConfigError
-from psomerge.flows.config.schema import evaluation_config, load_config
+from psomerge.flows.config.loading import evaluation_config, load_config
 
 CONFIG: dict[str, Any] = {
     "name": "small",

@@ -11,7 +11,7 @@ from engine_cases import SETTINGS, plain
 from hub_server import serving
 from small_run import Small
 
-from psomerge.flows.config.schema import load_config
+from psomerge.flows.config.loading import load_config
 
 TASKS = ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb"]
 
