@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from psomerge.evals.significance.intervals import Interval
 from psomerge.recipe import Recipe, Source
 from psomerge.tasks.release.card import model_card
-from psomerge.tasks.report.summary import Estimate, Row
+from psomerge.tasks.report.summary import Row
 
 CARDS = Path(__file__).parent / "cards"
-ONE, TWO = Estimate(0.25, 0.2, 0.3, 40), Estimate(0.61031, 0.548, 0.6666, 141)
+ONE, TWO = Interval(0.25, 0.2, 0.3, 40), Interval(0.61031, 0.548, 0.6666, 141)
 
 
 def source(name: str, address: str) -> Source:

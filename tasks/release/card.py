@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 
+from psomerge.evals.significance.intervals import Interval
 from psomerge.recipe import Recipe
-from psomerge.tasks.report.summary import Estimate, Row
+from psomerge.tasks.report.summary import Row
 
 
 def front_matter(*, paired: bool = False) -> str:
@@ -46,7 +47,7 @@ def model_card(
     )
 
 
-def _score(estimate: Estimate | None) -> str:
+def _score(estimate: Interval | None) -> str:
     return "–" if estimate is None else f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] n={estimate.n}"
 
 
