@@ -21,7 +21,7 @@ from psomerge.evals.stopping.policy import Stopping
 from psomerge.evals.stopping.sequential import Draw, SequentialTest
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.suite import Suite
-from psomerge.flows.config.schema import configs_folder
+from psomerge.flows.config.loading import configs_folder
 from psomerge.flows.environment.home import home_folder
 from psomerge.recipe import Recipe
 from psomerge.run.journal import Journal

@@ -23,7 +23,7 @@ from psomerge.evals.harness.tasks import load_tasks
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.suite import Suite
 from psomerge.flows.commands.pages import has_package
-from psomerge.flows.config.schema import configs_folder
+from psomerge.flows.config.loading import configs_folder
 from psomerge.flows.environment.home import home_folder
 from psomerge.merge.basis import open_basis
 from psomerge.merge.materialize import write_model

@@ -57,7 +57,7 @@ def run(options: Namespace, scratch: Path) -> dict[str, Any]:
 def write_config(folder: Path, n: int, *, expert_seed: int, search_seed: int) -> Path:
     """Returns a config like the quickstart's with `n` experts of one seed. The file's name does not enter the run
     key."""
-    from psomerge.flows.config.schema import configs_folder
+    from psomerge.flows.config.loading import configs_folder
 
     content = yaml.safe_load((configs_folder() / "quickstart.yaml").read_text())
     content |= {
@@ -75,7 +75,7 @@ def write_config(folder: Path, n: int, *, expert_seed: int, search_seed: int) ->
 
 def write_suite(folder: Path, n: int) -> Path:
     """Returns the file of a suite like the quickstart's with English and the languages of `n` experts."""
-    from psomerge.flows.config.schema import configs_folder
+    from psomerge.flows.config.loading import configs_folder
 
     content = yaml.safe_load((configs_folder() / "suites" / "quickstart.yaml").read_text())
     for entry in content["benchmarks"]:

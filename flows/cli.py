@@ -82,7 +82,7 @@ def plan(
     """Checks a config and its models, wherever they live, by their headers; tells what a run would fetch, do and cost;
     starts nothing."""
     from psomerge.flows.commands.plan import describe
-    from psomerge.flows.config.schema import load_config
+    from psomerge.flows.config.loading import load_config
     from psomerge.flows.environment.home import home_folder
     from psomerge.flows.terminal.plan import lines
 
@@ -221,7 +221,7 @@ def doctor(json_: Json = False) -> None:
 def _run(config: str, overrides: list[str], as_json: bool) -> None:
     from psomerge.files.digest import digest_of
     from psomerge.flows.commands.plan import describe
-    from psomerge.flows.config.schema import load_config
+    from psomerge.flows.config.loading import load_config
     from psomerge.flows.environment.home import home_folder
     from psomerge.flows.environment.start import start_services
     from psomerge.run.folder import check_free

@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect import flow
 
-from psomerge.flows.config.schema import load_config
+from psomerge.flows.config.loading import load_config
 from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.flows.stages import finish
 from psomerge.flows.stages.opening import Run, open_run

@@ -100,7 +100,7 @@ def test_the_studys_configs_are_sound_and_name_n_experts_of_one_seed(
     n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from psomerge.evals.suites.file import load_suite
-    from psomerge.flows.config.schema import load_config
+    from psomerge.flows.config.loading import load_config
 
     config = load_config(str(study(monkeypatch).write_config(tmp_path, n, expert_seed=2, search_seed=1)))
     assert len(config.experts) == n

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,16 +12,13 @@ from psomerge.errors import ConfigError, nearest
 from psomerge.evals.scorers.loading import present_name
 from psomerge.evals.suites.splits import SPLITS
 from psomerge.evals.suites.strict_yaml import read, validate
-from psomerge.evals.suites.suite import Aggregate, Benchmark, Floor, Prompting, Suite
+from psomerge.evals.suites.suite import Aggregate, Benchmark, Count, Floor, Prompting, Suite, Text
 
 UNDETERMINED = "und"
 """Language tag (BCP 47) of a benchmark that names no language."""
 
-
-Text = Annotated[str, Field(strict=True, min_length=1)]
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
-Limit = Annotated[int, Field(ge=1, strict=True)]
 
 
 class _Strict(BaseModel):
@@ -41,35 +38,9 @@ class _Shares(_Strict):
 
 
 class _Limits(_Strict):
-    optimisation: Limit | None = None
-    validation: Limit | None = None
-    test: Limit | None = None
-
-
-class _Prompting(_Strict):
-    num_fewshot: Annotated[int, Field(ge=0, strict=True)] = 0
-    chat_template: bool = False
-    fewshot_as_multiturn: bool = False
-    system_instruction: Text | None = None
-
-    @model_validator(mode="after")
-    def _turns_need_a_template(self) -> "_Prompting":
-        if self.fewshot_as_multiturn and not (self.chat_template and self.num_fewshot):
-            raise ValueError("`fewshot_as_multiturn` needs `chat_template: true` and a `num_fewshot`")
-        return self
-
-
-class _Floor(_Strict):
-    at_least: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
-    below_base: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "_Floor":
-        if self.at_least is None and self.below_base is None:
-            raise ValueError(
-                "expected `at_least` (a score) or `below_base` (how far below the base's score), both in [0, 1]"
-            )
-        return self
+    optimisation: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
 
 
 class _Entry(_Strict):
@@ -86,10 +57,10 @@ class _Entry(_Strict):
     config: dict[str, Any] = {}
     revision: Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{40}$")] | None = None
     prompt_language: Text | None = None
-    prompting: _Prompting | None = None
+    prompting: Prompting | None = None
     scorer: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     scorer_options: dict[str, Any] = {}
-    floor: _Floor | None = None
+    floor: Floor | None = None
 
     @model_validator(mode="after")
     def _one_way_to_score(self) -> "_Entry":
@@ -110,12 +81,6 @@ class _Entry(_Strict):
         return self
 
 
-class _Aggregate(_Strict):
-    over: Literal["benchmarks", "languages"] = "benchmarks"
-    worst: Limit | None = None
-    normalised: bool = False
-
-
 class _File(_Strict):
     name: Name
     salt: Text
@@ -124,8 +89,8 @@ class _File(_Strict):
     include: tuple[Text, ...] = ()
     group: Text | None = None
     limits: _Limits = _Limits()
-    prompting: _Prompting = _Prompting()
-    aggregate: _Aggregate = _Aggregate()
+    prompting: Prompting = Prompting()
+    aggregate: Aggregate = Aggregate()
 
     @model_validator(mode="after")
     def _items_have_a_split(self) -> "_File":
@@ -162,7 +127,7 @@ def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
     names = [benchmark.name for benchmark in benchmarks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{path}: several benchmarks are called {', '.join(twice)}; give each entry its own `name`")
-    aggregate = Aggregate(parsed.aggregate.over, parsed.aggregate.worst, parsed.aggregate.normalised)
+    aggregate = parsed.aggregate
     counted = len(names) if aggregate.over == "benchmarks" else len({benchmark.language for benchmark in benchmarks})
     if aggregate.worst is not None and aggregate.worst > counted:
         raise ConfigError(
@@ -208,8 +173,8 @@ def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
                 prompt_language=entry.prompt_language,
                 scorer=entry.scorer and present_name(entry.scorer),
                 scorer_options=_fill(entry.scorer_options, words),
-                floor=Floor(entry.floor.at_least, entry.floor.below_base) if entry.floor else None,
-                prompting=Prompting(**(entry.prompting or suite.prompting).model_dump()),
+                floor=entry.floor,
+                prompting=entry.prompting or suite.prompting,
             )
         )
     return benchmarks

@@ -6,8 +6,9 @@ twice wins silently.
 """
 
 import re
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from psomerge.errors import ConfigError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls a key that a model, or a dataclass, has not."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,24 +61,37 @@ def read(path: Path) -> dict[str, Any]:
     """Returns the mapping in a YAML file.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, holds a tag, a duplicate key or a key that is no text, or is
-            no mapping.
+        ConfigError: the file cannot be read, is no mapping, or as of `parse`.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the file: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at offset {error.start}"
         ) from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: expected YAML of a few levels, found hundreds of nested ones") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}{_place(error)}: {_problem(error)}") from error
+    content = parse(text, str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of names to values, found {_kind(content)}")
     return content
+
+
+def parse(text: str, where: str) -> Any:
+    """Returns what YAML text says: None where it is empty.
+
+    Args:
+        where: file or option, for the error's text.
+
+    Raises:
+        ConfigError: the text is not YAML, or holds a tag, a duplicate key or a key that is no text.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise ConfigError(f"{where}: expected YAML of a few levels, found hundreds of nested ones") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}{_place(error)}: {_problem(error)}") from error
 
 
 def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
@@ -88,11 +104,11 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        first = min(error.errors(), key=lambda found: found["type"] not in _UNKNOWN)
         place = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
+        if first["type"] in _UNKNOWN:
             raise ConfigError(
-                f"{where}: unknown key {place}{nearest(str(first['loc'][-1]), _fields(model, first['loc'][:-1]))}"
+                f"{where}: unknown key {place}{nearest(str(first['loc'][-1]), _keys(model, first['loc'][:-1]))}"
             ) from error
         found = "" if first["type"] in ("missing", "value_error") else f", found {first['input']!r}"
         raise ConfigError(
@@ -100,23 +116,28 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
         ) from error
 
 
-def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _keys(model: type, location: tuple[int | str, ...]) -> list[str]:
     """Names of the keys at a place inside a model, through lists, tuples and optional fields."""
-    current: Any = model
+    current: type | None = model
     for part in location:
-        # By the name in the file: a key such as `register` is another field's alias.
-        named = {field.alias or name: field for name, field in current.model_fields.items()}
-        if isinstance(part, str) and part in named:
-            current = _model_in(named[part].annotation)
         if current is None:
             return []
-    return [field.alias or name for name, field in current.model_fields.items()]
+        if isinstance(part, str) and part in (kinds := _kinds(current)):
+            current = _record_in(kinds[part])
+    return list(_kinds(current)) if current else []
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _kinds(record: type) -> dict[str, Any]:
+    """Types of a record's keys by their names in the file: a key such as `register` is another field's alias."""
+    if issubclass(record, BaseModel):
+        return {field.alias or name: field.annotation for name, field in record.model_fields.items()}
+    return get_type_hints(record)
+
+
+def _record_in(annotation: Any) -> type | None:
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
         return annotation
-    return next((model for part in getattr(annotation, "__args__", ()) if (model := _model_in(part))), None)
+    return next((record for part in get_args(annotation) if (record := _record_in(part))), None)
 
 
 def _place(error: yaml.YAMLError) -> str:

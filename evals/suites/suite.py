@@ -1,24 +1,32 @@
 """Suites as records: which benchmarks, languages, metrics and weights make up the fitness, and how their items are
 split.
 
-A suite is data, read by `evals.suites.file`. Where a benchmark's items come from and how they are scored is
-`evals.harness`'s.
+A suite is data, read by `evals.suites.file`, where pydantic checks what the records' types say. Where a benchmark's
+items come from and how they are scored is `evals.harness`'s.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Points = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 @dataclass(frozen=True)
 class Aggregate:
     """How scores become one number: a mean over benchmarks or over languages, of all of them or of the worst."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     over: Literal["benchmarks", "languages"] = "benchmarks"
     """What counts as one: a benchmark with its weight, or a language with the weighted mean over its benchmarks, all
     languages alike."""
-    worst: int | None = None
+    worst: Count | None = None
     """Only so many of them count, the lowest; 1 is the worst benchmark or language alone. None: all."""
     normalised: bool = False
     """Whether each benchmark counts from the base (0) to the best expert (1) instead of from 0 to 1."""
@@ -26,12 +34,40 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a benchmark's score must not fall below, whatever the mean says."""
+    """What a benchmark's score must not fall below, whatever the mean says. Raises ValueError if it says nothing."""
 
-    at_least: float | None = None
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    at_least: Points | None = None
     """A score in [0, 1]."""
-    below_base: float | None = None
+    below_base: Points | None = None
     """How far below the base's score on the same items it may be, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if self.at_least is None and self.below_base is None:
+            raise ValueError(
+                "expected `at_least` (a score) or `below_base` (how far below the base's score), both in [0, 1]"
+            )
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How a task's documents become prompts: the harness's own switches. Raises ValueError for turns without a
+    template."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    num_fewshot: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Solved examples before each item, drawn from items that belong to no split."""
+    chat_template: bool = False
+    """Whether prompts are turns of a conversation, by the tokenizer's template."""
+    fewshot_as_multiturn: bool = False
+    """Whether each example is a turn of its own, or all are one text."""
+    system_instruction: Text | None = None
+
+    def __post_init__(self) -> None:
+        if self.fewshot_as_multiturn and not (self.chat_template and self.num_fewshot):
+            raise ValueError("`fewshot_as_multiturn` needs `chat_template: true` and a `num_fewshot`")
 
 
 @dataclass(frozen=True)
@@ -68,20 +104,7 @@ class Benchmark:
     `evals.scorers`."""
     scorer_options: Mapping[str, Any] = field(default_factory=dict)
     floor: Floor | None = None
-    prompting: "Prompting" = field(default_factory=lambda: Prompting())
-
-
-@dataclass(frozen=True)
-class Prompting:
-    """How a task's documents become prompts: the harness's own switches."""
-
-    num_fewshot: int = 0
-    """Solved examples before each item, drawn from items that belong to no split."""
-    chat_template: bool = False
-    """Whether prompts are turns of a conversation, by the tokenizer's template."""
-    fewshot_as_multiturn: bool = False
-    """Whether each example is a turn of its own, or all are one text."""
-    system_instruction: str | None = None
+    prompting: Prompting = Prompting()
 
 
 @dataclass(frozen=True)
@@ -97,6 +120,6 @@ class Suite:
     """Folders with lm-eval task YAML, as the suite names them."""
     folder: Path = Path()
     """Of the suite's file: `include` is looked up here first."""
-    aggregate: Aggregate = field(default_factory=Aggregate)
+    aggregate: Aggregate = Aggregate()
     shipped: bool = False
     """Whether it came by name from the shipped ones; a file of the user's is not trusted to run code."""

@@ -9,7 +9,7 @@ from typing import Any
 from psomerge.errors import ConfigError
 from psomerge.evals.suites.file import load_suite
 from psomerge.files.digest import digest_of
-from psomerge.flows.config.schema import configs_folder, evaluation_config
+from psomerge.flows.config.loading import configs_folder, evaluation_config
 from psomerge.flows.environment.home import home_folder
 from psomerge.flows.environment.start import start_services
 from psomerge.flows.terminal.leaderboard import show

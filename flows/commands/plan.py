@@ -15,7 +15,8 @@ from psomerge.evals.suites.suite import Suite
 from psomerge.files.untrusted import allowed
 from psomerge.fit.misfits import all_misfits, misfit
 from psomerge.flows.commands import costs
-from psomerge.flows.config.schema import Config, configs_folder
+from psomerge.flows.config.loading import configs_folder
+from psomerge.flows.config.schema import Config
 from psomerge.flows.environment.home import prepare, quieten
 from psomerge.flows.stages.opening import judgements, searches
 from psomerge.flows.terminal.progress import Progress

@@ -1,13 +1,10 @@
 """What a config may say. One YAML file is one run; the records here never pass below `flows`."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from psomerge.errors import ConfigError, nearest
-from psomerge.evals.suites.strict_yaml import read, validate
+from psomerge.errors import nearest
 from psomerge.merge.methods.table import baselines
 from psomerge.search.pso import Settings
 
@@ -98,14 +95,11 @@ class Config(_Strict):
     seed: int = Field(default=Settings.seed, ge=0)
     """Of the search; it also draws the optimisation items where the suite limits them."""
     swarm: SwarmConfig = SwarmConfig()
-    stopping: Annotated[
-        Literal["exact", "sequential", "off"], BeforeValidator(lambda value: "off" if value is False else value)
-    ] = "exact"
+    stopping: Literal["exact", "sequential", "off"] = "exact"
     """`exact`: a particle is judged no further once it cannot exceed its own personal best, whatever its other answers;
     the result is the same to the last bit. `sequential`: nor once a sequential test gives it up against its personal
     best on the items that both have answered; items are asked in random order, and where the fitness is no weighted
-    mean it is `exact`. `off`: every particle is judged to the end. (YAML reads a bare `off` as false, which is taken
-    for it.)"""
+    mean it is `exact`. `off`: every particle is judged to the end."""
     stopping_error_rate: float = Field(default=0.05, gt=0, lt=1)
     """Of `sequential`: how often at most, over random orders of the items, a particle that would have exceeded its
     personal best is stopped."""
@@ -152,62 +146,3 @@ class EvaluationConfig(_Strict):
     """MLflow experiment that the run appears in."""
     allow_task_code: bool = False
     """Whether a suite's own task folder, templates and scorers may run here."""
-
-
-def evaluation_config(suite: str, overrides: list[str]) -> EvaluationConfig:
-    """Returns the settings of an evaluation. Raises ConfigError as `load_config`."""
-    content: dict[str, Any] = {
-        "suite": str(Path(suite).resolve()) if Path(suite).suffix in (".yaml", ".yml") else suite
-    }
-    for override in overrides:
-        _lay_over(content, override)
-    return validate(EvaluationConfig, content, "--set")
-
-
-def configs_folder() -> Path:
-    """Returns the folder of the shipped configs."""
-    return Path(__file__).parents[2] / "configs"
-
-
-def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
-    """Returns the config in a file, with `a.b=c` overrides laid over it.
-
-    Args:
-        name_or_path: a path that ends in .yaml or .yml, or the name of a shipped config.
-        overrides: each `key.key=value`; the value is read as YAML.
-
-    Raises:
-        ConfigError: no such file, an unknown key (the nearest is named), or a value that cannot be.
-    """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        shipped = {file.stem: file for file in sorted(configs_folder().glob("*.yaml"))}
-        if name_or_path not in shipped:
-            raise ConfigError(
-                f"unknown config {name_or_path!r}{nearest(name_or_path, list(shipped))}; give a shipped name or a "
-                "path to a .yaml file"
-            )
-        path = shipped[name_or_path]
-    content = read(path)
-    for override in overrides or []:
-        _lay_over(content, override)
-    suite = content.get("suite")
-    if isinstance(suite, str) and Path(suite).suffix in (".yaml", ".yml"):
-        content["suite"] = str((path.parent / suite).resolve())  # as written: beside the config
-    return validate(Config, content, str(path))
-
-
-def _lay_over(content: dict[str, Any], override: str) -> None:
-    name, equals, value = override.partition("=")
-    if not equals or not name:
-        raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set swarm.steps=3")
-    *parents, last = name.split(".")
-    place = content
-    for part in parents:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise ConfigError(f"--set {override}: {part!r} holds a value, no further keys")
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error

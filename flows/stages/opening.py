@@ -21,7 +21,8 @@ from psomerge.evals.suites.scores import Judgement
 from psomerge.evals.suites.splits import SPLITS
 from psomerge.evals.suites.suite import Suite
 from psomerge.fit.warning import FitWarning
-from psomerge.flows.config.schema import Config, EngineConfig, configs_folder
+from psomerge.flows.config.loading import configs_folder
+from psomerge.flows.config.schema import Config, EngineConfig
 from psomerge.flows.environment.home import Stores
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis

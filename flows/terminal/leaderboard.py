@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from psomerge.evals.significance.comparisons import Contrast
+from psomerge.evals.significance.intervals import Interval
 from psomerge.flows.terminal.leaderboard_words import QUIET, by_fitness, explanation, headline, remainder, span
 from psomerge.flows.terminal.table import COLUMNS, LABEL, fit
 from psomerge.tasks.report.leaderboard import Leaderboard, Line
-from psomerge.tasks.report.summary import Estimate
 from psomerge.tasks.report.wording import count, difference, half_width, plain, points, probability
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def breakdown_table(board: Leaderboard, noun: str, encoding: str = "utf-8") -> "
     return table
 
 
-def scores_grid(found: Mapping[str, Estimate], noun: str, encoding: str = "utf-8") -> "Table":
+def scores_grid(found: Mapping[str, Interval], noun: str, encoding: str = "utf-8") -> "Table":
     """Returns the rich table of one model's scores, the lowest first, read down its columns: name, mean, items."""
     names = sorted(found.items(), key=lambda pair: pair[1].mean)
     columns = 1 if len(names) < SHOWN else SIDE_BY_SIDE
@@ -161,7 +161,7 @@ def _ranks(line: Line) -> str:
     return span([line.ranks.best, line.ranks.worst])
 
 
-def _estimate(estimate: Estimate) -> str:
+def _estimate(estimate: Interval) -> str:
     return f"{points(estimate.mean)}±{half_width(estimate):.1f}"
 
 

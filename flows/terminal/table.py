@@ -6,7 +6,8 @@ Colours and lines only where the stream is a terminal; else plain text of at mos
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from psomerge.tasks.report.summary import Estimate, Row, Summary
+from psomerge.evals.significance.intervals import Interval
+from psomerge.tasks.report.summary import Row, Summary
 from psomerge.tasks.report.wording import best_cells, count, half_width, plain, points, verdict
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def result_table(summary: Summary, names: Sequence[str], encoding: str = "utf-8"
     return table
 
 
-def _cell(estimate: Estimate | None, row: Row, best: float | None, digits: int) -> str:
+def _cell(estimate: Interval | None, row: Row, best: float | None, digits: int) -> str:
     if estimate is None:
         return "failed" if row.failure is not None and digits else "-"
     return f"{points(estimate.mean, digits)}±{half_width(estimate):.{digits}f}{'*' if estimate.mean == best else ' '}"

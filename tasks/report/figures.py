@@ -11,7 +11,8 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from psomerge.tasks.report.summary import Estimate, Row, Summary
+from psomerge.evals.significance.intervals import Interval
+from psomerge.tasks.report.summary import Row, Summary
 from psomerge.tasks.report.wording import directions, plain, points
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def benchmarks_figure(summary: Summary) -> "Figure":
     )
 
 
-def _before_after(summary: Summary, estimates: dict[str, dict[str, Estimate]], title: str) -> "Figure":
+def _before_after(summary: Summary, estimates: dict[str, dict[str, Interval]], title: str) -> "Figure":
     expert = summary.best_expert()
     shown = [(row.label, GREY, "s") for row in summary.rows if row.kind == "base"]
     shown += [(expert.label, VERMILLION, "D")] if expert else []

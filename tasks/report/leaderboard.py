@@ -13,11 +13,10 @@ from typing import Any, cast
 
 from psomerge.errors import ConfigError, StateError
 from psomerge.evals.significance.comparisons import Contrast, Ranks, compare, compare_all, ranks
-from psomerge.evals.significance.intervals import RESAMPLES
+from psomerge.evals.significance.intervals import RESAMPLES, Interval
 from psomerge.evals.suites.scores import BenchmarkScore
 from psomerge.tasks.report.records import record
 from psomerge.tasks.report.rows import row
-from psomerge.tasks.report.summary import Estimate
 
 FORMAT = 1
 
@@ -31,10 +30,10 @@ class Line:
     label: str
     fitness: float
     """The suite's aggregate: what lines are sorted by."""
-    mean: Estimate
+    mean: Interval
     """Over benchmarks by their weights: what is tested."""
-    benchmarks: Mapping[str, Estimate]
-    languages: Mapping[str, Estimate]
+    benchmarks: Mapping[str, Interval]
+    languages: Mapping[str, Interval]
     ranks: Ranks
     """That the tests leave open."""
     against_best: Contrast | None
@@ -115,7 +114,7 @@ def leaderboard(
     lines = []
     for label in labels:
         found = row(label, scores[label], kind="expert", resamples=resamples)
-        mean = cast(Estimate, found.mean)  # a row of scores has one
+        mean = cast(Interval, found.mean)  # a row of scores has one
         lines.append(
             Line(
                 label,

@@ -8,9 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psomerge.evals.significance.intervals import Interval
 from psomerge.files.durable import write_atomic, writing
 from psomerge.tasks.report import figures, wording
-from psomerge.tasks.report.summary import Estimate, Row, Summary
+from psomerge.tasks.report.summary import Row, Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +94,7 @@ def table(summary: Summary) -> list[Line]:
     return lines
 
 
-def _cell(estimate: Estimate | None, best: float | None, digits: int) -> Cell | None:
+def _cell(estimate: Interval | None, best: float | None, digits: int) -> Cell | None:
     if estimate is None:
         return None
     return Cell(wording.points(estimate.mean, digits), wording.interval(estimate), estimate.mean == best)

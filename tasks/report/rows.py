@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from psomerge.evals.significance.intervals import RESAMPLES, Interval, benchmark_interval, mean_interval, paired
+from psomerge.evals.significance.intervals import RESAMPLES, benchmark_interval, mean_interval, paired
 from psomerge.evals.suites.scores import BenchmarkScore
-from psomerge.tasks.report.summary import KINDS, Comparison, Estimate, Row
+from psomerge.tasks.report.summary import KINDS, Comparison, Row
 
 
 def row(
@@ -16,7 +16,7 @@ def row(
     fitness: float | None = None,
     resamples: int = RESAMPLES,
 ) -> Row:
-    """Returns a table row with estimates by benchmark, by language and over all; add coefficients by
+    """Returns a table row with intervals by benchmark, by language and over all; add coefficients by
     `dataclasses.replace`.
 
     Args:
@@ -36,15 +36,15 @@ def row(
         )
     if kind not in KINDS:
         raise ValueError(f"row {label!r} needs a kind out of {', '.join(KINDS)}, found {kind!r}")
-    benchmarks = {score.benchmark: _estimate(benchmark_interval(score, resamples)) for score in scores}
+    benchmarks = {score.benchmark: benchmark_interval(score, resamples) for score in scores}
     languages = {score.language: [other for other in scores if other.language == score.language] for score in scores}
     return Row(
         label=label,
         kind=kind,
-        mean=_estimate(mean_interval(scores, resamples)),
+        mean=mean_interval(scores, resamples),
         benchmarks=benchmarks,
         languages={
-            language: benchmarks[group[0].benchmark] if len(group) == 1 else _estimate(mean_interval(group, resamples))
+            language: benchmarks[group[0].benchmark] if len(group) == 1 else mean_interval(group, resamples)
             for language, group in languages.items()
         },
         judgements=judgements,
@@ -67,7 +67,3 @@ def compare(
     """
     found = paired(first, second, resamples)
     return Comparison(labels[0], labels[1], found.mean, found.low, found.high, found.p_value)
-
-
-def _estimate(interval: Interval) -> Estimate:
-    return Estimate(interval.mean, interval.low, interval.high, interval.n)

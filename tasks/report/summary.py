@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from psomerge.errors import StateError
+from psomerge.evals.significance.intervals import Interval
 from psomerge.files.durable import write_atomic
 from psomerge.fit.warning import FitWarning
 from psomerge.tasks.report.records import record
@@ -20,26 +21,16 @@ KINDS = ("base", "expert", "baseline", "search")
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean in [0, 1] over `n` items with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
 class Row:
     """One model in the result table, scored on the test split."""
 
     label: str
     kind: str
     """One of KINDS; `search` is what a swarm found."""
-    mean: Estimate | None = None
+    mean: Interval | None = None
     """Over benchmarks as the suite weighs them; None if the model could not be scored."""
-    benchmarks: Mapping[str, Estimate] = field(default_factory=dict)
-    languages: Mapping[str, Estimate] = field(default_factory=dict)
+    benchmarks: Mapping[str, Interval] = field(default_factory=dict)
+    languages: Mapping[str, Interval] = field(default_factory=dict)
     judgements: int = 0
     """Spent on optimisation items to find or tune it."""
     coefficients: tuple[tuple[float, ...], ...] = ()

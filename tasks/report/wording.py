@@ -1,7 +1,8 @@
 """How numbers and verdicts are said, alike in the report, the terminal table and the figures: scores in points of
 100."""
 
-from psomerge.tasks.report.summary import Comparison, Estimate, Registration, Summary
+from psomerge.evals.significance.intervals import Interval
+from psomerge.tasks.report.summary import Comparison, Registration, Summary
 
 
 def points(value: float, digits: int = 1) -> str:
@@ -14,12 +15,12 @@ def difference(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def interval(estimate: Estimate) -> str:
+def interval(estimate: Interval) -> str:
     """Returns the 95 % interval in whole points: `55–61`."""
     return f"{points(estimate.low, 0)}–{points(estimate.high, 0)}"
 
 
-def half_width(estimate: Estimate) -> float:
+def half_width(estimate: Interval) -> float:
     """Returns half the length of the 95 % interval, in points."""
     return 50 * (estimate.high - estimate.low)
 

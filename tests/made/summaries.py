@@ -2,7 +2,8 @@
 
 import random
 
-from psomerge.tasks.report.summary import Comparison, Estimate, Model, Provenance, Registration, Row, Split, Summary
+from psomerge.evals.significance.intervals import Interval
+from psomerge.tasks.report.summary import Comparison, Model, Provenance, Registration, Row, Split, Summary
 from psomerge.tasks.search.history import Candidate, Particle, Step
 
 NAMES = ("pick-so", "kind-so", "pick-tk", "kind-tk", "pick-eu", "kind-eu", "kind-en")
@@ -23,12 +24,12 @@ EXPERTS = ("so", "tk", "eu", "skill")
 BEST = (0.6103125, 0.548, 0.512, 0.6401)
 
 
-def estimate(mean: float, n: int) -> Estimate:
+def estimate(mean: float, n: int) -> Interval:
     half = 1.96 * (mean * (1 - mean) / n) ** 0.5
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), n)
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), n)
 
 
-def pooled(scores: tuple[float, ...], items: tuple[int, ...]) -> Estimate:
+def pooled(scores: tuple[float, ...], items: tuple[int, ...]) -> Interval:
     return estimate(sum(scores) / len(scores) / 100, sum(items))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from made.models import tiny_llama, toy_checkpoint
 from psomerge.errors import ConfigError
-from psomerge.flows.config.schema import load_config
+from psomerge.flows.config.loading import load_config
 from psomerge.merge.basis import Basis, open_basis
 from psomerge.merge.methods.method import Grid, Parameter, settled
 from psomerge.merge.methods.table import METHODS

@@ -17,7 +17,7 @@ from psomerge.errors import EngineError
 from psomerge.evals.harness import EvaluationSet
 from psomerge.evals.stopping.policy import EXACT, Stopping
 from psomerge.evals.suites.suite import Suite
-from psomerge.flows.config.schema import load_config
+from psomerge.flows.config.loading import load_config
 from psomerge.flows.stages.opening import judgements, searches
 from psomerge.search.pso import Settings
 from psomerge.search.search import Address, Array, Search, State, tell

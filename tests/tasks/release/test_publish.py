@@ -11,10 +11,11 @@ from made.models import tiny_llama
 from psomerge import recipe as recipes
 from psomerge.checkpoint.pins import pin
 from psomerge.errors import ArtefactError
+from psomerge.evals.significance.intervals import Interval
 from psomerge.recipe import Recipe
 from psomerge.tasks.release import publish
 from psomerge.tasks.release.card import front_matter, model_card
-from psomerge.tasks.report.summary import Estimate, Row
+from psomerge.tasks.report.summary import Row
 
 WHOLE = {
     "MANIFEST.json",
@@ -172,7 +173,7 @@ def test_the_card_names_sources_coefficients_results_and_how_to_load(model):
     recipe = recipes.read(model / "recipe.json")
     recipe = Recipe(base=recipe.base, experts=(recipe.base,), coefficients=((0.1 + 0.2,),))
     rows = [
-        Row("base", "base", Estimate(0.25, 0.2, 0.3, 40), {"weekdays": Estimate(0.25, 0.2, 0.3, 40)}),
+        Row("base", "base", Interval(0.25, 0.2, 0.3, 40), {"weekdays": Interval(0.25, 0.2, 0.3, 40)}),
         Row("merged", "search"),
     ]
     text = model_card(recipe, rows, name="merged", facts=[("suite", "cldr")])

@@ -9,9 +9,10 @@ import pytest
 
 from made.summaries import ITEMS, NAMES, SCORES, example
 from psomerge.errors import SpaceError
+from psomerge.evals.significance.intervals import Interval
 from psomerge.fit.warning import FitWarning
 from psomerge.tasks.report import page as report
-from psomerge.tasks.report.summary import Comparison, Estimate, Model, Registration, Split, Summary
+from psomerge.tasks.report.summary import Comparison, Model, Registration, Split, Summary
 from psomerge.tasks.search.history import Particle, Step
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://evil.example/>{{ 7*7 }}"
@@ -69,7 +70,7 @@ def page() -> Page:
 def hostile() -> Summary:
     """The example with a hostile text in every place that takes one."""
     summary = example()
-    bad = Estimate(0.5, 0.4, 0.6, 10)
+    bad = Interval(0.5, 0.4, 0.6, 10)
     rows = tuple(
         replace(
             r,

@@ -8,11 +8,12 @@ import pytest
 
 from made.summaries import example
 from psomerge.errors import SpaceError, StateError
+from psomerge.evals.significance.intervals import Interval
 from psomerge.evals.suites.scores import BenchmarkScore
 from psomerge.fit.warning import FitWarning
 from psomerge.tasks.report import summary as records
 from psomerge.tasks.report.rows import compare, row
-from psomerge.tasks.report.summary import Registration
+from psomerge.tasks.report.summary import Comparison, Registration
 from psomerge.tasks.report.wording import difference, duration, plain, points, probability, saved, size, verdict
 from psomerge.tasks.search.history import Particle, Step
 
@@ -121,6 +122,16 @@ def test_another_format_is_refused() -> None:
 def test_a_folder_that_is_missing_leaves_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match=r"summary\.json"):
         records.write(example(), tmp_path / "none" / "summary.json")
+
+
+def test_scores_and_differences_are_read_under_the_names_of_all_earlier_summaries() -> None:
+    content = example().to_dict()
+    content["rows"][0]["mean"] = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
+    content["comparisons"] = [{"a": "one", "b": "two", "difference": 0.25, "low": -0.5, "high": 0.75, "p": 0.125}]
+    summary = records.from_dict(content)
+    assert summary.rows[0].mean == Interval(0.5, 0.25, 0.75, 8)
+    assert summary.comparisons == (Comparison("one", "two", 0.25, -0.5, 0.75, 0.125),)
+    assert summary.to_dict() == content
 
 
 def test_the_data_is_plain_json() -> None:

@@ -10,7 +10,7 @@ import pytest
 from doubles.hub_server import serving
 from made.architectures import tiny_t5
 from places import SHIPPED
-from psomerge.flows.config.schema import load_config
+from psomerge.flows.config.loading import load_config
 from runs.engine_cases import SETTINGS, plain
 from runs.small_run import Small
 
