@@ -31,7 +31,8 @@ from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.baselines import candidates
 from psomerge.tasks.search.judge import Judging, Label
 from psomerge.tasks.search.run_identity import identity
-from psomerge.tasks.sources.fetch import Fetched, fetch, pin_all
+from psomerge.tasks.sources.fetch import fetch, pin_all
+from psomerge.tasks.sources.origin import Fetched
 from psomerge.tasks.step import Bar, step
 from psomerge.tasks.tracking.store import Store
 

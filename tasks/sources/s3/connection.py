@@ -29,6 +29,11 @@ class Prefix:
     key: str
     """What all names begin with: empty, or ends with a slash."""
 
+    @property
+    def url(self) -> str:
+        """The address without a revision."""
+        return f"s3://{self.bucket}/{self.key}".rstrip("/")
+
 
 @dataclass(frozen=True)
 class Object:

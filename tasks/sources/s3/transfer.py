@@ -1,6 +1,6 @@
 """Files of S3 into a folder: several at a time, each in blocks, and what broke off goes on where it did.
 
-Whether the files are those that were listed is proven in `tasks.sources.s3.fetch`.
+Whether the files are those that were listed is proven in `tasks.sources.s3.revision`.
 """
 
 import asyncio
@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from psomerge.files.durable import writing
+from psomerge.tasks.sources.cache.temporary import Temporary, temporary
 from psomerge.tasks.sources.s3.connection import Connection, Object
 from psomerge.tasks.sources.s3.errors import BrokenError, may_pass, worthless
 from psomerge.tasks.sources.s3.listing import WORKERS
-from psomerge.tasks.sources.shelf.partial import Partial, partial
 
 WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before the rest of a block that broke off is asked for."""
 CHUNK = 2**20
-NOTES = ".partial"
+TEMPORARY = ".partial"
 """Folder of files in the making, below that of the finished ones."""
 
 
@@ -42,9 +42,8 @@ def download(
         SpaceError: the folder is full or cannot be written.
     """
     with writing(folder):
-        (folder / NOTES).mkdir(exist_ok=True)
-    lacking = {name: one for name, one in objects.items() if not (folder / name).exists()}
-    connection.run(_Download(connection, lacking, folder, told, then).run())
+        (folder / TEMPORARY).mkdir(exist_ok=True)
+    connection.run(_Download(connection, objects, folder, told, then).run())
 
 
 def read_start(connection: Connection, name: str, one: Object, count: int) -> bytes:
@@ -110,7 +109,7 @@ class _Download:
 
     async def _file(self, name: str) -> None:
         async with self._files:
-            with partial(self._folder / NOTES / name, self._objects[name].size) as file:
+            with temporary(self._folder / TEMPORARY / name, self._objects[name].size) as file:
                 lacking = file.lacking()
                 self._add(self._objects[name].size - sum(map(len, lacking)))
                 async with asyncio.TaskGroup() as group:
@@ -119,7 +118,7 @@ class _Download:
                 file.publish(self._folder / name)
         await asyncio.get_running_loop().run_in_executor(None, self._then, name)
 
-    async def _block(self, name: str, block: range, file: Partial) -> None:
+    async def _block(self, name: str, block: range, file: Temporary) -> None:
         at, waits = block.start, list(WAITS)
         async with self._requests:
             while at < block.stop:

@@ -11,8 +11,8 @@ BLOCK = 2**25
 """Bytes that are fetched by one request, and lost if the process dies during it."""
 
 
-class Partial:
-    """A file in the making, opened by `partial`. NAME.blocks beside it has a line for every block that is on the
+class Temporary:
+    """A file in the making, opened by `temporary`. NAME.blocks beside it has a line for every block that is on the
     disk."""
 
     def __init__(self, path: Path, size: int, handle: int) -> None:
@@ -53,7 +53,7 @@ def _line(block: range) -> str:
 
 
 @contextmanager
-def partial(path: Path, size: int) -> Iterator[Partial]:
+def temporary(path: Path, size: int) -> Iterator[Temporary]:
     """Yields the file at `path` of `size` bytes in the making, with what is there of it already. Raises SpaceError
     where it cannot be written."""
     with writing(path):
@@ -63,6 +63,6 @@ def partial(path: Path, size: int) -> Iterator[Partial]:
             with writing(path):
                 path.with_name(f"{path.name}.blocks").unlink(missing_ok=True)
                 os.ftruncate(handle, size)
-        yield Partial(path, size, handle)
+        yield Temporary(path, size, handle)
     finally:
         os.close(handle)
