@@ -299,7 +299,7 @@ fetch(sys.argv[1], Path("home"), lambda what, share: None)
 parse("hf://org/name").here(Path("home"))
 parse("models:/name/1").here(Path("home"))
 parse("s3://bucket/name").here(Path("home"))
-slow = {"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "s3fs", "botocore"}
+slow = {"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "boto3", "botocore"}
 print(json.dumps(sorted(slow & set(sys.modules))))
 """
 

@@ -1,4 +1,4 @@
-"""Models of S3: the bytes that were listed once, proven, asked for once. s3fs talks to moto's server on loopback,
+"""Models of S3: the bytes that were listed once, proven, asked for once. boto3 talks to moto's server on loopback,
 through a proxy that makes faults."""
 
 import hashlib
@@ -467,13 +467,11 @@ def test_what_a_dying_machine_left_half_written_of_the_list_of_blocks_counts_for
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(temporary, "BLOCK", 4)
-    with temporary.temporary(tmp_path / "file", 10) as file:
-        file.finish(range(0, 4))
-        (tmp_path / "file.blocks").write_text("0-4\n4-8")
-    with temporary.temporary(tmp_path / "file", 10) as file:
-        assert file.lacking() == [range(4, 8), range(8, 10)]
-    with temporary.temporary(tmp_path / "file", 11) as file:
-        assert file.lacking() == [range(0, 4), range(4, 8), range(8, 11)]
+    file = temporary.Temporary(tmp_path / "file", 10)
+    file.finish(range(0, 4))
+    (tmp_path / "file.blocks").write_text("0-4\n4-8")
+    assert temporary.Temporary(tmp_path / "file", 10).lacking() == [range(4, 8), range(8, 10)]
+    assert temporary.Temporary(tmp_path / "file", 11).lacking() == [range(0, 4), range(4, 8), range(8, 11)]
 
 
 def test_without_credentials_requests_are_anonymous(served: S3, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -514,7 +512,7 @@ def test_a_profile_of_the_configuration_files_is_used(
             "AWS_ENDPOINT_URL",
             "http://user:hidden@127.0.0.1:9",
             ServiceError,
-            "cannot be reached or broke off (HTTPClientError); check the network and AWS_ENDPOINT_URL",
+            "cannot be reached or broke off (EndpointConnectionError); check the network and AWS_ENDPOINT_URL",
         ),
         (
             "AWS_ENDPOINT_URL",
@@ -609,11 +607,11 @@ def test_a_long_prefix_of_any_letters_is_a_folder(served: S3, home: Path) -> Non
     assert set(found.files) == NEEDED
 
 
-def test_without_s3fs_it_is_said_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
+def test_without_boto3_it_is_said_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(
         ConfigError,
-        match=r"s3://bucket/models/one: S3 needs the package s3fs, which is not installed; install "
+        match=r"s3://bucket/models/one: S3 needs the package boto3, which is not installed; install "
         r"psomerge\[services\]",
     ):
         fetch(home)
