@@ -23,7 +23,7 @@ from psomerge.run.folder import entries
 from psomerge.tasks.report.summary import read
 from psomerge.tasks.report.wording import size
 from psomerge.tasks.services.stores import tracking_uri
-from psomerge.tasks.sources.preview import Preview
+from psomerge.tasks.sources.origin import Preview
 
 COPIES = 3
 """Of the merged model on the disk at a time: the run's checkpoint, MLflow's, and the one that is downloaded to be

@@ -25,7 +25,8 @@ from psomerge.search.search import first_points
 from psomerge.tasks.experts.check import merging_basis, told_by_files
 from psomerge.tasks.experts.class_defaults import spelt_out
 from psomerge.tasks.experts.pieces import read_pieces
-from psomerge.tasks.sources.preview import Preview, preview_all
+from psomerge.tasks.sources.origin import Preview
+from psomerge.tasks.sources.preview import preview_all
 
 
 def describe(config: Config, home: Path) -> dict[str, Any]:
@@ -39,10 +40,9 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     """
     suite = load_suite(config.suite, configs_folder() / "suites")
     quieten()
+    addresses = {"base": config.base, **config.experts}
     with Progress() as progress:
-        previews, failures = preview_all(
-            {"base": config.base, **config.experts}, home, progress.fetching, lambda: prepare(home).mlflow
-        )
+        previews, failures = preview_all(addresses, home, progress.fetching, lambda: prepare(home).mlflow)
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     unfit, merged = _fit(config, seen)
     problems = [*_failed(config, failures), *unfit]
@@ -56,7 +56,7 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     plan = _plan(config, home, suite, previews, room)
     plan |= {
         "tokenizer": merged and merged[0].tokenizer(merged[1]),
-        "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(previews)],
+        "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(addresses, previews)],
     }
     for one in previews.values():
         one.keep()
@@ -122,6 +122,7 @@ def _joined(problems: list[PsomergeError]) -> PsomergeError:
 def _plan(
     config: Config, home: Path, suite: Suite, previews: Mapping[str, Preview], room: costs.Disk
 ) -> dict[str, Any]:
+    addresses = {"base": config.base, **config.experts}
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     n, named = len(config.experts), searches(config)
     asked = judgements(config, n)
@@ -131,7 +132,7 @@ def _plan(
         "config": config.name,
         "home": str(home),
         "suite": {"name": suite.name, "benchmarks": [benchmark.name for benchmark in suite.benchmarks]},
-        "models": {name: _model(one) for name, one in previews.items()},
+        "models": {name: _model(addresses[name], one) for name, one in previews.items()},
         "experts": n,
         "to_fetch": [name for name, one in previews.items() if not one.whole],
         "swarms": [one.name for one in named],
@@ -149,14 +150,14 @@ def _plan(
     }
 
 
-def _model(one: Preview) -> dict[str, Any]:
+def _model(address: str, one: Preview) -> dict[str, Any]:
     files = (
         {name: count for name, count in one.checkpoint.files.items() if allowed(name)}
         if one.checkpoint
         else one.to_fetch
     )
     return {
-        "address": one.address,
+        "address": address,
         "source": one.source,
         "state": "here" if one.whole else "to train" if one.to_train else "to fetch",
         "bytes": sum(files.values()),
@@ -165,9 +166,9 @@ def _model(one: Preview) -> dict[str, Any]:
     }
 
 
-def _unseen(previews: Mapping[str, Preview]) -> list[str]:
+def _unseen(addresses: Mapping[str, str], previews: Mapping[str, Preview]) -> list[str]:
     return [
-        f"{one.name} ({one.address}): {one.unseen} is known once it is fetched"
-        for one in previews.values()
+        f"{name} ({addresses[name]}): {one.unseen} is known once it is fetched"
+        for name, one in previews.items()
         if one.unseen
     ]

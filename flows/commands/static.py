@@ -20,8 +20,10 @@ from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.methods.table import METHODS, form_of
 from psomerge.recipe import Recipe, Source
-from psomerge.tasks.sources.fetch import Fetched, fetch, pin_fetched
-from psomerge.tasks.tracking.store import REGISTERED, Store
+from psomerge.tasks.sources.address import parse
+from psomerge.tasks.sources.fetch import fetch, pin_fetched
+from psomerge.tasks.sources.origin import Fetched
+from psomerge.tasks.tracking.store import Store
 
 if TYPE_CHECKING:
     from psomerge.checkpoint.reader import Checkpoint
@@ -134,19 +136,12 @@ def _number(text: str, where: str) -> float:
 
 
 def _names(addresses: Sequence[str]) -> list[str]:
-    """A name for every expert: the last part of its address, numbered where two are equal or one is called base."""
+    """A name for every expert: what its address calls it, numbered where two are equal or one is called base."""
     names: list[str] = []
     for number, address in enumerate(addresses, 1):
-        name = _short(address)
+        name = parse(address).short
         names.append(f"{name}-{number}" if name in {"base", *names} else name)
     return names
-
-
-def _short(address: str) -> str:
-    if address.startswith(REGISTERED):
-        return address.removeprefix(REGISTERED).replace("@", "/").partition("/")[0]
-    whole = address.partition("@")[0] if "://" in address else address  # a branch's name may hold slashes
-    return whole.rstrip("/").rpartition("/")[2]
 
 
 def _fetched(addresses: dict[str, str]) -> dict[str, Fetched]:

@@ -38,7 +38,8 @@ from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.book import Label
 from psomerge.tasks.search.judge import Judging
 from psomerge.tasks.search.run_identity import identity
-from psomerge.tasks.sources.fetch import Fetched, fetch, pin_all
+from psomerge.tasks.sources.fetch import fetch, pin_all
+from psomerge.tasks.sources.origin import Fetched
 from psomerge.tasks.step import Bar, step
 from psomerge.tasks.tracking.store import Store
 

@@ -8,7 +8,8 @@ from psomerge import recipe as recipes
 from psomerge.merge.materialize import check_pins
 from psomerge.merge.methods.table import form_of
 from psomerge.recipe import Recipe
-from psomerge.tasks.sources.fetch import Progress, fetch, pin_fetched
+from psomerge.tasks.sources.fetch import fetch, pin_fetched
+from psomerge.tasks.sources.origin import Progress
 from psomerge.tasks.tracking.store import Store
 
 
@@ -30,7 +31,7 @@ def named_model(address: str, home: Path, progress: Progress, store: Callable[[]
     Args:
         address: a recipe's path (it ends in .json), or a checkpoint as of `tasks.sources.fetch`.
         home: PSOMERGE_HOME.
-        progress: as of `tasks.sources.fetch`.
+        progress: as of `tasks.sources.origin.Access`.
         store: gives the model registry.
 
     Raises:

@@ -18,8 +18,8 @@ import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from psomerge.tasks.sources.cache import temporary
 from psomerge.tasks.sources.s3 import transfer as s3_transfer
-from psomerge.tasks.sources.shelf import partial
 
 KEY, SECRET = "AKIA0123456789HIDDEN", "a-very/secret+key-0123456789"
 
@@ -212,7 +212,7 @@ def passed_off(s3: S3, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(s3_transfer, "WAITS", (0.01, 0.01))
-    monkeypatch.setattr(partial, "BLOCK", 2**15)
+    monkeypatch.setattr(temporary, "BLOCK", 2**15)
 
 
 def reset(behind: tuple[str, int]) -> None:

@@ -3,7 +3,7 @@ talks to it.
 
 The token, if any, is found by the hub's own client (HF_TOKEN, or what `hf auth login` has left); it is neither read nor
 passed on here, and no message quotes the client's, which may hold signed addresses. Whether files are those that the
-hub has is proven in `tasks.sources.hub.fetch`.
+hub has is proven in `tasks.sources.hub.revision`.
 """
 
 import os
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """What the hub says of a file."""
 
     size: int
@@ -41,12 +41,12 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Revision:
-    """An immutable revision of a repository."""
+class Commit:
+    """A commit of a repository."""
 
     commit: str
     """40 hex digits."""
-    files: Mapping[str, Remote]
+    files: Mapping[str, RemoteFile]
     """By path in the repository, as the hub sends it: not yet a path to write to."""
 
 
@@ -59,7 +59,7 @@ class Repository:
     address: str
 
 
-def look_up(repository: Repository, revision: str) -> Revision:
+def look_up(repository: Repository, revision: str) -> Commit:
     """Returns the commit that a branch, tag or commit is now, and its files, in one request.
 
     Raises:
@@ -67,8 +67,8 @@ def look_up(repository: Repository, revision: str) -> Revision:
         ServiceError: no network, no right, or an answer that is none of a hub.
     """
 
-    def ask() -> Revision:
-        return _revision(
+    def ask() -> Commit:
+        return _commit(
             _client()
             .HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
             .model_info(repository.name, revision=revision, files_metadata=True, timeout=10)
@@ -77,16 +77,16 @@ def look_up(repository: Repository, revision: str) -> Revision:
     return _patiently(ask, repository, WAITS)
 
 
-def _revision(info: Any) -> Revision:
+def _commit(info: Any) -> Commit:
     commit = info.sha
     if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
         raise ValueError("no commit in the hub's answer")
-    files: dict[str, Remote] = {}
+    files: dict[str, RemoteFile] = {}
     for one in info.siblings or []:
         if isinstance(one.rfilename, str):
             size = one.lfs["size"] if one.lfs else one.size
-            files[one.rfilename] = Remote(int(size or 0), one.lfs["sha256"] if one.lfs else None, one.blob_id)
-    return Revision(commit, files)
+            files[one.rfilename] = RemoteFile(int(size or 0), one.lfs["sha256"] if one.lfs else None, one.blob_id)
+    return Commit(commit, files)
 
 
 def download(
@@ -94,8 +94,8 @@ def download(
     commit: str,
     names: Sequence[str],
     folder: Path,
-    told: Callable[[int], None],
-    then: Callable[[str], None],
+    on_bytes: Callable[[int], None],
+    on_file: Callable[[str], None],
 ) -> None:
     """Puts files of a commit into a folder as plain files, several at a time; those that are there and finished are
     left as they are.
@@ -105,8 +105,8 @@ def download(
         commit: 40 hex digits.
         names: plain file names at the top of the repository.
         folder: made if missing; the client keeps its notes in `.cache` there.
-        told: called with the bytes written so far, from several threads.
-        then: called with the name of each file that is there, while others are still coming, from several threads.
+        on_bytes: called with the bytes written so far, from several threads.
+        on_file: called with the name of each file that is there, while others are still coming, from several threads.
 
     Raises:
         ArtefactError: a file is not there.
@@ -118,7 +118,7 @@ def download(
 
     def count(name: str, size: int) -> None:
         written[name] = size
-        told(sum(written.values()))
+        on_bytes(sum(written.values()))
 
     def get(name: str) -> None:
         def ask() -> None:
@@ -133,7 +133,7 @@ def download(
             )
 
         _patiently(ask, repository, DOWNLOAD_WAITS)
-        then(name)
+        on_file(name)
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         for _ in pool.map(get, names):

@@ -1,22 +1,22 @@
-"""The connection to S3, or to what speaks its protocol at AWS_ENDPOINT_URL, through s3fs. Nothing else opens one.
+"""The connection to S3, or to what speaks its protocol at AWS_ENDPOINT_URL, through boto3. Nothing else opens one.
 
 Credentials, profile, region and endpoint are found by the client itself, in the environment and in AWS's own files;
 they are neither read nor passed on here, and no message quotes the client's. Where there are no credentials, requests
-are anonymous. The client repeats requests (AWS_MAX_ATTEMPTS).
+are anonymous. The client repeats requests (AWS_MAX_ATTEMPTS), and asks more slowly where S3 asks for that.
 """
 
-import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from psomerge.errors import ConfigError
 from psomerge.tasks.quiet import quiet
 from psomerge.tasks.sources.s3.errors import GONE, ChangedError, code, translated
 
-_LOGGERS = ("botocore", "aiobotocore", "s3fs", "fsspec", "aiohttp", "asyncio")
-T = TypeVar("T")
+WORKERS = 8
+"""Requests at a time."""
+_LOGGERS = ("boto3", "botocore", "urllib3")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Prefix:
     bucket: str
     key: str
     """What all names begin with: empty, or ends with a slash."""
+
+    @property
+    def url(self) -> str:
+        """The address without a revision."""
+        return f"s3://{self.bucket}/{self.key}".rstrip("/")
 
 
 @dataclass(frozen=True)
@@ -46,37 +51,45 @@ class Object:
     """In hex, where the ETag is one: of a file that came in one part and is not encrypted with a key of its own."""
 
 
+@dataclass(frozen=True)
 class Connection:
-    """Requests about one prefix; opened by `connected`."""
+    """Requests about one prefix, from any thread; opened by `connected`."""
 
-    def __init__(self, prefix: Prefix, files: Any) -> None:
-        self.prefix, self._files = prefix, files
+    prefix: Prefix
+    client: Any
+    """boto3's for S3."""
+    anonymous: bool
+    """Whether there are no credentials."""
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Returns what a coroutine of requests returns.
+    @contextmanager
+    def worded(self) -> Iterator[None]:
+        """Makes of what goes wrong with requests in the block what `tasks.sources.s3.errors` says of it.
 
         Raises:
-            ArtefactError, ConfigError, ServiceError: as `tasks.sources.s3.errors` words what goes wrong.
+            ArtefactError, ConfigError, ServiceError: instead of the client's errors.
         """
-        with _worded(self.prefix, anonymous=self._files.anon):
-            return _awaited(coroutine)
+        with _worded(self.prefix, anonymous=self.anonymous):
+            yield
 
-    async def call(self, method: str, **more: Any) -> dict[str, Any]:
-        """Returns S3's answer to a request for the bucket."""
-        return await self._files._call_s3(method, Bucket=self.prefix.bucket, **more)
+    def pages(self, method: str, **more: Any) -> Iterator[dict[str, Any]]:
+        """Yields S3's answers to a request for the bucket that is answered in pages."""
+        yield from self.client.get_paginator(method).paginate(Bucket=self.prefix.bucket, **more)
 
-    async def ask(self, method: str, name: str, one: Object, **more: str) -> dict[str, Any]:
+    def ask(self, method: str, name: str, one: Object, **more: str) -> dict[str, Any]:
         """Returns S3's answer about exactly this object: as it lies there if it is still the one, else its version,
         which not every right to read includes.
 
         Raises:
             ChangedError: there is no such object any more.
         """
+        from botocore.exceptions import ClientError
+
+        place = {"Bucket": self.prefix.bucket, "Key": self.prefix.key + name}
         for version in dict.fromkeys((None, one.version)):
             pinned = {"VersionId": version} if version else {"IfMatch": f'"{one.etag}"'}
             try:
-                answer = await self.call(method, Key=self.prefix.key + name, **pinned, **more)
-            except OSError as error:
+                answer = getattr(self.client, method)(**place, **pinned, **more)
+            except ClientError as error:
                 if code(error) not in GONE:
                     raise
                 continue
@@ -91,51 +104,30 @@ class Connection:
 
 @contextmanager
 def connected(prefix: Prefix) -> Iterator[Connection]:
-    """Yields a connection. Raises ConfigError where s3fs is not installed or AWS's settings cannot be used."""
-    client = _client(prefix.address)
-    with _worded(prefix, anonymous=False):
-        files = _awaited(_opened(client))
+    """Yields a connection. Raises ConfigError where boto3 is not installed or AWS's settings cannot be used."""
     try:
-        yield Connection(prefix, files)
-    finally:
-        _awaited(_close(files))
-
-
-def _client(address: str) -> Any:
-    try:
-        import s3fs
+        import boto3
+        from botocore import UNSIGNED
+        from botocore.config import Config
     except ImportError as error:
         raise ConfigError(
-            f"{address}: S3 needs the package s3fs, which is not installed; install psomerge[services]"
+            f"{prefix.address}: S3 needs the package boto3, which is not installed; install psomerge[services]"
         ) from error
-    return s3fs.S3FileSystem
-
-
-async def _opened(client: Any) -> Any:
-    files = client(asynchronous=True, skip_instance_cache=True)
-    session = await files.set_session()
-    if files.key is None and await files.session.get_credentials() is None:
-        await session.close()
-        files = client(asynchronous=True, skip_instance_cache=True, anon=True)
-        await files.set_session()
-    files.retries = 1  # botocore, below it, repeats already
-    return files
-
-
-async def _close(files: Any) -> None:
-    await (await files.set_session()).close()
-
-
-def _awaited(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on the client's own thread; Ctrl-C ends it there, too."""
-    from fsspec.asyn import get_loop
-
-    future = asyncio.run_coroutine_threadsafe(coroutine, get_loop())
+    with _worded(prefix, anonymous=False):
+        session = boto3.Session()
+        anonymous = session.get_credentials() is None
+        config = Config(
+            signature_version=UNSIGNED if anonymous else None,
+            retries={"mode": "adaptive"},
+            connect_timeout=5,
+            read_timeout=15,
+            max_pool_connections=WORKERS,
+        )
+        client = session.client("s3", config=config)
     try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
+        yield Connection(prefix, client, anonymous)
+    finally:
+        client.close()
 
 
 @contextmanager
@@ -143,9 +135,7 @@ def _worded(prefix: Prefix, *, anonymous: bool) -> Iterator[None]:
     try:
         with quiet(*_LOGGERS):
             yield
-    except Exception as error:  # the client's errors and those of its HTTP library share no other base
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
+    except Exception as error:  # the client's errors share no other base
         # Without its cause: the client's texts hold the endpoint, a server's may hold the name of the key.
         raise translated(error, address=prefix.address, bucket=prefix.bucket, anonymous=anonymous) from None
 

@@ -50,7 +50,7 @@ GONE = ("404", "NoSuchKey", "NoSuchVersion", "412", "PreconditionFailed")
 def code(error: BaseException) -> str:
     """Returns S3's own name of what went wrong, or the HTTP status where it sent no body; empty for what is no answer
     of S3's."""
-    answer: Any = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
+    answer: Any = getattr(error, "response", None) or {}
     return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
 
 
@@ -63,10 +63,9 @@ def worthless(error: BaseException) -> bool:
 
 def may_pass(error: BaseException) -> bool:
     """Returns whether the rest of a body may come if it is asked for again a little later."""
-    import aiohttp
     from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-    broken = BrokenError | aiohttp.ClientError | HTTPClientError | IncompleteReadError | TimeoutError | ConnectionError
+    broken = BrokenError | HTTPClientError | IncompleteReadError
     return (
         isinstance(error, broken)
         or worthless(error)
@@ -114,7 +113,7 @@ def translated(error: BaseException, *, address: str, bucket: str, anonymous: bo
             f"{address}: S3 cannot be reached or broke off ({type(error).__name__}); "
             "check the network and AWS_ENDPOINT_URL, then run the same command again, it goes on from here"
         )
-    if isinstance(error, ValueError | exceptions.BotoCoreError):
+    if isinstance(error, ValueError | exceptions.BotoCoreError) and not isinstance(error, exceptions.PaginationError):
         settings = "AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS's configuration files"
         return ConfigError(f"{address}: the settings for S3 cannot be used ({type(error).__name__}); check {settings}")
     return ServiceError(f"{address}: S3 does not answer as S3 does ({type(error).__name__}); check AWS_ENDPOINT_URL")

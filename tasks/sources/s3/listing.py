@@ -1,20 +1,17 @@
 """What lies below a prefix of S3, now and before, and what S3 knows of each file. `tasks.sources.s3.transfer` fetches
 the files."""
 
-import asyncio
 import base64
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from psomerge.errors import ArtefactError
 from psomerge.files.untrusted import MAX_ENTRIES
-from psomerge.tasks.sources.s3.connection import Connection, Object, tag_of
-
-WORKERS = 8
-"""Requests at a time."""
+from psomerge.tasks.sources.s3.connection import WORKERS, Connection, Object, tag_of
 
 
 @dataclass(frozen=True)
@@ -33,15 +30,13 @@ def listing(connection: Connection) -> dict[str, Object]:
         ArtefactError: no such bucket, or too many files.
         ServiceError: S3 cannot be reached or refuses.
     """
-    entries = connection.run(_entries(connection, "list_objects_v2", ("ContinuationToken",), ("Contents",)))
+    entries = _entries(connection, "list_objects_v2", "Contents")
     return {one["Key"]: Object(int(one["Size"]), tag_of(one)) for one in entries}
 
 
 def history(connection: Connection) -> list[Event]:
     """Returns what was ever written or removed directly below the prefix, oldest first. Raises as `listing`."""
-    entries = connection.run(
-        _entries(connection, "list_object_versions", ("KeyMarker", "VersionIdMarker"), ("Versions", "DeleteMarkers"))
-    )
+    entries = _entries(connection, "list_object_versions", "Versions", "DeleteMarkers")
     events = [
         Event(
             one["Key"],
@@ -53,23 +48,18 @@ def history(connection: Connection) -> list[Event]:
     return sorted(events, key=lambda event: event.time)
 
 
-async def _entries(
-    connection: Connection, method: str, marks: tuple[str, ...], kinds: tuple[str, ...]
-) -> list[dict[str, Any]]:
+def _entries(connection: Connection, method: str, *kinds: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    more: dict[str, str] = {}
     start = connection.prefix.key
-    for _ in range(MAX_ENTRIES):  # pages: a server may send few entries on each, but not keep us for ever
-        page = await connection.call(method, Prefix=start, Delimiter="/", **more)
-        found += [one | {"Key": one["Key"].removeprefix(start)} for kind in kinds for one in page.get(kind, [])]
-        if not page.get("IsTruncated"):
-            return found
-        if len(found) > MAX_ENTRIES:
-            break
-        more = {mark: page[f"Next{mark}"] for mark in marks if page.get(f"Next{mark}")}
-    raise ArtefactError(
-        f"{connection.prefix.address}: more than {MAX_ENTRIES} files; expected the prefix of one checkpoint"
-    )
+    with connection.worded():
+        # A server may send few entries on each page, but not keep us for ever.
+        for number, page in enumerate(connection.pages(method, Prefix=start, Delimiter="/")):
+            found += [one | {"Key": one["Key"].removeprefix(start)} for kind in kinds for one in page.get(kind, [])]
+            if max(number, len(found)) > MAX_ENTRIES and page.get("IsTruncated"):
+                raise ArtefactError(
+                    f"{connection.prefix.address}: more than {MAX_ENTRIES} files; expected the prefix of one checkpoint"
+                )
+    return found
 
 
 def examined(connection: Connection, objects: Mapping[str, Object]) -> dict[str, Object]:
@@ -79,17 +69,13 @@ def examined(connection: Connection, objects: Mapping[str, Object]) -> dict[str,
         ArtefactError: one is no longer as it was listed.
         ServiceError: S3 cannot be reached or refuses.
     """
-
-    async def every() -> list[Object]:
-        gate = asyncio.Semaphore(WORKERS)
-        return await asyncio.gather(*(_examined(connection, name, one, gate) for name, one in objects.items()))
-
-    return dict(zip(objects, connection.run(every()), strict=True))
+    with connection.worded(), ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        found = pool.map(lambda name: _examined(connection, name, objects[name]), objects)
+        return dict(zip(objects, found, strict=True))
 
 
-async def _examined(connection: Connection, name: str, one: Object, gate: asyncio.Semaphore) -> Object:
-    async with gate:
-        answer = await connection.ask("head_object", name, one, ChecksumMode="ENABLED")
+def _examined(connection: Connection, name: str, one: Object) -> Object:
+    answer = connection.ask("head_object", name, one, ChecksumMode="ENABLED")
     # Neither files encrypted with a key of their own nor those of directory buckets have an MD5 for ETag, though it
     # looks like one.
     other = answer.get("ServerSideEncryption", "AES256") != "AES256" or connection.prefix.bucket.endswith("--x-s3")

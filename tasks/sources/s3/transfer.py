@@ -1,22 +1,25 @@
 """Files of S3 into a folder: several at a time, each in blocks, and what broke off goes on where it did.
 
-Whether the files are those that were listed is proven in `tasks.sources.s3.fetch`.
+Whether the files are those that were listed is proven in `tasks.sources.s3.revision`.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
+from threading import Event, Lock
 
 from psomerge.files.durable import writing
-from psomerge.tasks.sources.s3.connection import Connection, Object
+from psomerge.tasks.sources.cache.temporary import Temporary
+from psomerge.tasks.sources.s3.connection import WORKERS, Connection, Object
 from psomerge.tasks.sources.s3.errors import BrokenError, may_pass, worthless
-from psomerge.tasks.sources.s3.listing import WORKERS
-from psomerge.tasks.sources.shelf.partial import Partial, partial
 
 WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before the rest of a block that broke off is asked for."""
 CHUNK = 2**20
-NOTES = ".partial"
+TEMPORARY = ".partial"
 """Folder of files in the making, below that of the finished ones."""
 
 
@@ -24,17 +27,17 @@ def download(
     connection: Connection,
     objects: Mapping[str, Object],
     folder: Path,
-    told: Callable[[int], None],
-    then: Callable[[str], None],
+    on_bytes: Callable[[int], None],
+    on_file: Callable[[str], None],
 ) -> None:
-    """Puts objects into a folder; those that are there stay, and finished blocks of an earlier attempt are kept.
+    """Puts objects into a folder; finished blocks of an earlier attempt are kept.
 
     Args:
         connection: to S3.
-        objects: by plain file name.
+        objects: by plain file name; none of them is in the folder.
         folder: to fill.
-        told: called with the bytes that are there so far, from another thread.
-        then: called with the name of each file that has come, while others are still coming, from other threads.
+        on_bytes: called with the bytes that are there so far, from several threads.
+        on_file: called with the name of each file that has come, while others are still coming, from several threads.
 
     Raises:
         ArtefactError: an object is no longer as listed.
@@ -42,9 +45,42 @@ def download(
         SpaceError: the folder is full or cannot be written.
     """
     with writing(folder):
-        (folder / NOTES).mkdir(exist_ok=True)
-    lacking = {name: one for name, one in objects.items() if not (folder / name).exists()}
-    connection.run(_Download(connection, lacking, folder, told, then).run())
+        (folder / TEMPORARY).mkdir(exist_ok=True)
+    files = {name: Temporary(folder / TEMPORARY / name, one.size) for name, one in objects.items()}
+    blocks = [(name, block) for name, file in files.items() for block in file.lacking()]
+    left, ended = Counter(name for name, _ in blocks), Event()
+    there = sum(one.size for one in objects.values()) - sum(len(block) for _, block in blocks)
+    count = _counter(there, on_bytes)
+
+    def get(name: str, block: range) -> str:
+        def write(at: int, content: bytes) -> None:
+            if ended.is_set():
+                raise InterruptedError
+            files[name].write(at, content)
+            count(len(content))
+
+        _read(connection, name, objects[name], block, write)
+        files[name].finish(block)
+        return name
+
+    def publish(name: str) -> None:
+        files[name].publish(folder / name)
+        on_file(name)
+
+    with connection.worded(), ThreadPoolExecutor(WORKERS) as publishing, ThreadPoolExecutor(WORKERS) as getting:
+        try:
+            coming = [getting.submit(get, name, block) for name, block in blocks]
+            published = [publishing.submit(publish, name) for name in files if not left[name]]
+            for one in as_completed(coming):
+                left[name := one.result()] -= 1
+                if not left[name]:
+                    published.append(publishing.submit(publish, name))
+            for one in published:
+                one.result()
+        except BaseException:
+            ended.set()
+            getting.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def read_start(connection: Connection, name: str, one: Object, count: int) -> bytes:
@@ -60,86 +96,54 @@ def read_start(connection: Connection, name: str, one: Object, count: int) -> by
         ArtefactError: the object is no longer as listed.
         ServiceError: S3 does not deliver.
     """
+    found = bytearray(count)
 
-    async def get() -> bytes:
-        waits = list(WAITS)
-        while True:
-            try:
-                content = b"".join([piece async for piece in stream(connection, name, one, 0, count)])
-                if len(content) < count:
-                    raise BrokenError(name)
-                return content
-            except Exception as error:  # the client's errors and those of its HTTP library share no other base
-                if not waits or not may_pass(error):
-                    raise
-                await asyncio.sleep(waits.pop(0))
+    def write(at: int, content: bytes) -> None:
+        found[at : at + len(content)] = content
 
-    return connection.run(get())
+    with connection.worded():
+        _read(connection, name, one, range(count), write)
+    return bytes(found)
 
 
-async def stream(connection: Connection, name: str, one: Object, start: int, stop: int) -> AsyncIterator[bytes]:
-    """Yields the bytes of a range of an object as they come."""
-    answer = await connection.ask("get_object", name, one, Range=f"bytes={start}-{stop - 1}")
-    async with answer["Body"] as body:
-        if answer.get("ContentRange") != f"bytes {start}-{stop - 1}/{one.size}":
+def _read(connection: Connection, name: str, one: Object, block: range, write: Callable[[int, bytes], None]) -> None:
+    """Calls `write` with offset and bytes of a block of an object as they come; where they break off, the rest is asked
+    for."""
+    at, waits = block.start, list(WAITS)
+    while at < block.stop:
+        begin = at
+        try:
+            for content in _stream(connection, name, one, range(at, block.stop)):
+                write(at, content)
+                at += len(content)
+            if at < block.stop:
+                raise BrokenError(name)
+        except Exception as error:  # the client's errors share no other base
+            if not waits or not may_pass(error):
+                raise
+            at = begin if worthless(error) else at
+            time.sleep(waits.pop(0))
+
+
+def _stream(connection: Connection, name: str, one: Object, block: range) -> Iterator[bytes]:
+    """Yields the bytes of a range of an object as they come, and no more than these."""
+    answer = connection.ask("get_object", name, one, Range=f"bytes={block.start}-{block.stop - 1}")
+    with closing(answer["Body"]) as body:
+        if answer.get("ContentRange") != f"bytes {block.start}-{block.stop - 1}/{one.size}":
             raise BrokenError(name)
-        async for content in body.iter_chunks(CHUNK):
-            yield content[: stop - start]  # no server writes over the next block
-            start += len(content)
+        left = len(block)
+        for content in body.iter_chunks(CHUNK):
+            yield content[:left]  # no server writes over the next block
+            left -= len(content[:left])
 
 
-class _Download:
-    """One call of `download`: what its requests share."""
+def _counter(there: int, on_bytes: Callable[[int], None]) -> Callable[[int], None]:
+    """Returns what adds up bytes, from several threads, and tells their sum."""
+    total, adding = [there], Lock()
 
-    def __init__(
-        self,
-        connection: Connection,
-        objects: Mapping[str, Object],
-        folder: Path,
-        told: Callable[[int], None],
-        then: Callable[[str], None],
-    ) -> None:
-        self._connection, self._objects, self._folder, self._told, self._then = connection, objects, folder, told, then
-        self._files, self._requests = asyncio.Semaphore(WORKERS), asyncio.Semaphore(WORKERS)
-        self._there = 0
+    def count(more: int) -> None:
+        with adding:
+            total[0] += more
+        on_bytes(total[0])
 
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for name in self._objects:
-                group.create_task(self._file(name))
-
-    async def _file(self, name: str) -> None:
-        async with self._files:
-            with partial(self._folder / NOTES / name, self._objects[name].size) as file:
-                lacking = file.lacking()
-                self._add(self._objects[name].size - sum(map(len, lacking)))
-                async with asyncio.TaskGroup() as group:
-                    for block in lacking:
-                        group.create_task(self._block(name, block, file))
-                file.publish(self._folder / name)
-        await asyncio.get_running_loop().run_in_executor(None, self._then, name)
-
-    async def _block(self, name: str, block: range, file: Partial) -> None:
-        at, waits = block.start, list(WAITS)
-        async with self._requests:
-            while at < block.stop:
-                begin = at
-                try:
-                    async for content in stream(self._connection, name, self._objects[name], at, block.stop):
-                        file.write(at, content)
-                        at += len(content)
-                        self._add(len(content))
-                    if at < block.stop:
-                        raise BrokenError(name)
-                except Exception as error:  # the client's errors and those of its HTTP library share no other base
-                    if not waits or not may_pass(error):
-                        raise
-                    if worthless(error):
-                        self._add(begin - at)
-                        at = begin
-                    await asyncio.sleep(waits.pop(0))
-            await asyncio.get_running_loop().run_in_executor(None, file.finish, block)
-
-    def _add(self, count: int) -> None:
-        self._there += count
-        self._told(self._there)
+    return count

@@ -22,7 +22,7 @@ from psomerge.run.folder import RunFolder
 from psomerge.tasks.release import registry
 from psomerge.tasks.report import summary as summaries
 from psomerge.tasks.sources.fetch import fetch
-from psomerge.tasks.sources.registry import look as registered_look
+from psomerge.tasks.sources.registry import headers as registered_headers
 from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.store import Store
 from runs.command_line import psomerge
@@ -140,7 +140,7 @@ def test_of_a_server_headers_are_read_and_of_another_store_s_files_it_is_said_th
             home=home,
             settings={"MLFLOW_TRACKING_URI": address},
         )
-        monkeypatch.setattr(registered_look, "_SERVED", "s3")
+        monkeypatch.setattr(registered_headers, "_SERVED", "s3")
         unseen = planned(written(tmp_path, str(longer), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
     assert (plan["warnings"], other_rows["warnings"]) == ([], [])
     assert (unlike.code, "that the base has not" in unlike.line) == (3, True)

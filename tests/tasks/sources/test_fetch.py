@@ -5,15 +5,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from doubles.local_mlflow import local_store, published
 from made.models import tiny_llama
+from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError, ConfigError, StateError, VerificationError
 from psomerge.tasks.release import registry
-from psomerge.tasks.sources.fetch import Fetched, fetch, here, pin_all, pin_fetched
+from psomerge.tasks.sources.address import SCHEMES, parse
+from psomerge.tasks.sources.fetch import fetch, pin_all, pin_fetched
+from psomerge.tasks.sources.origin import Access, Fetched, Preview, Scheme
+from psomerge.tasks.sources.preview import preview_all
 from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.store import Store
 from runs.command_line import psomerge
@@ -61,6 +66,18 @@ class Shop:
         )
 
 
+def here(address: str, home: Path) -> Fetched | None:
+    return parse(address).here(home)
+
+
+def previewed(address: str, home: Path) -> Preview:
+    """What a plan sees of one model; raises what it fails with."""
+    previews, failures = preview_all({"base": address}, home, lambda what, share: None, lambda: Store("sqlite:///none"))
+    for error in failures.values():
+        raise error
+    return previews["base"]
+
+
 def weights(stocked: tuple[Store, Path], seed: int) -> bytes:
     return (stocked[1] / f"made{seed}" / "checkpoint" / "model.safetensors").read_bytes()
 
@@ -106,11 +123,63 @@ def test_an_address_that_cannot_be_is_refused_with_the_same_words_by_plan_and_fe
     tmp_path: Path, address: str, kind: type, text: str
 ) -> None:
     for call in (
-        here,
+        previewed,
         lambda *arguments: fetch(*arguments, lambda what, share: None, store=lambda: Store("sqlite:///none")),
     ):
         with pytest.raises(kind, match=text):
             call(address, tmp_path)
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A made-up origin: `shelf://NAME` is a folder beside the home."""
+
+    short: str
+
+    def here(self, home: Path) -> Fetched | None:
+        return None
+
+    def look(self, access: Access, name: str, base: Checkpoint | None) -> Preview:
+        return Preview(f"shelf://{self.short}@1", None, {"model.safetensors": 7}, unseen="the rest")
+
+    def fetch(self, access: Access) -> Fetched:
+        access.progress("taking it off the shelf", 1.0)
+        return Fetched(access.home.with_name(self.short), f"shelf://{self.short}@1", "1")
+
+
+def test_a_kind_of_address_is_one_line_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Scheme(("shelf://NAME",), lambda address: Shelved(address.removeprefix("shelf://")))
+    monkeypatch.setitem(SCHEMES, "shelf://", line)
+    told: list[str] = []
+    found = fetch("shelf://seven", tmp_path / "home", lambda what, share: told.append(what))
+    assert (found, told) == (Fetched(tmp_path / "seven", "shelf://seven@1", "1"), ["taking it off the shelf"])
+    seen = previewed("shelf://seven", tmp_path / "home")
+    assert (seen.source, seen.to_fetch, seen.unseen) == ("shelf://seven@1", {"model.safetensors": 7}, "the rest")
+    with pytest.raises(ConfigError) as caught:
+        parse("ftp://host/model")
+    assert str(caught.value) == (
+        "ftp://host/model: expected a local folder, hf://ORG/NAME@REVISION, s3://BUCKET/PREFIX, models:/NAME/VERSION, "
+        "models:/NAME@ALIAS, embedded://NAME@SEED or shelf://NAME; download the model first and give its folder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("hf://org/name", "name"),
+        ("hf://org/name@branch/with/slashes", "name"),
+        ("s3://bucket/models/one/", "one"),
+        (f"s3://bucket/models/one@{'0' * 40}", "one"),
+        ("s3://bucket", "bucket"),
+        ("models:/merged/1", "merged"),
+        ("models:/merged@champion", "merged"),
+        ("embedded://so@1", "so"),
+        ("some/folder/", "folder"),
+        ("folder@2", "folder@2"),
+    ],
+)
+def test_a_model_is_called_by_the_last_part_of_what_names_it(address: str, name: str) -> None:
+    assert parse(address).short == name
 
 
 def test_an_embedded_model_is_not_here_before_it_is_trained(tmp_path: Path) -> None:
@@ -224,12 +293,13 @@ def test_a_registered_model_is_merged_checked_and_rebuilt_by_its_version(
 IMPORTED = """
 import json, sys
 from pathlib import Path
-from psomerge.tasks.sources.fetch import fetch, here
+from psomerge.tasks.sources.address import parse
+from psomerge.tasks.sources.fetch import fetch
 fetch(sys.argv[1], Path("home"), lambda what, share: None)
-here("hf://org/name", Path("home"))
-here("models:/name/1", Path("home"))
-here("s3://bucket/name", Path("home"))
-slow = {"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "s3fs", "botocore"}
+parse("hf://org/name").here(Path("home"))
+parse("models:/name/1").here(Path("home"))
+parse("s3://bucket/name").here(Path("home"))
+slow = {"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "boto3", "botocore"}
 print(json.dumps(sorted(slow & set(sys.modules))))
 """
 

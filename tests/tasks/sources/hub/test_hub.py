@@ -17,11 +17,10 @@ from made.models import toy_checkpoint
 from places import ROOT
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
 from psomerge.files.untrusted import listing
+from psomerge.tasks.sources.address import parse
 from psomerge.tasks.sources.fetch import fetch as fetch_any
 from psomerge.tasks.sources.fetch import pin_fetched
-from psomerge.tasks.sources.hub import address as snapshots
-from psomerge.tasks.sources.hub import fetch as downloads
-from psomerge.tasks.sources.shelf.shelf import Snapshot
+from psomerge.tasks.sources.origin import Fetched
 from runs.command_line import psomerge
 
 NAME = "org/tiny.model-1"
@@ -53,8 +52,8 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def fetch(home: Path, address: str = ADDRESS) -> Snapshot:
-    return downloads.fetch(address, home, lambda what, share: None)
+def fetch(home: Path, address: str = ADDRESS) -> Fetched:
+    return fetch_any(address, home, lambda what, share: None)
 
 
 def refused(home: Path, address: str = ADDRESS) -> PsomergeError:
@@ -85,7 +84,7 @@ def test_only_the_files_of_a_checkpoint_are_fetched_and_pinned_to_the_commit(ser
 def test_what_is_here_is_used_without_a_request(served: Hub, home: Path) -> None:
     first = fetch(home)
     before = len(served.requests)
-    assert fetch(home) == fetch(home, first.address) == snapshots.here(ADDRESS, home) == first
+    assert fetch(home) == fetch(home, first.source) == parse(ADDRESS).here(home) == first
     assert len(served.requests) == before
 
 
@@ -96,7 +95,7 @@ def test_what_is_here_is_used_offline(served: Hub, home: Path, monkeypatch: pyte
 
 
 def test_whether_a_model_is_here_is_known_without_a_request(served: Hub, home: Path) -> None:
-    assert snapshots.here(ADDRESS, home) is None
+    assert parse(ADDRESS).here(home) is None
     assert served.requests == []
 
 
@@ -169,7 +168,7 @@ def test_a_flipped_byte_of_the_same_size_is_found_removed_and_fetched_again(serv
     assert isinstance(error, ArtefactError)
     assert f"{name}: expected" in str(error)
     assert "run the same command again" in str(error)
-    assert snapshots.here(ADDRESS, home) is None
+    assert parse(ADDRESS).here(home) is None
     assert not list(home.rglob(name))
     assert (fetch(home).folder / name).read_bytes() == FILES[name]
 
@@ -297,7 +296,7 @@ def test_an_address_that_cannot_be_is_refused(home: Path, address: str) -> None:
 def test_a_file_that_changed_since_is_fetched_again(served: Hub, home: Path) -> None:
     weights = fetch(home).folder / "model.safetensors"
     weights.write_bytes(b"\1" + WEIGHTS[1:])
-    assert snapshots.here(ADDRESS, home) is None
+    assert parse(ADDRESS).here(home) is None
     before = len(served.requests)
     assert fetch(home).folder == weights.parent
     assert weights.read_bytes() == WEIGHTS
@@ -307,7 +306,7 @@ def test_a_file_that_changed_since_is_fetched_again(served: Hub, home: Path) -> 
 def test_a_file_that_was_only_touched_is_used(served: Hub, home: Path) -> None:
     found = fetch(home)
     os.utime(found.folder / "model.safetensors")
-    assert snapshots.here(ADDRESS, home) == found
+    assert parse(ADDRESS).here(home) == found
 
 
 def test_damage_that_left_no_trace_in_the_folder_is_found_when_the_files_are_pinned(served: Hub, home: Path) -> None:
@@ -326,13 +325,13 @@ def test_a_damaged_record_of_a_branch_is_not_taken_for_none(served: Hub, home: P
     record = next(home.rglob("main.json"))
     record.write_bytes(record.read_bytes().replace(b'"revision":"', b'"revision":"0'))
     with pytest.raises(StateError, match="remove it, then run the same command again"):
-        snapshots.here(ADDRESS, home)
+        parse(ADDRESS).here(home)
 
 
 FETCH = """
 import sys
 from pathlib import Path
-from psomerge.tasks.sources.hub.fetch import fetch
+from psomerge.tasks.sources.fetch import fetch
 fetch(sys.argv[1], Path(sys.argv[2]), lambda what, share: None)
 """
 

@@ -1,4 +1,4 @@
-"""Models of S3: the bytes that were listed once, proven, asked for once. s3fs talks to moto's server on loopback,
+"""Models of S3: the bytes that were listed once, proven, asked for once. boto3 talks to moto's server on loopback,
 through a proxy that makes faults."""
 
 import hashlib
@@ -18,12 +18,11 @@ from made.models import toy_checkpoint
 from places import ROOT
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
 from psomerge.files.untrusted import listing
+from psomerge.tasks.sources.address import parse
+from psomerge.tasks.sources.cache import temporary
 from psomerge.tasks.sources.fetch import fetch as fetch_any
-from psomerge.tasks.sources.fetch import here, pin_fetched
-from psomerge.tasks.sources.s3 import address as s3_snapshots
-from psomerge.tasks.sources.s3 import fetch as s3_downloads
-from psomerge.tasks.sources.shelf import partial
-from psomerge.tasks.sources.shelf.shelf import Snapshot
+from psomerge.tasks.sources.fetch import pin_fetched
+from psomerge.tasks.sources.origin import Fetched
 from runs.command_line import psomerge
 
 __all__ = ["behind"]
@@ -58,8 +57,12 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def fetch(home: Path, address: str = ADDRESS) -> Snapshot:
-    return s3_downloads.fetch(address, home, lambda what, share: None)
+def fetch(home: Path, address: str = ADDRESS) -> Fetched:
+    return fetch_any(address, home, lambda what, share: None)
+
+
+def here(address: str, home: Path) -> Fetched | None:
+    return parse(address).here(home)
 
 
 def refused(home: Path, address: str = ADDRESS) -> PsomergeError:
@@ -93,13 +96,7 @@ def test_what_is_here_is_used_without_a_request(served: S3, home: Path) -> None:
     first = fetch(home)
     assert served.asked().count("LIST") == 1
     served.requests.clear()
-    assert (
-        fetch(home)
-        == fetch(home, f"{ADDRESS}/")
-        == fetch(home, first.address)
-        == s3_snapshots.here(ADDRESS, home)
-        == first
-    )
+    assert fetch(home) == fetch(home, f"{ADDRESS}/") == fetch(home, first.source) == here(ADDRESS, home) == first
     assert served.requests == []
 
 
@@ -124,7 +121,7 @@ def test_a_prefix_is_a_folder_and_not_what_other_keys_begin_with(served: S3, hom
         == fetch(home, "s3://bucket/").files.keys()
         == {"config.json", "model.safetensors"}
     )
-    assert fetch(home, "s3://bucket").address.startswith("s3://bucket@")
+    assert fetch(home, "s3://bucket").source.startswith("s3://bucket@")
 
 
 def test_the_same_files_written_again_or_elsewhere_are_the_same_revision(served: S3, home: Path) -> None:
@@ -149,13 +146,13 @@ def test_what_was_written_since_is_not_taken_unasked(served: S3, home: Path) -> 
     record.unlink()
     assert (fetch(home).folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
     served.put(FILES)
-    assert (fetch(home, first.address).folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert (fetch(home, first.source).folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
 def test_a_revision_that_is_gone_is_refused_in_another_home(served: S3, home: Path) -> None:
     first = fetch(home)
     served.put({"model.safetensors": WEIGHTS[::-1]})
-    error = refused(home.parent / "another home", first.address)
+    error = refused(home.parent / "another home", first.source)
     assert isinstance(error, ArtefactError)
     assert (
         f"expected these files at {ADDRESS}, found revision {fetch(home.parent / 'a third home').revision}; restore "
@@ -180,7 +177,7 @@ def test_a_revision_of_a_bucket_with_versions_is_found_whatever_was_written_and_
     served.client.delete_object(Bucket="bucket", Key="models/one/config.json")
     served.put({"tokenizer.json": b"{}"})
     for one, weights in ((first, WEIGHTS), (second, WEIGHTS[::-1])):
-        found = fetch(home.parent / f"home {one.revision}", one.address)
+        found = fetch(home.parent / f"home {one.revision}", one.source)
         assert (found.revision, found.files) == (one.revision, one.files)
         assert (found.folder / "model.safetensors").read_bytes() == weights
     (first.folder / "model.safetensors").unlink()
@@ -192,7 +189,7 @@ def test_a_server_that_shows_no_versions_is_said(served: S3, home: Path) -> None
     first = fetch(home)
     served.put({"model.safetensors": WEIGHTS[::-1]})
     served.times((403, "AccessDenied"), only="versions", count=9)
-    assert "and S3 does not show its earlier versions" in str(refused(home.parent / "another home", first.address))
+    assert "and S3 does not show its earlier versions" in str(refused(home.parent / "another home", first.source))
 
 
 def changing(served: S3, only: str) -> None:
@@ -283,7 +280,7 @@ def in_parts(served: S3, content: bytes) -> None:
 def test_files_that_came_in_parts_are_held_against_our_own_digest_from_the_first_fetch_on(
     served: S3, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial, "BLOCK", 2**21)
+    monkeypatch.setattr(temporary, "BLOCK", 2**21)
     content = bytes(range(256)) * 21_000
     in_parts(served, content)
     weights = fetch(home).folder / "model.safetensors"
@@ -323,7 +320,7 @@ def test_a_flipped_byte_of_the_same_size_is_found_removed_and_fetched_again(serv
     assert isinstance(error, ArtefactError)
     assert f"{name}: expected MD5 {hashlib.md5(FILES[name]).hexdigest()}, found" in str(error)
     assert "run the same command again" in str(error)
-    assert s3_snapshots.here(ADDRESS, home) is None
+    assert here(ADDRESS, home) is None
     assert not list(home.rglob(f"*/{name}"))
     assert (fetch(home).folder / name).read_bytes() == FILES[name]
 
@@ -422,7 +419,7 @@ def test_blocks_that_are_there_are_not_asked_for_again(served: S3, home: Path) -
     refused(home)
     served.act = lambda request: None
     served.requests.clear()
-    s3_downloads.fetch(ADDRESS, home, lambda what, share: told.append(share))
+    fetch_any(ADDRESS, home, lambda what, share: told.append(share))
     ranges = [
         request.headers["Range"]
         for request in served.requests
@@ -437,9 +434,9 @@ def test_blocks_that_are_there_are_not_asked_for_again(served: S3, home: Path) -
 FETCH = """
 import sys
 from pathlib import Path
-from psomerge.tasks.sources.shelf import partial
-from psomerge.tasks.sources.s3.fetch import fetch
-partial.BLOCK = 2**15
+from psomerge.tasks.sources.cache import temporary
+from psomerge.tasks.sources.fetch import fetch
+temporary.BLOCK = 2**15
 fetch(sys.argv[1], Path(sys.argv[2]), lambda what, share: None)
 """
 
@@ -469,14 +466,12 @@ def test_of_a_killed_process_only_the_block_in_flight_is_fetched_again(served: S
 def test_what_a_dying_machine_left_half_written_of_the_list_of_blocks_counts_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial, "BLOCK", 4)
-    with partial.partial(tmp_path / "file", 10) as file:
-        file.finish(range(0, 4))
-        (tmp_path / "file.blocks").write_text("0-4\n4-8")
-    with partial.partial(tmp_path / "file", 10) as file:
-        assert file.lacking() == [range(4, 8), range(8, 10)]
-    with partial.partial(tmp_path / "file", 11) as file:
-        assert file.lacking() == [range(0, 4), range(4, 8), range(8, 11)]
+    monkeypatch.setattr(temporary, "BLOCK", 4)
+    file = temporary.Temporary(tmp_path / "file", 10)
+    file.finish(range(0, 4))
+    (tmp_path / "file.blocks").write_text("0-4\n4-8")
+    assert temporary.Temporary(tmp_path / "file", 10).lacking() == [range(4, 8), range(8, 10)]
+    assert temporary.Temporary(tmp_path / "file", 11).lacking() == [range(0, 4), range(4, 8), range(8, 11)]
 
 
 def test_without_credentials_requests_are_anonymous(served: S3, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,7 +512,7 @@ def test_a_profile_of_the_configuration_files_is_used(
             "AWS_ENDPOINT_URL",
             "http://user:hidden@127.0.0.1:9",
             ServiceError,
-            "cannot be reached or broke off (HTTPClientError); check the network and AWS_ENDPOINT_URL",
+            "cannot be reached or broke off (EndpointConnectionError); check the network and AWS_ENDPOINT_URL",
         ),
         (
             "AWS_ENDPOINT_URL",
@@ -608,15 +603,15 @@ def test_a_long_prefix_of_any_letters_is_a_folder(served: S3, home: Path) -> Non
     prefix = "größer als/" + "x" * 300
     served.put(FILES, f"{prefix}/")
     found = fetch(home, f"s3://bucket/{prefix}")
-    assert found == s3_snapshots.here(found.address, home)
+    assert found == here(found.source, home)
     assert set(found.files) == NEEDED
 
 
-def test_without_s3fs_it_is_said_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
+def test_without_boto3_it_is_said_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(
         ConfigError,
-        match=r"s3://bucket/models/one: S3 needs the package s3fs, which is not installed; install "
+        match=r"s3://bucket/models/one: S3 needs the package boto3, which is not installed; install "
         r"psomerge\[services\]",
     ):
         fetch(home)

@@ -17,23 +17,11 @@ from psomerge.checkpoint.pins import digest_file
 from psomerge.errors import StateError
 from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
 from psomerge.files.untrusted import allowed, listing
+from psomerge.tasks.sources.origin import Fetched
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A revision's files in a local folder."""
-
-    address: str
-    """The immutable one."""
-    revision: str
-    """What no later change can mean something else by: 40 hex digits."""
-    folder: Path
-    files: Mapping[str, str]
-    """SHA-256 in hex by name."""
-
-
-@dataclass(frozen=True)
-class Shelf:
+class Cache:
     """Where the revisions of one model are kept."""
 
     address: str
@@ -45,7 +33,7 @@ class Shelf:
         """Returns the immutable address of a revision."""
         return f"{self.address}@{revision}"
 
-    def named(self, name: str) -> str | None:
+    def revision_of(self, name: str) -> str | None:
         """Returns the revision that a name was when it was first asked for; None if it never was. Raises StateError for
         a damaged record."""
         return None if (known := self.read(_record_of(name))) is None else known["revision"]
@@ -54,27 +42,27 @@ class Shelf:
         """Keeps which revision a name is. Raises SpaceError where that cannot be written."""
         self.write(_record_of(name), {"address": self.address, "name": name, "revision": revision})
 
-    def path_of_name(self, name: str) -> Path:
+    def path_of(self, name: str) -> Path:
         """Returns the record of which revision a name is; without it, the next call asks."""
         return self.folder / _record_of(name)
 
-    def record(self, revision: str, digests: Mapping[str, str]) -> Snapshot:
+    def record(self, revision: str, digests: Mapping[str, str]) -> Fetched:
         """Keeps that the revision's folder holds exactly these files, proven and on disk, and returns it. Raises
         SpaceError."""
         folder = self.folder / revision
         self.write(
             f"{revision}.json", {"files": {name: [digest, *_stamp(folder / name)] for name, digest in digests.items()}}
         )
-        return Snapshot(self.address_of(revision), revision, folder, digests)
+        return Fetched(folder, self.address_of(revision), revision, digests)
 
-    def recorded(self, revision: str) -> dict[str, str]:
+    def digests(self, revision: str) -> dict[str, str]:
         """Returns the SHA-256 of every file of a revision that was once complete, else nothing. Raises StateError for a
         damaged record."""
         return {name: digest for name, (digest, *_) in self._files(revision).items()}
 
-    def complete(self, revision: str) -> Snapshot | None:
-        """Returns the snapshot if every file is what was fetched: by size and time of change, and where these differ by
-        SHA-256.
+    def snapshot(self, revision: str) -> Fetched | None:
+        """Returns a revision that is here whole, if every file is what was fetched: by size and time of change, and
+        where these differ by SHA-256.
 
         Raises:
             StateError: the record is damaged.
@@ -87,7 +75,7 @@ class Shelf:
         for name, (digest, *stamp) in stored.items():
             if _stamp(folder / name) != stamp and digest_file(folder / name) != digest:
                 return None
-        return Snapshot(self.address_of(revision), revision, folder, self.recorded(revision))
+        return Fetched(folder, self.address_of(revision), revision, self.digests(revision))
 
     def _files(self, revision: str) -> Mapping[str, list[Any]]:
         return {} if (record := self.read(f"{revision}.json")) is None else record["files"]

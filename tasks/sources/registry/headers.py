@@ -8,7 +8,7 @@ names, the headers stay unseen.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -23,9 +23,10 @@ from psomerge.errors import ArtefactError
 from psomerge.files.durable import writing
 from psomerge.files.untrusted import MAX_TOKENIZER, allowed
 from psomerge.fit.vocabulary import declared_rows
-from psomerge.tasks.sources.registry.fetch import Copy, must_exist
-from psomerge.tasks.sources.shelf.choice import WEIGHTS
-from psomerge.tasks.sources.shelf.headers import read_header
+from psomerge.tasks.sources.cache.headers import read_header
+from psomerge.tasks.sources.cache.selection import WEIGHTS
+from psomerge.tasks.sources.origin import Preview
+from psomerge.tasks.sources.registry.copy import Copy, must_exist
 from psomerge.tasks.tracking.store import REGISTERED, Store
 
 CHUNK = 2**14
@@ -39,18 +40,7 @@ _ONE_AT_A_TIME = Lock()
 """MLflow keeps the address in use for the whole process, and makes a store's tables when it is first asked."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """A version without its weights."""
-
-    checkpoint: Checkpoint | None
-    sizes: Mapping[str, int]
-    """Bytes of the checkpoint's files, by name."""
-    by_headers: bool
-    """Whether the tensors are the version's own; else they are taken to be the base's."""
-
-
-def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
+def preview(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Preview:
     """Returns what can be known of a version.
 
     Args:
@@ -74,7 +64,7 @@ def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
         local = urlsplit(location)
         folder = Path(unquote(local.path)) / "model"
         if local.scheme in ("", "file") and folder.is_dir():
-            return Look(open_checkpoint(folder, name), sizes, by_headers=True)
+            return Preview(copy.address, open_checkpoint(folder, name), sizes)
         folder = _copy_small(copy, sizes, store)
         if local.scheme == _SERVED:
             start = partial(_start, location, store)
@@ -82,15 +72,13 @@ def look(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Look:
                 file: read_header(start, file, sizes[file], guess, folder)
                 for file, guess in header_guesses(folder, sizes).items()
             }
-            return Look(checkpoint_of_headers(folder, name, sizes, headers, base), sizes, by_headers=True)
+            return Preview(copy.address, checkpoint_of_headers(folder, name, sizes, headers, base), sizes)
     config = read_config(folder, sizes)
-    if base is None:
-        return Look(None, sizes, by_headers=False)
-    # Its tensors are taken to be the base's, with a row for each token of its own.
-    tensors = with_rows(base.tensors, rows) if (rows := declared_rows(config)) else base.tensors
-    return Look(
-        replace(base, folder=folder, name=name, config=config, files=sizes, tensors=tensors), sizes, by_headers=False
-    )
+    if base is not None:
+        # Its tensors are taken to be the base's, with a row for each token of its own.
+        tensors = with_rows(base.tensors, rows) if (rows := declared_rows(config)) else base.tensors
+        base = replace(base, folder=folder, name=name, config=config, files=sizes, tensors=tensors)
+    return Preview(copy.address, base, sizes, unseen="whether its tensors fit")
 
 
 def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:

@@ -13,7 +13,7 @@ _PLAIN = re.compile(r"\w[\w.+=, @-]{0,199}", re.ASCII)
 T = TypeVar("T")
 
 
-def wanted(address: str, files: Mapping[str, T]) -> dict[str, T]:
+def checkpoint_files(address: str, files: Mapping[str, T]) -> dict[str, T]:
     """Returns the files of a checkpoint among those of a repository, or of an adapter where it holds no checkpoint;
     names that lead into or out of folders are left alone.
 
@@ -43,7 +43,7 @@ def weight_files(folder: Path, names: Collection[str]) -> list[str]:
 
     Args:
         folder: holds the index, if there is one among `names`.
-        names: of the checkpoint's files, as by `wanted`.
+        names: of the checkpoint's files, as by `checkpoint_files`.
 
     Raises:
         ArtefactError: the index cannot be read.

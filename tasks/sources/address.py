@@ -1,0 +1,35 @@
+"""The kinds of addresses: which one a text is, from what it begins with.
+
+A new kind is a module or folder with a `Scheme`, and a line in `SCHEMES`.
+"""
+
+from psomerge.errors import ConfigError
+from psomerge.tasks.sources import embedded, local
+from psomerge.tasks.sources.hub import model as hub
+from psomerge.tasks.sources.origin import Origin, Scheme
+from psomerge.tasks.sources.registry import version as registry
+from psomerge.tasks.sources.s3 import model as s3
+
+SCHEMES: dict[str, Scheme] = {
+    "hf://": hub.SCHEME,
+    "s3://": s3.SCHEME,
+    "models:/": registry.SCHEME,
+    "embedded://": embedded.SCHEME,
+}
+"""By what such an address begins with; what begins with none of these is a local folder."""
+
+
+def parse(address: str) -> Origin:
+    """Returns where the model of an address comes from; asks nobody and looks nowhere.
+
+    Raises:
+        ConfigError: an address that cannot be, or an embedded model that does not exist.
+    """
+    for prefix, scheme in SCHEMES.items():
+        if address.startswith(prefix):
+            return scheme.parse(address)
+    if "://" in address:
+        *others, last = [form for scheme in (local.SCHEME, *SCHEMES.values()) for form in scheme.forms]
+        kinds = f"{', '.join(others)} or {last}"
+        raise ConfigError(f"{address}: expected {kinds}; download the model first and give its folder")
+    return local.SCHEME.parse(address)

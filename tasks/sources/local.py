@@ -1,0 +1,48 @@
+"""A checkpoint in a folder of this machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psomerge.errors import ArtefactError
+from psomerge.tasks.sources.origin import Access, Fetched, Preview, Scheme
+
+if TYPE_CHECKING:
+    from psomerge.checkpoint.reader import Checkpoint
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An `Origin`."""
+
+    path: str
+    """As given."""
+
+    @property
+    def short(self) -> str:
+        """The folder's name."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    def here(self, home: Path) -> Fetched | None:
+        """Returns the folder as it is, under the path that means it from anywhere."""
+        folder = self._folder()
+        return Fetched(folder, str(folder)) if folder.is_dir() else None
+
+    def look(self, access: Access, name: str, base: "Checkpoint | None") -> Preview:
+        """Raises ArtefactError: what is not here is nowhere."""
+        raise self._missing()
+
+    def fetch(self, access: Access) -> Fetched:
+        """Returns the folder. Raises ArtefactError if it is not there."""
+        if found := self.here(access.home):
+            return found
+        raise self._missing()
+
+    def _folder(self) -> Path:
+        return Path(self.path).expanduser().resolve()
+
+    def _missing(self) -> ArtefactError:
+        return ArtefactError(f"{self._folder()}: expected a checkpoint folder, found nothing there; check the path")
+
+
+SCHEME = Scheme(("a local folder",), Folder)

@@ -1,0 +1,136 @@
+"""Models of S3: `s3://BUCKET/PREFIX` or `s3://BUCKET/PREFIX@REVISION`, kept in the home under
+`experts/s3/BUCKET/PREFIX`.
+
+S3 has no commits. A prefix is listed once; REVISION is 40 hex digits made from names, sizes and ETags of the
+checkpoint's files directly below it. Two prefixes with the same files have the same revision, and a file that is
+written anew with the same bytes changes nothing. Beside what `tasks.sources.cache.cache` keeps:
+
+    REVISION.objects.json   size, ETag, version and digests of the files, as S3 had them; sealed
+    names/STORE.json        the revision that the prefix was when it was first asked for; STORE is `aws`, else made from
+    the endpoint's address
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from psomerge.errors import ConfigError
+from psomerge.files.digest import digest_of
+from psomerge.tasks.sources.cache.cache import Cache
+from psomerge.tasks.sources.cache.download import Revision
+from psomerge.tasks.sources.cache.downloaded import Downloaded
+from psomerge.tasks.sources.origin import Scheme
+from psomerge.tasks.sources.s3.connection import Object, Prefix, connected
+from psomerge.tasks.sources.s3.errors import ChangedError
+from psomerge.tasks.sources.s3.resolving import resolve
+from psomerge.tasks.sources.s3.revision import revision_of
+
+_BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{1,62}", re.ASCII)
+_REVISION = re.compile(r"[0-9a-f]{40}")
+_LONGEST = 200
+"""Of a folder's name; file systems allow 255 bytes."""
+
+
+@dataclass(frozen=True)
+class S3Model:
+    """A `Remote`."""
+
+    prefix: Prefix
+    pinned: str | None
+    """The revision that the address names."""
+
+    @property
+    def address(self) -> str:
+        """As the user gave it."""
+        return self.prefix.address
+
+    @property
+    def short(self) -> str:
+        """The prefix's last part, of a whole bucket its name."""
+        return self.prefix.url.rpartition("/")[2]
+
+    def cache(self, home: Path) -> Cache:
+        """Returns where its revisions are kept."""
+        name = quote(self.prefix.key or "/", safe="")
+        if len(name) > _LONGEST:
+            name = digest_of({"prefix": self.prefix.key.removesuffix("/")})
+        return Cache(self.prefix.url, home / "experts" / "s3" / self.prefix.bucket / name)
+
+    def known(self, cache: Cache) -> str | None:
+        """Returns the revision that is named, or what the prefix was when it was first asked for; None if it never
+        was."""
+        return self.pinned or cache.revision_of(_store())
+
+    @contextmanager
+    def resolved(self, cache: Cache) -> Iterator[Revision]:
+        """Yields the revision that is known, else what the prefix is now; lists it where that is not on record.
+
+        Raises:
+            ArtefactError: there is no checkpoint, or not that of the revision any more, or it changes meanwhile.
+            ConfigError, ServiceError: S3 cannot be used, cannot be reached or refuses.
+        """
+        try:
+            with connected(self.prefix) as connection:
+                known = self.known(cache)
+                recorded = _recorded(cache, known) if known else None
+                revision, objects = (known, recorded) if known and recorded else resolve(connection, known)
+
+                def record() -> None:
+                    cache.write(_name(revision), {"objects": {name: astuple(one) for name, one in objects.items()}})
+                    if not self.pinned:
+                        cache.record_name(_store(), revision)
+
+                yield revision_of(connection, revision, objects, cache.digests(revision), record)
+        except ChangedError as error:
+            raise ChangedError(f"{error}; {self._advice(cache)}") from None
+
+    def _advice(self, cache: Cache) -> str:
+        if self.pinned:
+            return "restore it, or name the prefix without a revision"
+        if (known := self.known(cache)) and cache.digests(known):
+            return f"restore it, or remove {cache.path_of(_store())} to take what is there now"
+        cache.path_of(_store()).unlink(missing_ok=True)  # nothing was made of what was listed
+        return "run the same command again, when nobody writes there, to take what is there now"
+
+
+def _recorded(cache: Cache, revision: str) -> dict[str, Object] | None:
+    """What a revision consists of, if that is on record."""
+    known = cache.read(_name(revision))
+    return None if known is None else {name: Object(*entry) for name, entry in known["objects"].items()}
+
+
+def _name(revision: str) -> str:
+    return f"{revision}.objects.json"
+
+
+def _store() -> str:
+    """A name for what the endpoint in the environment is: buckets of one name at two endpoints are two. The endpoint
+    itself is kept nowhere."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return "aws" if not endpoint else digest_of({"endpoint": urlsplit(endpoint).netloc.rpartition("@")[2]})[:16]
+
+
+def _parse(address: str) -> Downloaded:
+    whole, at, end = address.rpartition("@")
+    pinned = end.lower() if at and _REVISION.fullmatch(end.lower()) else None
+    bucket, _, key = (whole if pinned else address).removeprefix("s3://").partition("/")
+    key = key.removesuffix("/")
+    sound = (
+        key.isprintable()
+        and "@" not in key
+        and len(key.encode(errors="replace")) <= 1000
+        and not {"", ".", ".."} & set(key.split("/") if key else ())
+    )
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket or not sound:
+        raise ConfigError(
+            f"{address}: expected s3://BUCKET/PREFIX or s3://BUCKET/PREFIX@REVISION, where REVISION is 40 hex "
+            "digits; correct the address"
+        )
+    return Downloaded(S3Model(Prefix(address, bucket, f"{key}/" if key else ""), pinned))
+
+
+SCHEME = Scheme(("s3://BUCKET/PREFIX",), _parse)
