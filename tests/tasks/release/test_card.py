@@ -1,4 +1,4 @@
-"""The model card's text, whole (`tests/cards`), and that no name can break its table."""
+"""The model card's text, whole (`cards/`), and that no name can break its table."""
 
 import re
 from pathlib import Path
