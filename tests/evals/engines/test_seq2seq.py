@@ -32,6 +32,8 @@ benchmarks:
   - {task: cldr_kind, languages: [en], metric: acc}
   - {task: cldr_say, languages: [tk], metric: exact_match}
 """
+ROOM = 24
+"""Tokens of an answer to `cldr_say`."""
 WORDS = ("so", "no", "two", "ten", "red", "sea", "oak", "ice")
 
 
@@ -75,7 +77,12 @@ def test_choices_and_texts_are_those_of_the_harnesss_own_backend(model: Path, tm
         for example, value, sample in zip(examples, score.values, theirs, strict=True):
             if example.output is not None:
                 texts += len(example.output) > 0
-                assert (example.output, value) == (sample["resps"][0][0], sample["exact_match"])
+                said = sample["resps"][0][0]
+                if example.output != said:
+                    # The harness gives an encoder-decoder as much more room as its prompt is long; the task's is ours.
+                    assert said.startswith(example.output)
+                    assert len(lm.tok_encode(example.output, add_special_tokens=False)) >= ROOM
+                assert value == sample["exact_match"]
                 continue
             logprobs = [float(response[0]) for response in sample["filtered_resps"]]
             assert list(example.logprobs) == pytest.approx(logprobs, abs=1e-4)
