@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from psomerge.errors import ArtefactError, SpaceError
 from psomerge.files.durable import sync_folder, writing
@@ -27,26 +26,10 @@ class Checked:
     """How it differs: what was expected, what was found."""
 
 
-class Get(Protocol):
-    """Puts files into a folder."""
-
-    def __call__(
-        self, names: Sequence[str], folder: Path, on_bytes: Callable[[int], None], on_file: Callable[[str], None], /
-    ) -> None:
-        """Returns when all files are there.
-
-        Args:
-            names: of files that the folder lacks.
-            folder: to fill.
-            on_bytes: called with the bytes of these files that are there so far, from any thread.
-            on_file: called with the name of each file that has come, while others are still coming, from any thread.
-
-        Raises:
-            ArtefactError: the source does not have a file.
-            ServiceError: the source does not deliver.
-            SpaceError: no room, or no right to write.
-        """
-        ...
+Get = Callable[[Sequence[str], Path, Callable[[int], None], Callable[[str], None]], None]
+"""Puts files, by name, into a folder that lacks them. Calls its third argument with the bytes of these files that are
+there so far, and its last with the name of each that has come, while others are still coming; both from any thread.
+Raises ArtefactError, ServiceError or SpaceError: no such file, not delivered, or no room."""
 
 
 @dataclass(frozen=True)

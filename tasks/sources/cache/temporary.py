@@ -27,9 +27,8 @@ class Temporary:
 
     def lacking(self) -> list[range]:
         """Returns the blocks that are not on the disk yet, as ranges of bytes."""
-        kept = (
-            self._done.read_text().split("\n")[:-1] if self._done.exists() else []
-        )  # what follows the last line break was cut off
+        # What follows the last line break was cut off.
+        kept = self._done.read_text().split("\n")[:-1] if self._done.exists() else []
         every = [range(start, min(start + BLOCK, self._size)) for start in range(0, self._size, BLOCK)]
         return [block for block in every if _line(block) not in kept]
 

@@ -71,10 +71,6 @@ class Connection:
         with _worded(self.prefix, anonymous=self.anonymous):
             yield
 
-    def pages(self, method: str, **more: Any) -> Iterator[dict[str, Any]]:
-        """Yields S3's answers to a request for the bucket that is answered in pages."""
-        yield from self.client.get_paginator(method).paginate(Bucket=self.prefix.bucket, **more)
-
     def ask(self, method: str, name: str, one: Object, **more: str) -> dict[str, Any]:
         """Returns S3's answer about exactly this object: as it lies there if it is still the one, else its version,
         which not every right to read includes.

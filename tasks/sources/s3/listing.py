@@ -50,10 +50,11 @@ def history(connection: Connection) -> list[Event]:
 
 def _entries(connection: Connection, method: str, *kinds: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    start = connection.prefix.key
+    bucket, start = connection.prefix.bucket, connection.prefix.key
     with connection.worded():
+        pages = connection.client.get_paginator(method).paginate(Bucket=bucket, Prefix=start, Delimiter="/")
         # A server may send few entries on each page, but not keep us for ever.
-        for number, page in enumerate(connection.pages(method, Prefix=start, Delimiter="/")):
+        for number, page in enumerate(pages):
             found += [one | {"Key": one["Key"].removeprefix(start)} for kind in kinds for one in page.get(kind, [])]
             if max(number, len(found)) > MAX_ENTRIES and page.get("IsTruncated"):
                 raise ArtefactError(
