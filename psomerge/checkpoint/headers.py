@@ -35,7 +35,7 @@ def header_guesses(folder: Path, files: Mapping[str, int]) -> dict[str, int]:
         files: sizes of all files of the checkpoint in bytes, by name, wherever they are.
 
     Raises:
-        ArtefactError: as `psomerge.checkpoint.open_checkpoint` where names and index contradict each other.
+        ArtefactError: as `psomerge.checkpoint.reader.open_checkpoint` where names and index contradict each other.
     """
     if ADAPTER in files:
         return {ADAPTER_WEIGHTS: GUESS}
@@ -62,7 +62,7 @@ def checkpoint_of_headers(
         base: that an adapter was trained on; else not looked at.
 
     Raises:
-        ArtefactError: as `psomerge.checkpoint.open_checkpoint` and `open_adapter`.
+        ArtefactError: as `psomerge.checkpoint.reader.open_checkpoint` and `open_adapter`.
     """
     found = {file: parse_header(content, files[file], file, str(folder / file)) for file, content in headers.items()}
     empty = Checkpoint(folder, name, {}, {}, MappingProxyType(dict(files)), False, {}, {})

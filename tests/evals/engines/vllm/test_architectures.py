@@ -120,7 +120,7 @@ UNPACKED = """
 import json, sys
 from pathlib import Path
 from runs.engine_cases import SETTINGS, exam, mixed
-from psomerge.evals.engines.vllm import experts
+from psomerge.evals.engines.vllm import mixture_of_experts as experts
 from psomerge.evals.engines.vllm.engine import VllmEngine
 from psomerge.errors import EngineError
 
