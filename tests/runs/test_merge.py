@@ -274,7 +274,7 @@ def test_the_same_command_again_judges_and_registers_nothing_and_prints_the_same
     before = {name: (done.folder / name).read_bytes() for name in ("journal.jsonl", "engine.log", "result.json")}
     begin = monotonic()
     assert done.small.run() == done.result
-    assert monotonic() - begin < 60  # about 8 s on idle cores: no engine is started
+    assert monotonic() - begin < 150  # about 8 s on idle cores, several times that beside others
     assert {name: (done.folder / name).read_bytes() for name in before} == before
     with connect(done.store) as client:
         assert len(client.search_model_versions("name = 'small-model'")) == 1
