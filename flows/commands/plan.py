@@ -40,9 +40,8 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     """
     suite = load_suite(config.suite, configs_folder() / "suites")
     quieten()
-    addresses = {"base": config.base, **config.experts}
     with Progress() as progress:
-        previews, failures = preview_all(addresses, home, progress.fetching, lambda: prepare(home).mlflow)
+        previews, failures = preview_all(config.addresses, home, progress.fetching, lambda: prepare(home).mlflow)
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     unfit, merged = _fit(config, seen)
     problems = [*_failed(config, failures), *unfit]
@@ -56,7 +55,7 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     plan = _plan(config, home, suite, previews, room)
     plan |= {
         "tokenizer": merged and merged[0].tokenizer(merged[1]),
-        "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(addresses, previews)],
+        "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(config, previews)],
     }
     for one in previews.values():
         one.keep()
@@ -122,7 +121,6 @@ def _joined(problems: list[PsomergeError]) -> PsomergeError:
 def _plan(
     config: Config, home: Path, suite: Suite, previews: Mapping[str, Preview], room: costs.Disk
 ) -> dict[str, Any]:
-    addresses = {"base": config.base, **config.experts}
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     n, named = len(config.experts), searches(config)
     asked = judgements(config, n)
@@ -132,7 +130,7 @@ def _plan(
         "config": config.name,
         "home": str(home),
         "suite": {"name": suite.name, "benchmarks": [benchmark.name for benchmark in suite.benchmarks]},
-        "models": {name: _model(addresses[name], one) for name, one in previews.items()},
+        "models": {name: _model(config.addresses[name], one) for name, one in previews.items()},
         "experts": n,
         "to_fetch": [name for name, one in previews.items() if not one.whole],
         "swarms": [one.name for one in named],
@@ -166,9 +164,9 @@ def _model(address: str, one: Preview) -> dict[str, Any]:
     }
 
 
-def _unseen(addresses: Mapping[str, str], previews: Mapping[str, Preview]) -> list[str]:
+def _unseen(config: Config, previews: Mapping[str, Preview]) -> list[str]:
     return [
-        f"{name} ({addresses[name]}): {one.unseen} is known once it is fetched"
+        f"{name} ({config.addresses[name]}): {one.unseen} is known once it is fetched"
         for name, one in previews.items()
         if one.unseen
     ]

@@ -126,6 +126,11 @@ class Config(_Strict):
             )
         return self
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Of `base`, then of the experts, by name."""
+        return {"base": self.base, **self.experts}
+
     def canonical(self) -> dict[str, Any]:
         """Returns the config with all defaults as plain JSON data, equal for equal runs."""
         return self.model_dump(mode="json", by_alias=True)

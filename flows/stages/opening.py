@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -73,7 +74,7 @@ class Run:
     best: float | None = None
     start: float = field(default_factory=monotonic)
 
-    @property
+    @cached_property
     def searches(self) -> tuple[Search, ...]:
         """The configured search, then those that stand beside it."""
         return searches(self.config)
@@ -131,10 +132,9 @@ def judgements(config: Config, experts: int) -> int:
     """Returns the most judgements that a run asks for: searches, baselines, re-ranking and the table on the test
     split."""
     tuned = sum(len(baselines()[name][1].settings) for name in config.compare.baselines)
-    found = [
-        most_judgements(search, experts) + config.rerank + 1 for search in searches(config)
-    ]  # 1: its row of the table
-    return sum(found) + tuned + 1 + experts + len(config.compare.baselines)
+    found = [most_judgements(search, experts) + config.rerank for search in searches(config)]
+    rows = 1 + experts + len(config.compare.baselines) + len(found)
+    return sum(found) + tuned + rows
 
 
 @contextmanager
@@ -146,11 +146,11 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
         PsomergeError: of any other class, where config, sources, suite or folder are not as they must be.
     """
     home, begin = stores.home, monotonic()
-    addresses = {"base": config.base, **config.experts}
     suite = load_suite(config.suite, configs_folder() / "suites")
     store = stores.mlflow
     models = {
-        name: step(f"fetch {name}", _fetch, address, home, progress, store) for name, address in addresses.items()
+        name: step(f"fetch {name}", _fetch, address, home, progress, store)
+        for name, address in config.addresses.items()
     }
     folders = {name: model.folder for name, model in models.items()}
     fetched = monotonic() - begin
@@ -162,6 +162,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
         progress.say(f"warning: {warning}")
     choice = choose_engine(config.engine, basis.base.config, progress)
     sources = step("pin", pin_all, models)
+    stopping = Stopping(config.stopping, config.stopping_error_rate)
     with progress.phase("building requests"):
         sets = step(
             "build requests",
@@ -170,6 +171,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             suite,
             tokenizer_folder(basis, tokenizer_from, home / "cache" / "tokenizers"),
             home,
+            stopping,
         )
     recipe = _recipe(config, sources, basis, tokenizer_from)
     settings = engine_settings(config.engine, sets.values(), tokenizer_from)
@@ -204,7 +206,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             guard=basis.check_unchanged,
             references=list(recipe.unmerged().values()),
             keep=lambda key, examples: traces.write(examples, traces.path_of(folder.path, key)),
-            stopping=stopping_of(config),
+            stopping=stopping,
         )
         run.seconds["fetch"] = fetched
         try:
@@ -217,16 +219,11 @@ def _fetch(address: str, home: Path, progress: Progress, store: Store) -> Fetche
     return fetch(address, home, progress.fetching, store=lambda: store)
 
 
-def _build(config: Config, suite: Suite, tokenizer: Path, home: Path) -> dict[str, EvaluationSet]:
+def _build(config: Config, suite: Suite, tokenizer: Path, home: Path, stopping: Stopping) -> dict[str, EvaluationSet]:
     cache = home / "cache" / "datasets"
     sets = build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
     order = f"{suite.salt}|{config.seed}|order"
-    return sets | {"optimisation": stopping_of(config).ordered(sets["optimisation"], order)}
-
-
-def stopping_of(config: Config) -> Stopping:
-    """Returns which judgements of the search end early."""
-    return Stopping(config.stopping, config.stopping_error_rate)
+    return sets | {"optimisation": stopping.ordered(sets["optimisation"], order)}
 
 
 def _recipe(config: Config, sources: Mapping[str, Source], basis: Basis, tokenizer_from: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""One process at a time in a folder that several may fill."""
+"""One process at a time: with a file, or in a folder that several may fill."""
 
 import fcntl
 from collections.abc import Callable, Generator
@@ -6,6 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from psomerge.files.durable import writing
+
+
+@contextmanager
+def exclusive(path: Path) -> Generator[None]:
+    """Holds a kernel lock on a file, made where it is missing, in the block; waits until nobody else does. Raises
+    OSError."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from psomerge.errors import ConfigError, SpaceError
-from psomerge.files.durable import sync_folder
+from psomerge.files.durable import sync
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_RIGHT = (errno.EACCES, errno.EROFS, errno.EPERM)
@@ -98,9 +98,9 @@ def _check_space(parent: Path, needed: int, folder: Path) -> None:
 def _publish(staging: Path, target: Path) -> None:
     """Gives a complete folder its name, durably: what it holds reaches the disk before the name does."""
     staging.chmod(0o755)
-    sync_folder(staging)
+    sync(staging)
     staging.rename(target)
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -21,6 +21,7 @@ from psomerge.checkpoint.adapter import Adapter, is_adapter, open_adapter
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.merge.grouping import groups
+from psomerge.merge.methods.method import Form
 from psomerge.merge.methods.table import form_of
 from psomerge.recipe import Recipe
 from psomerge.vocabulary.aligned import align, blocks
@@ -88,11 +89,13 @@ class Basis:
         lets go of each is served faster.
 
         Raises:
-            ArtefactError: the recipe's coefficients do not fit this basis.
+            ArtefactError: the recipe's method or coefficients do not fit this basis.
         """
-        rows = self._rows(recipe)
+        rows, form = self._rows(recipe), form_of(recipe)
         weights = [self._weights(recipe, row) for row in recipe.coefficients]
-        made = ((name, partial(self._tensor, recipe, name, weights[rows[name]], None)) for name in self.base.tensors)
+        made = (
+            (name, partial(self._tensor, recipe, form, name, weights[rows[name]], None)) for name in self.base.tensors
+        )
         if self._compiled or torch.get_num_threads() == 1:
             yield from ((name, make()) for name, make in made)
             return
@@ -110,7 +113,8 @@ class Basis:
     def merged_tensor(self, recipe: Recipe, name: str, rows: slice | None = None) -> Tensor:
         """Returns one tensor, or the given rows of it (a range of dimension 0), in the recipe's dtype. Raises as
         `merged_tensors`."""
-        return self._tensor(recipe, name, self._weights(recipe, self.coefficients(recipe, name)), rows)
+        weights = self._weights(recipe, self.coefficients(recipe, name))
+        return self._tensor(recipe, form_of(recipe), name, weights, rows)
 
     def coefficients(self, recipe: Recipe, name: str) -> tuple[float, ...]:
         """Returns the row of a recipe's coefficients that a tensor has. Raises as `merged_tensors`."""
@@ -145,14 +149,14 @@ class Basis:
             )
         return rows
 
-    def _tensor(self, recipe: Recipe, name: str, weights: Tensor, rows: slice | None) -> Tensor:
+    def _tensor(self, recipe: Recipe, form: Form | None, name: str, weights: Tensor, rows: slice | None) -> Tensor:
         info = self.base.tensors[name]
         if not info.dtype.is_floating_point:
             return self.base.tensor(
                 name, rows
             )  # integer buffers are equal in base and experts: the fit check saw to that
         dtype = info.dtype if recipe.dtype == "base" else getattr(torch, recipe.dtype)
-        if form := form_of(recipe):
+        if form:
             return form.tensor(self, recipe, name, rows).to(dtype)
         rows = rows and slice(*rows.indices(info.shape[0])[:2])
         begin, end = (rows.start, max(rows.start, rows.stop)) if rows else (0, info.shape[0] if info.shape else 1)

@@ -25,7 +25,7 @@ from typing import Any, cast
 
 from psomerge.errors import LockedError, StateError
 from psomerge.files.digest import digest_of
-from psomerge.files.durable import from_bytes, seal, sync_folder, to_bytes, write_atomic, writing
+from psomerge.files.durable import from_bytes, seal, sync, to_bytes, write_atomic, writing
 from psomerge.run.journal import Journal, parse
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class RunFolder:
         self.report = self.path / "report"
         with writing(self.path):
             self.report.mkdir(parents=True, exist_ok=True)
-            sync_folder(root)
+            sync(root)
         self._lock = _hold(self.path / "LOCK", now)
         try:
             for leftover in self.path.glob(".*.tmp"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from psomerge.errors import SpaceError, StateError
-from psomerge.files.durable import from_bytes, seal, sync_folder, to_bytes, writing
+from psomerge.files.durable import from_bytes, seal, sync, to_bytes, writing
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Journal:
                     )
                     os.ftruncate(self._file, size)
                     os.fsync(self._file)
-                sync_folder(path.parent)
+                sync(path.parent)
         except BaseException:
             os.close(self._file)
             raise

@@ -1,13 +1,13 @@
 """Which version serves: `challenger` is the newest verified one, `champion` the best so far. Alone the test split
 decides."""
 
-import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psomerge.evals.significance.intervals import Difference, paired
 from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.files.locking import exclusive
 from psomerge.tasks.release import registry
 from psomerge.tasks.release.registry import Version
 from psomerge.tasks.tracking.store import Store
@@ -112,6 +112,5 @@ def _alone(store: Store) -> Iterator[None]:
     if store.database is None:
         yield
         return
-    with store.database.with_suffix(".promote.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with exclusive(store.database.with_suffix(".promote.lock")):
         yield

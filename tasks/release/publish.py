@@ -23,6 +23,7 @@ import yaml
 
 from psomerge import recipe as recipes
 from psomerge.errors import ArtefactError
+from psomerge.files.durable import sync
 from psomerge.files.untrusted import TOKENIZER_FILES, allowed, listing, read_json
 from psomerge.recipe import Recipe
 from psomerge.tasks.release import flavour
@@ -66,7 +67,7 @@ def lay_out(checkpoint: Path, folder: Path, *, recipe: Recipe, card: str) -> Pat
         (building / "README.md").write_text(card, encoding="utf-8")
         _seal(building)
         building.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     return folder
 
 
@@ -106,15 +107,7 @@ def _seal(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in [*folder.rglob("*"), folder]:
         path.chmod(0o755 if path.is_dir() else 0o644)
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
 
 
 def sha256(path: Path) -> str:

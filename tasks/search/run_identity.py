@@ -73,9 +73,9 @@ def code_digest() -> str:
     """Returns one digest over this program's own Python files."""
     root = str(files("psomerge"))
     # In a checkout some of the package's folders are links, which `rglob` does not follow.
-    names = [Path(folder) / file for folder, _, found in os.walk(root, followlinks=True) for file in found]
-    files_ = sorted(path for path in names if path.suffix == ".py")
-    return digest_of({str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files_})
+    paths = (Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names)
+    code = sorted(path for path in paths if path.suffix == ".py")
+    return digest_of({str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in code})
 
 
 def device() -> str:

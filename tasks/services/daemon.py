@@ -7,7 +7,6 @@ record.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from psomerge.errors import ServiceError
+from psomerge.files.locking import exclusive
 from psomerge.tasks.services.stores import make_private
 
 LOOPBACK = "127.0.0.1"
@@ -211,11 +211,8 @@ def _log(home: Path, name: str) -> Path:
     return home / "servers" / f"{name}.log"
 
 
-@contextlib.contextmanager
-def _locked(home: Path, name: str) -> Iterator[None]:
-    with (make_private(home / "servers") / f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _locked(home: Path, name: str) -> contextlib.AbstractContextManager[None]:
+    return exclusive(make_private(home / "servers") / f"{name}.lock")
 
 
 def _check_free(service: Service) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from psomerge.errors import PsomergeError
+from psomerge.files.durable import sync
 from psomerge.files.staging import staged
 from psomerge.tasks.building.embedded.recipe import STAGES
 
@@ -79,8 +80,7 @@ def _settle(folder: Path) -> None:
     """Makes the folder's files readable to others and forces them to disk: safetensors does neither."""
     for path in folder.iterdir():
         path.chmod(0o644)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(path)
 
 
 def _seldom(report: Callable[[float], None]) -> Callable[[float], None]:

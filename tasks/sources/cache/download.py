@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psomerge.errors import ArtefactError, SpaceError
-from psomerge.files.durable import sync_folder, writing
+from psomerge.files.durable import sync, writing
 from psomerge.files.untrusted import allowed, listing
 from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.selection import WEIGHTS, weight_files
@@ -80,7 +80,7 @@ def download(revision: Revision, cache: Cache, progress: Progress) -> Fetched:
         shutil.rmtree(folder / revision.temporary, ignore_errors=True)
         for name in digests:
             _sync(folder / name)
-        sync_folder(folder)
+        sync(folder)
     return cache.record(revision.name, digests)
 
 
@@ -139,5 +139,5 @@ def _checked(paths: Sequence[Path], revision: Revision) -> dict[str, Checked]:
 
 
 def _sync(path: Path) -> None:
-    with writing(path), path.open("rb") as file:
-        os.fsync(file.fileno())
+    with writing(path):
+        sync(path)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from psomerge.files.durable import sync_folder, writing
+from psomerge.files.durable import sync, writing
 
 BLOCK = 2**25
 """Bytes that are fetched by one request, and lost if the process dies during it."""
@@ -51,7 +51,7 @@ class Temporary:
             with self._path.open("r+b") as file:
                 os.fsync(file.fileno())
             os.replace(self._path, path)
-            sync_folder(path.parent)
+            sync(path.parent)
             self._done.unlink(missing_ok=True)
 
 
