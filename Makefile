@@ -18,11 +18,12 @@ setup:           ## make .venv from locks/*.lock; a second call does nothing
 quickstart: setup ## the embedded default: minutes, offline
 	@$(BIN)/psomerge quickstart
 
+# Two files side by side: much of the time a test waits for one thread of a process that starts.
 test: setup      ## all tests but those marked slow, gpu, network
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: setup ## the long tests too
-	$(BIN)/pytest -m "not gpu and not network"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not gpu and not network"
 
 check: setup     ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -58,6 +58,7 @@ class Book:
         written."""
         whole = self._tokens_to_the_end(split) if judgement.bound is not None else judgement.tokens
         judgement = replace(judgement, tokens_of=whole)
+        statistics = {score.benchmark: score.statistics for score in judgement.scores if score.corpus}
         entry = self._journal.append(
             {
                 "kind": KIND,
@@ -69,7 +70,7 @@ class Book:
                 "parameters": dict(recipe.parameters),
                 **{name: getattr(judgement, name) for name in _PLAIN},
                 "values": {score.benchmark: score.values for score in judgement.scores},
-                "statistics": {score.benchmark: score.statistics for score in judgement.scores if score.corpus},
+                **({"statistics": statistics} if statistics else {}),
             }
         )
         self._keep(entry)
@@ -81,7 +82,8 @@ class Book:
             self._lines[entry["key"]] = entry
 
     def _judgement(self, entry: Mapping[str, Any]) -> Judgement:
-        scores = self._sets[entry["split"]].with_values(entry["values"], entry["statistics"]) if entry["values"] else ()
+        values, statistics = entry["values"], entry.get("statistics", {})
+        scores = self._sets[entry["split"]].with_values(values, statistics) if values else ()
         return Judgement(**{name: entry[name] for name in _PLAIN}, scores=scores)
 
     def _tokens_to_the_end(self, split: str) -> int:

@@ -262,7 +262,7 @@ def test_the_pages_end_with_their_servers_by_either_signal_in_the_background_too
     tmp_path: Path, end: signal.Signals
 ) -> None:
     """A shell makes what it starts in the background ignore Ctrl-C; a supervisor sends SIGTERM."""
-    command = f"trap '' INT; exec {sys.executable} -m psomerge.flows.cli ui --prefect-port 0 --mlflow-port 0"
+    command = f"trap '' INT; exec {sys.executable} -m psomerge ui --prefect-port 0 --mlflow-port 0"
     settings = os.environ | {"PSOMERGE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     log = tmp_path / "said"
     with log.open("wb") as said:
