@@ -146,9 +146,9 @@ def check(
 @app.command()
 def materialize(recipe: Annotated[Path, typer.Argument(help="A recipe.json.")], out: Out, json_: Json = False) -> None:
     """Rebuilds the model of a recipe, bit for bit, from its pinned sources."""
-    from psomerge.flows.commands.static import rebuild
+    from psomerge.flows.commands.static import materialize
 
-    _print(rebuild(recipe, out), json_)
+    _print(materialize(recipe, out), json_)
 
 
 @app.command()

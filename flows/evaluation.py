@@ -23,8 +23,8 @@ from psomerge.flows.config.schema import EvaluationConfig
 from psomerge.flows.environment.home import Stores, home_folder, prepare
 from psomerge.flows.stages.opening import choose_engine, engine_settings
 from psomerge.flows.terminal.progress import Progress
-from psomerge.merge.basis import open_basis
 from psomerge.run.folder import RunFolder
+from psomerge.tasks.experts.fitting import open_fitting
 from psomerge.tasks.report.leaderboard import Leaderboard, leaderboard
 from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.evaluate import PART, Scored, alone, join, judge_part
@@ -124,9 +124,8 @@ def _opened(
     suite = load_suite(config.suite, configs_folder() / "suites")
     model = step("fetch", named_model, address, home, progress.fetching, lambda: stores.mlflow)
     tokenizer = model.recipe.tokenizer_from
-    basis = open_basis(model.folders, tokenizer, compiled=False)
+    basis = open_fitting(model.folders, tokenizer, compiled=False).basis
     choice = choose_engine(config.engine, basis.base.config, progress)
-    sources = {"base": model.recipe.base, **{expert.name: expert for expert in model.recipe.experts}}
     cutter = tokenizer_folder(basis, tokenizer, home / "cache" / "tokenizers")
     cuts = digest_of(
         {
@@ -151,7 +150,7 @@ def _opened(
     whole = built[cuts]
     settings = engine_settings(config.engine, [whole], tokenizer)
     canonical = {**config.model_dump(mode="json"), "model": model.source}
-    described = identity(canonical, sources, {whole.name: whole}, engine=choice.kind, settings=settings)
+    described = identity(canonical, model.recipe.sources, {whole.name: whole}, engine=choice.kind, settings=settings)
     described |= {"recipe": model.recipe.digest()}
     with RunFolder(home / KIND, described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"evaluation {folder.key} in {folder.path}")

@@ -9,7 +9,7 @@ from psomerge.flows.config.loading import load_config
 from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.flows.stages import finish
 from psomerge.flows.stages.opening import Run, open_run
-from psomerge.flows.stages.tracking import tell, tell_sparsified, tell_step, tracked
+from psomerge.flows.stages.tracking import tell_sparsified, tell_step, tracked
 from psomerge.flows.terminal.progress import Progress
 from psomerge.search.search import Search, first_points
 from psomerge.tasks.experts.sparsify import sparsify
@@ -17,7 +17,7 @@ from psomerge.tasks.search.baselines import tune
 from psomerge.tasks.search.select import rerank
 from psomerge.tasks.search.steps import Course, ask_step, begin, judge_step, observe_step
 from psomerge.tasks.search.table import Outcome, judge_results
-from psomerge.tasks.step import Bar, step
+from psomerge.tasks.step import step
 from psomerge.tasks.tracking import run as track
 
 
@@ -38,14 +38,14 @@ def merge(config: str, overrides: list[str]) -> dict[str, Any]:
             progress.say("this run is finished: nothing is judged or registered again")
             return finished
         with tracked(run) as tracking:
-            run.bar = Bar("judgements", "judgements made, of all that the run may ask for")
+            run.monitor.begin_judgements()
             step("start engine", finish.start_engine, run)
             step("sparsify", _sparsify, run)
-            courses = [_search(run, search, tracking) for search in run.searches]
+            courses = [_search(run, search, tracking) for search in run.inputs.searches]
             selections = [
-                step(f"re-rank {one.search.name}", rerank, one, run.judging, settings.rerank) for one in courses
+                step(f"re-rank {one.search.name}", rerank, one, run.judging, run.inputs.rerank) for one in courses
             ]
-            tuned = [step(f"tune {name}", tune, name, run.recipe, run.judging) for name in settings.compare.baselines]
+            tuned = [step(f"tune {one}", tune, one, run.inputs.recipe, run.judging) for one in run.inputs.baselines]
             outcome = Outcome(tuple(courses), tuple(selections), tuple(one for one in tuned if one))
             checkpoint = step("write", finish.write, run, outcome)
             table = step("test", judge_results, outcome, run.judging)
@@ -58,7 +58,7 @@ def merge(config: str, overrides: list[str]) -> dict[str, Any]:
 
 def _search(run: Run, search: Search, tracking: track.Run) -> Course:
     """One search: judge what it asks for, tell it what was observed, move on; nothing is asked after the last step."""
-    course = begin(search, run.recipe)
+    course = begin(search, run.inputs.recipe)
     for number in range(1, search.steps + 1):
         name = f"{search.name} step {number}"
         judgements = step(f"{name}: judge", judge_step, course, run.judging)
@@ -70,8 +70,9 @@ def _search(run: Run, search: Search, tracking: track.Run) -> Course:
 
 
 def _sparsify(run: Run) -> None:
-    swarm, n = run.config.swarm, len(run.recipe.experts)
-    if any(first_points(one, n).shape[-1] > n for one in run.searches):
-        tell_sparsified(run, sparsify(run.basis, swarm.drop_rate, swarm.mask_seed))
+    recipe, found = run.inputs.recipe, run.inputs.searches
+    n = len(recipe.experts)
+    if any(first_points(one, n).shape[-1] > n for one in found):
+        tell_sparsified(run, sparsify(run.inputs.basis, recipe.drop_rate, recipe.mask_seed))
     else:
-        tell(run, f"sparsify: the {run.searches[0].title} uses no sparsified directions")
+        run.monitor.say(f"sparsify: the {found[0].title} uses no sparsified directions")

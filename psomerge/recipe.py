@@ -63,6 +63,11 @@ class Recipe:
     psomerge: str = ""
     """Version that wrote the recipe."""
 
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Of `base`, then of the experts, by name."""
+        return {"base": self.base} | {expert.name: expert for expert in self.experts}
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON data; `from_dict` of it equals this recipe, floats to the last bit."""
         return {"format": FORMAT} | json.loads(
@@ -103,8 +108,7 @@ class Recipe:
         """Returns the recipes of the base (as `base`) and of every expert by its name, as points among the merges."""
         rows = len(self.coefficients)
         units = [[float(one == place) for one in range(len(self.experts))] for place in range(-1, len(self.experts))]
-        names = ["base", *(expert.name for expert in self.experts)]
-        return {name: self.with_coefficients([unit] * rows) for name, unit in zip(names, units, strict=True)}
+        return {name: self.with_coefficients([unit] * rows) for name, unit in zip(self.sources, units, strict=True)}
 
 
 def from_dict(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -140,10 +144,9 @@ def _check(recipe: Recipe, where: str) -> None:
         raise ArtefactError(f"{where}: unknown dtype {recipe.dtype!r}; expected one of {', '.join(DTYPES)}")
     if not 0 <= recipe.drop_rate < 1:
         raise ArtefactError(f"{where}: drop_rate must lie in [0, 1), found {recipe.drop_rate}")
-    known = ["base", *(expert.name for expert in recipe.experts)]
-    if recipe.tokenizer_from not in known:
+    if recipe.tokenizer_from not in recipe.sources:
         raise ArtefactError(
-            f"{where}: unknown tokenizer_from {recipe.tokenizer_from!r}; expected one of {', '.join(known)}"
+            f"{where}: unknown tokenizer_from {recipe.tokenizer_from!r}; expected one of {', '.join(recipe.sources)}"
         )
     n = len(recipe.experts)
     for row in recipe.coefficients:

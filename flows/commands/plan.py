@@ -18,13 +18,15 @@ from psomerge.flows.commands import costs
 from psomerge.flows.config.loading import configs_folder
 from psomerge.flows.config.schema import Config
 from psomerge.flows.environment.home import prepare, quieten
-from psomerge.flows.stages.opening import judgements, searches
+from psomerge.flows.stages.opening import searches
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
 from psomerge.search.search import first_points
-from psomerge.tasks.experts.check import merging_basis, told_by_files
+from psomerge.tasks.experts.check import told_by_files
 from psomerge.tasks.experts.class_defaults import spelt_out
+from psomerge.tasks.experts.fitting import merging_basis
 from psomerge.tasks.experts.pieces import read_pieces
+from psomerge.tasks.search.inputs import all_judgements
 from psomerge.tasks.sources.origin import Preview
 from psomerge.tasks.sources.preview import preview_all
 
@@ -123,7 +125,7 @@ def _plan(
 ) -> dict[str, Any]:
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     n, named = len(config.experts), searches(config)
-    asked = judgements(config, n)
+    asked = all_judgements(named, n, config.compare.baselines, config.rerank)
     memory = costs.memory(config.engine, seen)
     known = costs.seconds(home, suite.name, asked, seen.get("base"))
     return {

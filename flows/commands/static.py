@@ -50,7 +50,7 @@ def merge_models(
     Raises:
         ConfigError: an unknown method or parameter, a number that it cannot have, tokenizers that differ and none
             chosen.
-        ArtefactError, SpaceError: as `psomerge.merge.materialize`.
+        ArtefactError, SpaceError: as `open_fitting` and `write_model`.
     """
     if method not in METHODS:
         raise ConfigError(f"unknown method {method!r}{nearest(method, list(METHODS))}")
@@ -71,20 +71,15 @@ def merge_models(
     recipe = METHODS[method].recipe(plain, [weight for _, weight in weighed], **options)
     models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
     with _pinning(models) as pins:
-        from psomerge.fit.misfits import check_buffers, check_fit
-        from psomerge.merge.basis import open_models
         from psomerge.merge.materialize import write_model
-        from psomerge.tasks.experts.check import merging_basis, told_by_files
-        from psomerge.tasks.experts.class_defaults import spelt_out
-        from psomerge.tasks.experts.pieces import read_pieces
+        from psomerge.tasks.experts.check import told_by_files
+        from psomerge.tasks.experts.fitting import open_fitting
 
-        base_model, own = open_models({name: model.folder for name, model in models.items()})
-        check_fit(base_model, own, read_pieces, spelt_out)
-        check_buffers(base_model, own)
-        basis, chosen = merging_basis(base_model, own, tokenizer_from and known[tokenizer_from], compiled=False)
-        recipe = replace(recipe, tokenizer_from=chosen, vocabulary=basis.vocabulary)
-        write_model(recipe, basis, out, pins=lambda: {name: one.result() for name, one in pins.items()})
-        told = told_by_files(base_model, own, chosen)
+        folders = {name: model.folder for name, model in models.items()}
+        found = open_fitting(folders, tokenizer_from and known[tokenizer_from], compiled=False)
+        recipe = replace(recipe, tokenizer_from=found.tokenizer_from, vocabulary=found.basis.vocabulary)
+        write_model(recipe, found.basis, out, pins=lambda: {name: one.result() for name, one in pins.items()})
+        told = told_by_files(found.base, found.experts, found.tokenizer_from)
     made = {
         "checkpoint": str(out),
         "recipe": str(out / "recipe.json"),
@@ -215,16 +210,16 @@ def check_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def rebuild(recipe: Path, out: Path) -> dict[str, Any]:
+def materialize(recipe: Path, out: Path) -> dict[str, Any]:
     """Returns where the recipe's model was written, from the sources that it pins. Raises ArtefactError where the
     recipe cannot be, or a source differs from its pin."""
-    from psomerge.merge.materialize import materialize
+    from psomerge.tasks.experts.rebuild import rebuild
 
     content = recipes.read(recipe)
     form_of(content, str(recipe))
     try:
-        models = _fetched({"base": content.base.source} | {expert.name: expert.source for expert in content.experts})
+        models = _fetched({name: source.source for name, source in content.sources.items()})
     except PsomergeError as error:
         raise type(error)(f"{recipe}: {error}") from error
-    materialize(content, {name: model.folder for name, model in models.items()}, out)
+    rebuild(content, {name: model.folder for name, model in models.items()}, out)
     return {"checkpoint": str(out), "recipe": str(out / "recipe.json"), "digest": content.digest()}

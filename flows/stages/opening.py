@@ -3,9 +3,8 @@ ready to start."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,109 +14,55 @@ from psomerge.evals.engines.engine import EngineSettings
 from psomerge.evals.engines.pool import OneEngine
 from psomerge.evals.engines.process.supervisor import SupervisedEngine
 from psomerge.evals.engines.shell import tokenizer_folder
-from psomerge.evals.harness import EvaluationSet, build_all
+from psomerge.evals.harness import EvaluationSet, build, build_all
 from psomerge.evals.stopping.policy import Stopping
 from psomerge.evals.suites.file import load_suite
-from psomerge.evals.suites.scores import Judgement
 from psomerge.evals.suites.splits import SPLITS
 from psomerge.evals.suites.suite import Suite
-from psomerge.fit.warning import FitWarning
 from psomerge.flows.config.loading import configs_folder
 from psomerge.flows.config.schema import Config, EngineConfig
 from psomerge.flows.environment.home import Stores
+from psomerge.flows.stages.monitor import Monitor
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
 from psomerge.merge.grouping import groups
-from psomerge.merge.methods.table import baselines
 from psomerge.recipe import Recipe, Source
 from psomerge.run.folder import RunFolder
 from psomerge.search.pso import Settings
-from psomerge.search.search import Search, most_judgements
+from psomerge.search.search import Search
 from psomerge.search.searches import SEARCHES
 from psomerge.tasks.experts.check import check
 from psomerge.tasks.search import items as traces
-from psomerge.tasks.search.book import Label
+from psomerge.tasks.search.inputs import Inputs
 from psomerge.tasks.search.judge import Judging
 from psomerge.tasks.search.run_identity import identity
 from psomerge.tasks.sources.fetch import fetch, pin_all
 from psomerge.tasks.sources.origin import Fetched
-from psomerge.tasks.step import Bar, step
+from psomerge.tasks.step import step
 from psomerge.tasks.tracking.store import Store
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """Everything that a run holds open. Only `seconds`, `done` and `peak_bytes` change."""
+    """What a run holds open: what is merged and searched (`inputs`), what judges (`choice` to `judging`), what tells
+    (`monitor`)."""
 
     config: Config
-    home: Path
     store: Store
     folder: RunFolder
-    suite: Suite
-    sets: Mapping[str, EvaluationSet]
-    sources: Mapping[str, Source]
-    basis: Basis
-    recipe: Recipe
-    """Base and experts with zero coefficients: what every particle starts from."""
+    inputs: Inputs
     choice: Choice
     settings: EngineSettings
     engine: SupervisedEngine
-    progress: Progress
-    warnings: tuple[FitWarning, ...] = ()
-    """About the experts, of the check."""
-    judging: Judging = field(init=False)
-    bar: Bar | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Wall seconds by phase; judgements' own phases are added up as they are made or found."""
-    done: int = 0
-    peak_bytes: int = 0
-    best: float | None = None
-    start: float = field(default_factory=monotonic)
+    judging: Judging
+    monitor: Monitor
+    datasets: Path
+    """Where data sets of suites are kept."""
 
-    @cached_property
-    def searches(self) -> tuple[Search, ...]:
-        """The configured search, then those that stand beside it."""
-        return searches(self.config)
-
-    @property
-    def groups(self) -> int:
-        """Rows of coefficients."""
-        return len(self.recipe.coefficients)
-
-    @property
-    def tokenizer(self) -> str:
-        """Whose it is, and what was added to it."""
-        return self.basis.tokenizer(self.recipe.tokenizer_from)
-
-    def expected(self) -> int:
-        """Returns how many judgements the run will ask for, those found in the journal or not moved included."""
-        return judgements(self.config, len(self.recipe.experts))
-
-    def told(self, label: Label, judgement: Judgement) -> None:
-        """Adds a judgement's seconds up and shows how far the run is."""
-        self.done += 1
-        for phase, seconds in (judgement.seconds or {}).items():
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
-        self.peak_bytes = max(self.peak_bytes, judgement.peak_bytes)
-        if label.step is not None and judgement.fitness is not None:
-            self.best = judgement.fitness if self.best is None else max(self.best, judgement.fitness)
-        steps = {one.name: one.steps for one in self.searches}
-        place = label.phase if label.step is None else f"{label.phase} step {label.step + 1} of {steps[label.phase]}"
-        share = min(1.0, self.done / self.expected())
-        with self.time("bookkeeping"):
-            best = "" if self.best is None else f", best fitness {self.best:.3f}"
-            self.progress.show("judging", share, f"({self.done} of at most {self.expected()}: {place}{best})")
-            if self.bar:
-                self.bar.show(share)
-
-    @contextmanager
-    def time(self, phase: str) -> Iterator[None]:
-        """Adds the wall time of a block to a phase."""
-        start = monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + monotonic() - start
+    def test_items(self, model: Path) -> EvaluationSet:
+        """Returns the suite's test items for a model folder, cut by that model's own tokenizer."""
+        allowed, seed = self.config.allow_task_code, self.config.seed
+        return build(self.inputs.suite, "test", model, seed=seed, cache=self.datasets, allow_task_code=allowed)
 
 
 def searches(config: Config) -> tuple[Search, ...]:
@@ -126,15 +71,6 @@ def searches(config: Config) -> tuple[Search, ...]:
     own = swarm.model_dump(include={one.name for one in fields(Settings)})
     names = dict.fromkeys((swarm.initial, *config.compare.swarms))
     return tuple(SEARCHES[name](Settings(seed=config.seed, **own)) for name in names)
-
-
-def judgements(config: Config, experts: int) -> int:
-    """Returns the most judgements that a run asks for: searches, baselines, re-ranking and the table on the test
-    split."""
-    tuned = sum(len(baselines()[name][1].settings) for name in config.compare.baselines)
-    found = [most_judgements(search, experts) + config.rerank for search in searches(config)]
-    rows = 1 + experts + len(config.compare.baselines) + len(found)
-    return sum(found) + tuned + rows
 
 
 @contextmanager
@@ -147,9 +83,8 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     """
     home, begin = stores.home, monotonic()
     suite = load_suite(config.suite, configs_folder() / "suites")
-    store = stores.mlflow
     models = {
-        name: step(f"fetch {name}", _fetch, address, home, progress, store)
+        name: step(f"fetch {name}", _fetch, address, home, progress, stores.mlflow)
         for name, address in config.addresses.items()
     }
     folders = {name: model.folder for name, model in models.items()}
@@ -163,54 +98,45 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     choice = choose_engine(config.engine, basis.base.config, progress)
     sources = step("pin", pin_all, models)
     stopping = Stopping(config.stopping, config.stopping_error_rate)
+    datasets = home / "cache" / "datasets"
     with progress.phase("building requests"):
-        sets = step(
-            "build requests",
-            _build,
-            config,
-            suite,
-            tokenizer_folder(basis, tokenizer_from, home / "cache" / "tokenizers"),
-            home,
-            stopping,
-        )
+        tokenizer = tokenizer_folder(basis, tokenizer_from, home / "cache" / "tokenizers")
+        sets = step("build requests", _build, config, suite, tokenizer, datasets, stopping)
     recipe = _recipe(config, sources, basis, tokenizer_from)
+    inputs = Inputs(
+        config=config.name,
+        seed=config.seed,
+        suite=suite,
+        sets=sets,
+        basis=basis,
+        recipe=recipe,
+        searches=searches(config),
+        baselines=tuple(config.compare.baselines),
+        rerank=config.rerank,
+        warnings=checked.warnings,
+    )
     settings = engine_settings(config.engine, sets.values(), tokenizer_from)
     described = identity(config.canonical(), sources, sets, engine=choice.kind, settings=settings)
     with RunFolder(home / "runs", described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"run {folder.key} in {folder.path}")
+        monitor = Monitor(progress, inputs, begin)
+        monitor.seconds["fetch"] = fetched
         engine = SupervisedEngine(
             folders, choice.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log"
         )
-        run = Run(
-            config,
-            home,
-            store,
-            folder,
-            suite,
-            sets,
-            sources,
-            basis,
-            recipe,
-            choice,
-            settings,
-            engine,
-            progress,
-            checked.warnings,
-        )
-        run.judging = Judging(
+        judging = Judging(
             OneEngine(engine),
             suite,
             sets,
             journal=folder.journal,
-            told=run.told,
+            told=monitor.judged,
             guard=basis.check_unchanged,
             references=list(recipe.unmerged().values()),
             keep=lambda key, examples: traces.write(examples, traces.path_of(folder.path, key)),
             stopping=stopping,
         )
-        run.seconds["fetch"] = fetched
         try:
-            yield run
+            yield Run(config, stores.mlflow, folder, inputs, choice, settings, engine, judging, monitor, datasets)
         finally:
             engine.close()
 
@@ -219,8 +145,7 @@ def _fetch(address: str, home: Path, progress: Progress, store: Store) -> Fetche
     return fetch(address, home, progress.fetching, store=lambda: store)
 
 
-def _build(config: Config, suite: Suite, tokenizer: Path, home: Path, stopping: Stopping) -> dict[str, EvaluationSet]:
-    cache = home / "cache" / "datasets"
+def _build(config: Config, suite: Suite, tokenizer: Path, cache: Path, stopping: Stopping) -> dict[str, EvaluationSet]:
     sets = build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
     order = f"{suite.salt}|{config.seed}|order"
     return sets | {"optimisation": stopping.ordered(sets["optimisation"], order)}

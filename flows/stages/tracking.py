@@ -18,11 +18,11 @@ from psomerge.tasks.tracking import run as track
 @contextmanager
 def tracked(run: Run) -> Iterator[track.Run]:
     """Yields the MLflow run of this pipeline run, begun or gone on with, and ends it with the status that fits."""
-    with run.time("bookkeeping"):
+    with run.monitor.time("bookkeeping"):
         config = run.config
         tags = {
             "psomerge.config": config.name,
-            "psomerge.swarm": run.searches[0].name,
+            "psomerge.swarm": run.inputs.searches[0].name,
             "psomerge.seed": str(config.seed),
         }
         tracking = track.start(
@@ -32,10 +32,10 @@ def tracked(run: Run) -> Iterator[track.Run]:
             name=f"{config.name}-{run.folder.key[:8]}",
             tags=tags,
         )
-        digests = {name: digest_of(dict(source.files)) for name, source in run.sources.items()}
+        digests = {name: digest_of(dict(source.files)) for name, source in run.inputs.recipe.sources.items()}
         sets = [
-            track.EvaluationInput(run.suite.name, name, one.digest, sum(map(len, one.items.values())))
-            for name, one in run.sets.items()
+            track.EvaluationInput(run.inputs.suite.name, name, one.digest, sum(map(len, one.items.values())))
+            for name, one in run.inputs.sets.items()
         ]
         track.log_setup(tracking, config.canonical(), digests=digests, sets=sets)
     try:
@@ -47,17 +47,9 @@ def tracked(run: Run) -> Iterator[track.Run]:
     track.finish(tracking, "FINISHED")
 
 
-def tell(run: Run, text: str) -> None:
-    """Says a line on stderr and on the flow's Prefect page."""
-    from prefect import get_run_logger
-
-    run.progress.say(text)
-    get_run_logger().info(text)
-
-
 def tell_sparsified(run: Run, rows: Sequence[Sparsified]) -> None:
     """Shows what the DARE masks keep, beside what they should."""
-    p = run.config.swarm.drop_rate
+    p = run.inputs.recipe.drop_rate
     table = [
         {"expert": one.expert, "tensors": one.kind, "kept": round(one.kept, 4), "norm ratio": round(one.norm_ratio, 3)}
         for one in rows
@@ -67,8 +59,7 @@ def tell_sparsified(run: Run, rows: Sequence[Sparsified]) -> None:
         table,
         f"DARE copies, drop rate {p}: expected share kept {1 - p:.4f}, expected norm ratio {1 / math.sqrt(1 - p):.3f}",
     )
-    tell(
-        run,
+    run.monitor.say(
         f"DARE masks keep {min(one.kept for one in rows):.4f} to {max(one.kept for one in rows):.4f} of the entries "
         f"(expected {1 - p:.4f})",
     )
@@ -79,8 +70,8 @@ def tell_step(run: Run, tracking: track.Run, course: Course, judgements: Sequenc
     stderr."""
     step, search, best = len(course.history), course.search, course.state.best_fitness
     sound = [judgement.fitness for judgement in judgements if judgement.fitness is not None]
-    with run.time("bookkeeping"):
-        if search.name == run.searches[0].name:
+    with run.monitor.time("bookkeeping"):
+        if search.name == run.inputs.searches[0].name:
             track.log_step(tracking, step - 1, judgements, global_best=best)
         rows = [
             {
@@ -103,8 +94,7 @@ def tell_step(run: Run, tracking: track.Run, course: Course, judgements: Sequenc
         if sound
         else "no particle above its own best"
     )
-    tell(
-        run,
+    run.monitor.say(
         f"{search.name} step {step}: {reached}, failed {len(judgements) - len(sound) - stopped}, stopped {stopped}, "
         f"best ever {best:.4f}",
     )

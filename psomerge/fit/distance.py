@@ -18,7 +18,6 @@ from torch import Tensor
 from psomerge.checkpoint.finite import finite_fault
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.reader import Checkpoint
-from psomerge.fit.misfits import buffer_misfit
 from psomerge.fit.warning import FitWarning
 from psomerge.vocabulary.aligned import blocks
 
@@ -56,8 +55,8 @@ def measure(base: Checkpoint, experts: Sequence[Checkpoint]) -> tuple[dict[str, 
     """Returns the distances of every expert by name, and a line for every tensor of base and experts whose values keep
     them from being merged.
 
-    Such values are NaN, infinities, and integers other than the base's. Tensors that do not fit the base are only
-    looked at for themselves.
+    Such values are NaN and infinities; integers are `misfits.buffer_misfits`'s. Tensors that do not fit the base are
+    only looked at for themselves.
 
     Args:
         base: opened with its weights.
@@ -69,7 +68,6 @@ def measure(base: Checkpoint, experts: Sequence[Checkpoint]) -> tuple[dict[str, 
     for name, info in base.tensors.items():
         fitting = [expert for expert in experts if name in expert.tensors and _alike(info, expert.tensors[name])]
         if not info.dtype.is_floating_point:
-            faults += [line for expert in fitting if (line := buffer_misfit(base, expert, name))]
             continue
         pieces = [
             _norms(base.tensor(name, rows), [expert.tensor(name, rows) for expert in fitting])

@@ -94,40 +94,24 @@ def all_misfits(
     return lines
 
 
-def check_fit(
-    base: Checkpoint,
-    experts: Sequence[Checkpoint],
-    read: Reader = read_vocabulary,
-    resolve: Resolve = lambda config: None,
-) -> None:
-    """Raises ArtefactError with `all_misfits` on one line; no weights are read."""
-    if lines := all_misfits(base, experts, read, resolve):
-        raise misfit(lines, base.folder)
-
-
 def misfit(lines: Sequence[str], base: Path) -> ArtefactError:
     """Returns the error, to be raised, that tells all misfits on one line."""
     return ArtefactError("; ".join(lines) + f"; merge only checkpoints fine-tuned from one base ({base})")
 
 
-def check_buffers(base: Checkpoint, experts: Sequence[Checkpoint]) -> None:
-    """Raises ArtefactError naming the integer tensors in which experts differ from the base; `distance.measure` sees to
-    it as well."""
-    lines = [line for expert in experts for name in base.tensors if (line := buffer_misfit(base, expert, name))]
-    if lines:
-        raise misfit(lines, base.folder)
-
-
-def buffer_misfit(base: Checkpoint, expert: Checkpoint, name: str) -> str | None:
-    """Returns words for a tensor of integers in which an expert, whose header fits, has other values than the base;
-    else None."""
-    dtype = base.tensors[name].dtype
-    if dtype.is_floating_point or torch.equal(base.tensor(name), expert.tensor(name)):
-        return None
-    return (
-        f'expert "{expert.name}" has other values in the {_short(dtype)} tensor {name!r} than the base; only float '
-        "tensors can be merged"
-    )
+def buffer_misfits(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str]:
+    """Returns a line for every tensor of integers in which an expert has other values than the base; tensors whose
+    headers do not fit are `misfits`'."""
+    return [
+        f'expert "{expert.name}" has other values in the {_short(ours.dtype)} tensor {name!r} than the base; only '
+        "float tensors can be merged"
+        for name, ours in base.tensors.items()
+        if not ours.dtype.is_floating_point
+        for expert in experts
+        if (theirs := expert.tensors.get(name))
+        and (theirs.shape, theirs.dtype) == (ours.shape, ours.dtype)
+        and not torch.equal(base.tensor(name), expert.tensor(name))
+    ]
 
 
 def _config_misfits(base: Checkpoint, expert: Checkpoint, resolve: Resolve) -> Iterator[str]:

@@ -283,13 +283,9 @@ def open_basis(folders: Mapping[str, Path], tokenizer_from: str = "base", *, com
     Raises:
         ArtefactError: a folder is no sound checkpoint, or no adapter of the base.
     """
-    return basis_of(*open_models(folders), tokenizer_from, compiled=compiled)
-
-
-def open_models(folders: Mapping[str, Path]) -> tuple[Checkpoint, tuple[Checkpoint, ...]]:
-    """Returns base and experts, each as its own files have it; arguments and errors as `open_basis`."""
     base = open_checkpoint(folders["base"], "base")
-    return base, tuple(open_expert(folder, name, base) for name, folder in folders.items() if name != "base")
+    experts = [open_expert(folder, name, base) for name, folder in folders.items() if name != "base"]
+    return basis_of(base, experts, tokenizer_from, compiled=compiled)
 
 
 def basis_of(

@@ -1,4 +1,4 @@
-"""From a recipe to a checkpoint on disk: any particle ever judged, with the bits that were judged."""
+"""From a recipe and its opened models to a checkpoint on disk, with the bits that were judged."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,42 +7,25 @@ from pathlib import Path
 from psomerge.checkpoint.pins import file_digests
 from psomerge.checkpoint.writer import write_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.fit.misfits import check_buffers, check_fit
-from psomerge.merge.basis import Basis, basis_of, open_models
+from psomerge.merge.basis import Basis
 from psomerge.recipe import Recipe, Source, to_bytes
-
-
-def materialize(recipe: Recipe, folders: Mapping[str, Path], out: Path) -> dict[str, str]:
-    """Writes the recipe's model to `out` (durably, all or nothing) and returns the SHA-256 of every file by name.
-
-    Args:
-        recipe: its sources are checked against the local files by digest.
-        folders: local folder of `base` and of every expert by name.
-        out: must not exist, or be empty.
-
-    Raises:
-        ArtefactError: a file differs from what the recipe pins, or the checkpoints do not fit.
-        SpaceError: no room for the checkpoint.
-    """
-    check_pins(recipe, folders)
-    base, experts = open_models(
-        {"base": folders["base"]} | {expert.name: folders[expert.name] for expert in recipe.experts}
-    )
-    check_fit(base, experts)
-    check_buffers(base, experts)
-    return write_model(recipe, basis_of(base, experts, recipe.tokenizer_from), out)
 
 
 def write_model(
     recipe: Recipe, basis: Basis, out: Path, pins: Callable[[], Mapping[str, Source]] | None = None
 ) -> dict[str, str]:
-    """Writes the recipe's model from an opened basis, its `recipe.json` beside it; see `materialize`.
+    """Writes the recipe's model, its `recipe.json` beside it, durably, all or nothing; returns the SHA-256 of every
+    file by name.
 
     Args:
+        recipe: over the models of the basis.
+        basis: opened with the recipe's `tokenizer_from`.
+        out: must not exist, or be empty.
         pins: returns the sources to write down instead of the recipe's own, by name; asked when the tensors are made.
 
     Raises:
         ArtefactError: a file of weights changed while it was read.
+        SpaceError: no room for the checkpoint.
     """
 
     def recipe_file() -> dict[str, bytes]:
@@ -68,7 +51,7 @@ def write_model(
 
 def check_pins(recipe: Recipe, folders: Mapping[str, Path]) -> None:
     """Raises ArtefactError, naming the first file whose SHA-256 is not the one that the recipe pins."""
-    for name, source in [("base", recipe.base), *((expert.name, expert) for expert in recipe.experts)]:
+    for name, source in recipe.sources.items():
         found = file_digests(folders[name])
         for file, digest in source.files.items():
             if found.get(file) != digest:

@@ -2,22 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
-from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
+from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit.differences import differences
 from psomerge.fit.distance import distance_warnings, measure
-from psomerge.fit.misfits import all_misfits, misfit
+from psomerge.fit.misfits import all_misfits, buffer_misfits
 from psomerge.fit.vocabulary import compared
 from psomerge.fit.warning import FitWarning
-from psomerge.merge.basis import Basis, basis_of, open_expert
+from psomerge.merge.basis import Basis
 from psomerge.tasks.experts.class_defaults import spelt_out
-from psomerge.tasks.experts.numbering import check_numbering
+from psomerge.tasks.experts.fitting import choose_tokenizer, missing_tokens, open_fitting
 from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.vocabulary.aligned import align
-from psomerge.vocabulary.tokenizer import differing_flags, has_chat_template, has_tokenizer, tokenizers_differ
+from psomerge.vocabulary.tokenizer import differing_flags
 from psomerge.vocabulary.tokens import AddedToken, few, placeholder, same_files, shown
 
 
@@ -27,55 +26,26 @@ class Checked:
 
     basis: Basis
     tokenizer_from: str
-    """Name of the model whose tokenizer, chat template, generation config and stop tokens are used."""
+    """As of `Fitting`."""
     warnings: tuple[FitWarning, ...] = ()
 
 
 def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
-    """Returns the opened basis, whose tokenizer is used, and what a user should know about the experts.
+    """Returns the opened basis, whose tokenizer is used, and what a user should know about the experts. All weights are
+    read.
 
     Args:
-        folders: local folder of `base` and of every expert by name.
-        tokenizer_from: what the config says, None if nothing.
+        folders, tokenizer_from: as of `open_fitting`.
 
     Raises:
-        ArtefactError: checkpoints are broken, hold values that are not finite, or do not fit; all misfits of all of
-            them are listed.
-        ConfigError: several tokenizers differ and none is chosen.
+        ArtefactError, ConfigError: as `open_fitting`; values that are not finite, too.
     """
-    opened, broken = open_all(folders)
-    base = opened.pop("base", None)
-    experts = list(opened.values())
-    if base is None:
-        raise ArtefactError("; ".join(broken))
-    lines = broken + all_misfits(base, experts, read_pieces, spelt_out)
-    if lines:
-        raise misfit(lines + measure(base, experts)[1], base.folder)
-    basis, name = merging_basis(base, experts, tokenizer_from)  # before the weights are read: a choice may be wanting
-    distances, faults = measure(basis.base, basis.experts)
+    found = open_fitting(folders, tokenizer_from, faults=lambda base, experts: measure(base, experts)[1])
+    distances, faults = measure(found.basis.base, found.basis.experts)
     if faults:
         raise ArtefactError("; ".join(faults))
-    return Checked(basis, name, (*told_by_files(base, experts, name), *distance_warnings(distances)))
-
-
-def merging_basis(
-    base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str | None, *, compiled: bool | None = None
-) -> tuple[Basis, str]:
-    """Returns the basis of models that fit, and the name of the one whose tokenizer is used.
-
-    Args:
-        base, experts: opened.
-        tokenizer_from: a name, None if nobody said one.
-        compiled: as of `psomerge.merge.basis.open_basis`.
-
-    Raises:
-        ConfigError, ArtefactError: as `choose_tokenizer` and `check_numbering`.
-    """
-    name = choose_tokenizer(base, experts, tokenizer_from)
-    basis = basis_of(base, experts, name, compiled=compiled)
-    if basis.union and (merged := basis.named(name).edited.get("tokenizer.json")):
-        check_numbering(next(one for one in (base, *experts) if one.name == name), merged, basis.union)
-    return basis, name
+    told = told_by_files(found.base, found.experts, found.tokenizer_from)
+    return Checked(found.basis, found.tokenizer_from, (*told, *distance_warnings(distances)))
 
 
 def told_by_files(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str) -> list[FitWarning]:
@@ -106,72 +76,6 @@ def told_by_files(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_fro
             )
         merged |= {token: entry for token, entry in own.items() if token not in merged}
     return found
-
-
-def open_all(folders: Mapping[str, Path]) -> tuple[dict[str, Checkpoint], list[str]]:
-    """Returns the checkpoints that can be opened, by name, and a line for each that cannot; an adapter of a base that
-    cannot be opened is left out.
-
-    Args:
-        folders: local folder of `base` and of every expert by name, the base first.
-    """
-    opened: dict[str, Checkpoint] = {}
-    broken: list[str] = []
-    for name, folder in folders.items():
-        try:
-            opened[name] = (
-                open_expert(folder, name, opened["base"]) if "base" in opened else open_checkpoint(folder, name)
-            )
-        except ArtefactError as error:
-            broken.append(f'"{name}": {error}')
-    return opened, broken
-
-
-def choose_tokenizer(base: Checkpoint, experts: Sequence[Checkpoint], given: str | None) -> str:
-    """Returns the name given, else `base`, or the one expert that has a chat template where the base has none.
-
-    Raises:
-        ConfigError: nothing is given, and tokenizers differ or several experts bring a chat template.
-        ArtefactError: a tokenizer file is damaged.
-    """
-    if given is not None:
-        return given
-    differing = [f"{expert.name}{_own(base, expert)}" for expert in experts if tokenizers_differ(base, expert)]
-    if differing:
-        raise ConfigError(
-            f"the tokenizers of {', '.join(differing)} differ from the base's; say which one to use with tokenizer_from"
-        )
-    extended = {
-        expert.name: vocabulary
-        for expert in experts
-        if not same_files(base, expert) and (vocabulary := read_pieces(expert))
-    }
-    for (one, ours), (other, theirs) in combinations(extended.items(), 2):
-        if tokens := differing_flags(ours.added, theirs.added):
-            told = f"{one} and {other} added {few([shown(token) for token in tokens])} in different ways"
-            raise ConfigError(f"{told} (special, or stripped of blanks); say whose to use with tokenizer_from")
-    talking = (
-        []
-        if has_chat_template(base)
-        else [expert.name for expert in experts if has_chat_template(expert) and has_tokenizer(expert)]
-    )
-    if len(talking) > 1:
-        raise ConfigError(
-            f"{', '.join(talking)} each bring a chat template and the base has none; say which one to use with "
-            "tokenizer_from"
-        )
-    return talking[0] if talking else "base"
-
-
-def _own(base: Checkpoint, expert: Checkpoint) -> str:
-    tokens = _missing(base, expert)
-    return f" (with tokens of its own: {few(tokens)})" if tokens else ""
-
-
-def _missing(base: Checkpoint, expert: Checkpoint) -> list[str]:
-    """Tokens of an expert that the base has not, for a message."""
-    comparison = compared(base, expert, read_pieces)
-    return [f"{shown(token)} (id {number})" for token, number in comparison.only_expert.items()] if comparison else []
 
 
 def token_warnings(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
@@ -218,7 +122,7 @@ def examine(base: Checkpoint | None, models: Sequence[Checkpoint]) -> tuple[list
     """
     if base is None:
         return [line for model in models for line in measure(model, [])[1]], []
-    unfit = all_misfits(base, models, read_pieces, spelt_out)
+    unfit = [*all_misfits(base, models, read_pieces, spelt_out), *buffer_misfits(base, models)]
     distances, faults = measure(base, models) if unfit else measure(*align(base, models, base)[:2])
     lines = unfit + faults
     return lines, [] if lines else [warning for model in models for warning in _alone(base, model)] + distance_warnings(
@@ -230,7 +134,7 @@ def _alone(base: Checkpoint, model: Checkpoint) -> list[FitWarning]:
     try:
         chosen = {"base": base}.get(choose_tokenizer(base, [model], None), model)
     except ConfigError:
-        own = _missing(base, model)
+        own = missing_tokens(base, model)
         found = f"another, with tokens of its own: {few(own)}" if own else "one that cuts text otherwise"
         advice = "a run with it must say tokenizer_from"
         return [FitWarning(model.name, "tokenizer", "the base's", found, advice), *differences(base, model, base)]

@@ -1,15 +1,18 @@
 """Which version serves: `challenger` is the newest verified one, `champion` the best so far. Alone the test split
 decides."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from psomerge.errors import EngineError, VerificationError
+from psomerge.evals.harness import FailedBenchmark
 from psomerge.evals.significance.intervals import Difference, paired
 from psomerge.evals.suites.scores import BenchmarkScore
 from psomerge.files.locking import exclusive
 from psomerge.tasks.release import registry
 from psomerge.tasks.release.registry import Version
+from psomerge.tasks.search.table import Result, by_kind
 from psomerge.tasks.tracking.store import Store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -24,6 +27,56 @@ class Promotion:
 
     promoted: bool
     reason: str
+
+    @property
+    def alias(self) -> str:
+        """The highest that the version bears."""
+        return CHAMPION if self.promoted else CHALLENGER
+
+
+def contend(
+    store: Store,
+    version: Version,
+    table: Sequence[Result],
+    label: str,
+    *,
+    lacks: Callable[[Scores], Mapping[str, float]],
+    judge: Callable[[Version], Scores],
+) -> Promotion:
+    """Returns what became of a verified version: challenger, and champion if it deserves to be by `decide`.
+
+    Args:
+        store: of the registry.
+        version: that contends.
+        table: of the run that made it, on the test items.
+        label: of the version's model in the table.
+        lacks: tells how far scores are below the suite's floors, by benchmark.
+        judge: tells the scores of the champion that there is, on the same items.
+    """
+    champion = registry.bearer(store, version.name, CHAMPION)
+    if champion is not None and champion.version == version.version:
+        champion = None  # a run that was interrupted after the alias was given
+    decision = _by_table(table, label, lacks, lambda: judge(champion) if champion else None)
+    return promote(store, version, decision=decision, compared_with=champion)
+
+
+def _by_table(
+    table: Sequence[Result],
+    label: str,
+    lacks: Callable[[Scores], Mapping[str, float]],
+    champion: Callable[[], Scores | None],
+) -> Promotion:
+    result, base = by_kind(table, "search").get(label), by_kind(table, "base").get("base")
+    if result is None or base is None:
+        failed = "the base" if result else "the model"
+        return Promotion(False, f"{failed} could not be judged on the test items")
+    experts = {one.label.removeprefix("expert "): one.test.scores for one in by_kind(table, "expert").values()}
+    try:
+        scores = champion()
+    except (EngineError, FailedBenchmark, VerificationError) as error:
+        return Promotion(False, f"the champion could not be judged: {error}")
+    own = result.test.scores
+    return decide(own, champion=scores, base=base.test.scores, experts=experts, lacks=lacks(own))
 
 
 def decide(

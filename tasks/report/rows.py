@@ -1,10 +1,46 @@
 """Rows of the result table and paired comparisons, from scores item by item."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from psomerge.evals.significance.intervals import RESAMPLES, benchmark_interval, mean_interval, paired
 from psomerge.evals.suites.scores import BenchmarkScore
+from psomerge.recipe import COEFFICIENTS
 from psomerge.tasks.report.summary import KINDS, Comparison, Row
+from psomerge.tasks.search.steps import Course
+from psomerge.tasks.search.table import Result
+
+
+def result_rows(table: Sequence[Result]) -> list[Row]:
+    """Returns the rows of a run's result table, in its order."""
+    rows: list[Row] = []
+    for one in table:
+        if one.test.fitness is None:
+            found = Row(one.label, one.kind, judgements=one.judgements, fitness=one.fitness, failure=one.test.failure)
+        else:
+            found = row(one.label, one.test.scores, kind=one.kind, judgements=one.judgements, fitness=one.fitness)
+            found = replace(found, coefficients=one.recipe.coefficients if one.recipe.method == COEFFICIENTS else ())
+        rows.append(found)
+    return rows
+
+
+def particle_rows(courses: Sequence[Course]) -> list[dict[str, Any]]:
+    """Returns every particle of every step as plain values."""
+    return [
+        {
+            "search": course.search.name,
+            "step": number,
+            "particle": place,
+            "coefficients": str(one.coefficients),
+            "fitness": one.fitness,
+            "stopped_at": one.bound,
+            "failure": one.failure,
+        }
+        for course in courses
+        for number, step in enumerate(course.history, 1)
+        for place, one in enumerate(step.particles)
+    ]
 
 
 def row(

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from psomerge.errors import EngineError
+from psomerge.errors import EngineError, VerificationError
 from psomerge.evals.engines.engine import Answers, ModelError
 from psomerge.evals.engines.pool import Order, Pool
 from psomerge.evals.harness import EvaluationSet, FailedBenchmark
@@ -116,12 +116,23 @@ class Judging:
                 self._told(labels[place], found[place])
         return [found[place] for place in range(len(recipes))]
 
-    def answers(self, recipe: Recipe, split: str) -> Answers:
-        """Returns the raw answers of a recipe's model, made now. Raises EngineError, and what the guard raises: files
-        that changed explain a lost engine, too."""
+    def ask_again(self, recipe: Recipe, split: str) -> Answers:
+        """Returns the raw answers of a model that was judged before, made now.
+
+        Raises:
+            VerificationError: they score otherwise than before.
+            EngineError: the model cannot be judged; and what the guard raises: files that changed explain a lost
+                engine, too.
+        """
         ((_, answers),) = self._answered([Order(recipe, split)])
         if isinstance(answers, ModelError):
             raise answers
+        known = self.book.find(recipe, split)
+        if known is None or known.scores != self._sets[split].score(answers, self.memory):
+            raise VerificationError(
+                f"the model scores otherwise than before on the {split} items (journal key "
+                f"{self.book.key(recipe, split)[:12]}); the engine is not repeatable"
+            )
         return answers
 
     def fitness(self, scores: Scores, splits: Sequence[str]) -> float:

@@ -3,7 +3,9 @@ once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from psomerge import recipe as recipes
 from psomerge.evals.suites.scores import Judgement
 from psomerge.recipe import Recipe
 from psomerge.tasks.search.baselines import Tuned
@@ -27,6 +29,14 @@ class Outcome:
     def chosen(self) -> Recipe:
         """The model that is written and registered."""
         return self.selections[0].chosen.recipe
+
+    def write_recipes(self, folder: Path) -> None:
+        """Writes the recipe of every particle ever judged, for `psomerge materialize`."""
+        folder.mkdir(exist_ok=True)
+        for course in self.courses:
+            for one in course.judged:
+                name = f"{course.search.name}-step-{one.step + 1}-particle-{one.particle}.json"
+                recipes.write(one.recipe, folder / name)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def named_model(address: str, home: Path, progress: Progress, store: Callable[[]
         return NamedModel(address, fetched.source, Recipe(pin_fetched("base", fetched), ()), {"base": fetched.folder})
     recipe = recipes.read(Path(address))
     form_of(recipe, address)
-    named = {"base": recipe.base} | {expert.name: expert for expert in recipe.experts}
-    folders = {name: fetch(source.source, home, progress, store=store).folder for name, source in named.items()}
+    folders = {
+        name: fetch(source.source, home, progress, store=store).folder for name, source in recipe.sources.items()
+    }
     check_pins(recipe, folders)
     return NamedModel(address, address, recipe, folders)

@@ -14,8 +14,9 @@ from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.checkpoint.writer import write_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.merge.basis import open_basis
-from psomerge.merge.materialize import materialize, write_model
+from psomerge.merge.materialize import write_model
 from psomerge.recipe import Recipe, read
+from psomerge.tasks.experts.rebuild import rebuild
 
 NAMES = ("base", "so", "tk")
 SHAPES = {
@@ -62,18 +63,18 @@ def test_sharded_and_single_file_experts_on_one_and_two_threads_give_equal_bits(
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        materialize(recipe_of(folders), folders, tmp_path / "single")
+        rebuild(recipe_of(folders), folders, tmp_path / "single")
         torch.set_num_threads(2)
         shards = {name: sharded(folder, tmp_path / f"{name}-sharded") for name, folder in folders.items()}
-        materialize(recipe_of(shards), shards, tmp_path / "from-shards")
+        rebuild(recipe_of(shards), shards, tmp_path / "from-shards")
     finally:
         torch.set_num_threads(threads)
     assert bits(tmp_path / "single") == bits(tmp_path / "from-shards")
 
 
 def test_what_was_written_is_rebuilt_from_its_own_recipe_file(tmp_path, folders):
-    first = materialize(recipe_of(folders), folders, tmp_path / "first")
-    again = materialize(read(tmp_path / "first" / "recipe.json"), folders, tmp_path / "again")
+    first = rebuild(recipe_of(folders), folders, tmp_path / "first")
+    again = rebuild(read(tmp_path / "first" / "recipe.json"), folders, tmp_path / "again")
     assert first == again
     assert bits(tmp_path / "first") == bits(tmp_path / "again")
 
@@ -93,7 +94,7 @@ def test_a_source_that_changed_since_it_was_pinned_is_refused_and_nothing_is_wri
     tensors["model.norm.weight"][0] += 1
     save_file(tensors, folders["tk"] / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ArtefactError, match=r"tk/model\.safetensors: expected SHA-256 .* as pinned"):
-        materialize(recipe, folders, tmp_path / "out")
+        rebuild(recipe, folders, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -101,7 +102,7 @@ def test_a_folder_that_holds_something_is_not_written_over(tmp_path, folders):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious.txt").write_text("mine")
     with pytest.raises(ConfigError):
-        materialize(recipe_of(folders), folders, tmp_path / "out")
+        rebuild(recipe_of(folders), folders, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious.txt"]
 
 
@@ -121,5 +122,5 @@ def test_a_damaged_recipe_is_refused_with_what_is_wrong(tmp_path, folders, chang
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(recipe_of(folders).to_dict() | change))
     with pytest.raises(ArtefactError, match=expected):
-        materialize(read(path), folders, tmp_path / "out")
+        rebuild(read(path), folders, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from made.models import toy_checkpoint
-from psomerge.merge.materialize import materialize
 from psomerge.recipe import read
+from psomerge.tasks.experts.rebuild import rebuild
 
 NAMES = ("base", "so", "tk")
 SHAPES = {
@@ -81,5 +81,5 @@ def checkpoint(folder: Path, number: int) -> Path:
 def test_a_recipe_of_before_rebuilds_to_the_same_bytes(tmp_path: Path, fields: tuple[str, ...], digest: str) -> None:
     folders = {name: checkpoint(tmp_path / name, number) for number, name in enumerate(NAMES)}
     (tmp_path / "recipe.json").write_text(RECIPE % fields)
-    materialize(read(tmp_path / "recipe.json"), folders, tmp_path / "out")
+    rebuild(read(tmp_path / "recipe.json"), folders, tmp_path / "out")
     assert hashlib.sha256((tmp_path / "out" / "model.safetensors").read_bytes()).hexdigest() == digest

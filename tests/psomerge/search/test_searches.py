@@ -18,10 +18,11 @@ from psomerge.evals.harness import EvaluationSet
 from psomerge.evals.stopping.policy import EXACT, Stopping
 from psomerge.evals.suites.suite import Suite
 from psomerge.flows.config.loading import load_config
-from psomerge.flows.stages.opening import judgements, searches
+from psomerge.flows.stages.opening import searches
 from psomerge.search.pso import Settings
 from psomerge.search.search import Address, Array, Search, State, tell
 from psomerge.search.searches import SEARCHES
+from psomerge.tasks.search.inputs import all_judgements
 from psomerge.tasks.search.select import rerank
 from psomerge.tasks.search.steps import Course, ask_step, begin, contenders, judge_step, observe_step
 from psomerge.tasks.search.table import Outcome, judge_results
@@ -142,10 +143,11 @@ def test_a_plan_counts_the_judgements_of_a_search_that_is_no_swarm(listed: Searc
     config = load_config("quickstart", ["compare.baselines=[]", "compare.swarms=[]", "rerank=2"])
     own = config.model_copy(update={"swarm": config.swarm.model_copy(update={"initial": "listed"})})
     # Two steps of three points, two re-ranked; in the table base, two experts and what the search found.
-    assert judgements(own, 2) == 2 * 3 + 2 + 4
+    assert all_judgements(searches(own), 2, [], own.rerank) == 2 * 3 + 2 + 4
     # The star's five steps of five points, two re-ranked, and a row, beside it.
     beside = config.compare.model_copy(update={"swarms": ("star",)})
-    assert judgements(own.model_copy(update={"compare": beside}), 2) == 2 * 3 + 2 + 4 + (config.swarm.steps * 5 + 2 + 1)
+    both = searches(own.model_copy(update={"compare": beside}))
+    assert all_judgements(both, 2, [], own.rerank) == 2 * 3 + 2 + 4 + (config.swarm.steps * 5 + 2 + 1)
 
 
 def run(search: Search, folder: Path, suite: Suite, sets: dict[str, EvaluationSet], known: Known, stopping: bool):

@@ -25,9 +25,10 @@ from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.evals.engines.shell import tokenizer_folder
 from psomerge.merge.basis import open_basis
-from psomerge.merge.materialize import materialize, write_model
+from psomerge.merge.materialize import write_model
 from psomerge.recipe import Recipe, from_dict
 from psomerge.tasks.experts.check import check
+from psomerge.tasks.experts.rebuild import rebuild
 from psomerge.vocabulary.merged_vocabulary import runs, union
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -88,7 +89,7 @@ def test_rows_are_merged_by_token_whoever_s_tokenizer_it_is(
     tmp_path: Path, folders: dict[str, Path], tensor: str, tokenizer_from: str
 ) -> None:
     recipe = recipe_of(folders, 0.5, 0.25, -0.3, tokenizer_from=tokenizer_from)
-    materialize(recipe, folders, tmp_path / "out")
+    rebuild(recipe, folders, tmp_path / "out")
     found, expected = by_token(tmp_path / "out", tensor), expected_rows(folders, tensor, 0.5, 0.25, -0.3)
     assert set(found) == set(expected) == {*by_token(folders["base"], tensor), "<|im_start|>", "<|im_end|>", "<tool>"}
     for token, row in found.items():
@@ -121,7 +122,7 @@ def test_an_expert_alone_is_itself_in_every_token_of_its_own(folders: dict[str, 
 def test_the_merged_tokenizer_does_to_each_expert_s_text_what_its_own_does(
     tmp_path: Path, folders: dict[str, Path], tokenizer_from: str
 ) -> None:
-    materialize(recipe_of(folders, 0.3, 0.3, 0.3, tokenizer_from=tokenizer_from), folders, tmp_path / "out")
+    rebuild(recipe_of(folders, 0.3, 0.3, 0.3, tokenizer_from=tokenizer_from), folders, tmp_path / "out")
     merged = AutoTokenizer.from_pretrained(tmp_path / "out")
     for name in folders:
         own = AutoTokenizer.from_pretrained(folders[name])
@@ -199,7 +200,7 @@ def test_a_tokenizer_of_any_class_keeps_its_tokens(
         (folder / "added_tokens.json").write_text(
             json.dumps({entry["content"]: entry["id"] for entry in table.values()})
         )
-    materialize(recipe_of(found, 0.5, 0.5), found, tmp_path / "out")
+    rebuild(recipe_of(found, 0.5, 0.5), found, tmp_path / "out")
     merged = AutoTokenizer.from_pretrained(tmp_path / "out")
     for name, text in (("chat", TEXTS[1]), ("tool", TEXTS[2])):
         own = AutoTokenizer.from_pretrained(found[name])
@@ -250,7 +251,7 @@ def test_padding_rows_are_nobody_s(tmp_path: Path, base: Path) -> None:
     assert load_file(found["padded"] / "model.safetensors")[EMBEDDING].shape[0] == 320
     assert open_basis(found).base.tensors[EMBEDDING].shape[0] == 257
     assert open_basis(found, "padded").base.tensors[EMBEDDING].shape[0] == 320
-    materialize(recipe_of(found, 1.0), found, tmp_path / "out")
+    rebuild(recipe_of(found, 1.0), found, tmp_path / "out")
     assert torch.equal(
         load_file(tmp_path / "out" / "model.safetensors")[EMBEDDING],
         load_file(found["padded"] / "model.safetensors")[EMBEDDING][:257],
@@ -274,7 +275,7 @@ def test_an_adapter_may_bring_tokens(tmp_path: Path, base: Path, folders: dict[s
     whole = {"base": base, "adapter": adapter, "tool": folders["tool"]}
     peft = merged_by_peft(tmp_path / "adapter-base", adapter)
     ids = AutoTokenizer.from_pretrained(adapter).get_vocab()
-    materialize(recipe_of(whole, 1.0, 0.0), whole, tmp_path / "out")
+    rebuild(recipe_of(whole, 1.0, 0.0), whole, tmp_path / "out")
     found, merged = (
         load_file(tmp_path / "out" / "model.safetensors"),
         AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab(),
@@ -493,7 +494,7 @@ def test_a_published_recipe_without_its_vocabulary_s_files_cannot_be_rebuilt(
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["vocabulary"] == recipe.vocabulary
     other = dict(folders, chat=folders["plain"])
     with pytest.raises(ArtefactError, match="expected SHA-256"):
-        materialize(recipe, other, tmp_path / "again")
+        rebuild(recipe, other, tmp_path / "again")
 
 
 @pytest.mark.parametrize(
