@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from the pinned lock on first use.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow check format benchmark
+.PHONY: help setup quickstart test test-fast test-slow check format benchmark
 
 # With PYTHONDONTWRITEBYTECODE set every `import vllm` compiles thousands of files again; the rest keeps libraries quiet.
 export PYTHONDONTWRITEBYTECODE =
@@ -21,6 +21,9 @@ quickstart: setup ## the embedded default: minutes, offline
 # Two files side by side: much of the time a test waits for one thread of a process that starts.
 test: setup      ## all tests but those marked slow, gpu, network
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-fast: setup ## those that start no process, in at most three minutes
+	$(BIN)/pytest -n 2 --dist loadfile -m "not heavy and not slow and not gpu and not network"
 
 test-slow: setup ## the long tests too
 	$(BIN)/pytest -n 2 --dist loadfile -m "not gpu and not network"

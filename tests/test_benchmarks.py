@@ -10,6 +10,8 @@ import pytest
 
 from places import ROOT
 
+pytestmark = pytest.mark.heavy
+
 
 def benchmark(*words: str, scratch: Path) -> dict:
     command = [sys.executable, "-m", "benchmarks", *words, "--json", "--small", "--scratch", str(scratch)]

@@ -10,6 +10,8 @@ from compose_spec import PyCompose
 from doubles.services_fixture import compose_file
 from places import ROOT
 
+pytestmark = pytest.mark.heavy
+
 SERVERS = {"postgres", "prefect", "mlflow"}
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from places import ROOT
 
+pytestmark = pytest.mark.heavy
+
 PACKAGE = ROOT / "psomerge"
 
 

@@ -20,9 +20,10 @@ from places import ROOT
 from runs.command_line import Said, psomerge
 from runs.small_run import Small, perturbed, small_run
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 COMMANDS = ("quickstart", "run", "plan", "merge", "check", "materialize", "ui", "report", "doctor")
 Breaker = Callable[[Path], object]

@@ -1,6 +1,7 @@
 """The whole pipeline in a folder of a test: a tiny base, experts near it, a short suite, a config, and a home of its
 own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -141,6 +142,15 @@ def perturbed(base: Path, folder: Path, seed: int, *, size: float = 0.03) -> Pat
     }
     save_file(changed, str(folder / "model.safetensors"), metadata={"format": "pt"})
     return folder
+
+
+def abandoned_memory() -> set[str]:
+    """Shared memory that no process has mapped any more; other tests' engines and databases have theirs."""
+    names, mapped = os.listdir("/dev/shm"), ""
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            mapped += Path(f"/proc/{process.pid}/maps").read_text()
+    return {name for name in names if f"/dev/shm/{name}" not in mapped and Path("/dev/shm", name).exists()}
 
 
 def family(pid: int) -> list[psutil.Process]:

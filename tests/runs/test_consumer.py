@@ -17,7 +17,10 @@ from doubles.local_mlflow import local_store, published
 from psomerge.tasks.release import registry
 from psomerge.tasks.tracking import run as track
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 
 CONSUMER = """
 import importlib.abc, json, sys

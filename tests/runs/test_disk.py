@@ -11,7 +11,10 @@ import pytest
 from runs.small_run import Small, small_run
 from runs.watched_run import MOMENTS, PATIENCE, STEPS, Moment, Running, again, of_this_run, outcome, versions
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from psomerge.tasks.tracking.store import Store
 from runs.small_run import SUITE, Small, kill_all, small_run
 from runs.watched_run import lines
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 ENGINE = ("--set", "engine.kind=transformers", "--json")
 

@@ -36,7 +36,7 @@ except PsomergeError as error:
     os._exit(error.exit_code)
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+pytestmark = [pytest.mark.heavy, pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")]
 
 
 def work(root: Path, *strace: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,10 @@ from psomerge.tasks.tracking.run import connect
 from psomerge.tasks.tracking.store import Store
 from runs.small_run import Small, small_run
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 
 RESULT_KEYS = {"run", "recipe", "checkpoint", "model_uri", "version", "alias", "promoted", "tracking_uri", "scores"}
 """That DESIGN promises of a run's JSON object."""

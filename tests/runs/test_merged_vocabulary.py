@@ -15,7 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from made.extended import by_token, extended
 from runs.small_run import Small, small_run
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 CHAT = [AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>", special=True)]
 TOOL = [AddedToken("<tool>", special=True), AddedToken("<|im_end|>", special=True)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runs.small_run import Small, family, kill_all, small_run
+from runs.small_run import Small, abandoned_memory, family, kill_all, small_run
 from runs.watched_run import (
     MOMENTS,
     PATIENCE,
@@ -28,12 +28,15 @@ from runs.watched_run import (
     versions,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 
 
 @pytest.fixture(scope="module")
 def shared_memory() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+    return abandoned_memory()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,7 @@ def check_end(small: Small, undisturbed: Outcome, shared_memory: set[str]) -> No
     assert list((run / "engine").glob("engine-*")) == [], "a killed engine's folder was left"
     assert not (run / "verify").exists()
     assert of_this_run(small) == []
-    assert set(os.listdir("/dev/shm")) <= shared_memory
+    assert abandoned_memory() <= shared_memory
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(
@@ -133,7 +136,7 @@ def test_a_second_process_is_turned_away_at_once_and_ctrl_c_ends_the_first_with_
     seconds = time.monotonic() - begin
     assert (second.returncode, second.stdout) == (5, "")
     assert re.fullmatch(rf"psomerge: .*held by process {first.process.pid} .*\n", second.stderr), second.stderr
-    assert seconds < 5
+    assert seconds < 20  # most of it imports, beside the first process and another test
     first.wait_for(MOMENTS[2])
     members = family(first.process.pid)
     os.killpg(

@@ -14,6 +14,8 @@ import yaml
 from made.architectures import tiny_t5
 from runs.small_run import SUITE, Small, small_run
 
+pytestmark = pytest.mark.heavy
+
 CONSUMER = """
 import json, sys
 import mlflow

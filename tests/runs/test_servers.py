@@ -15,7 +15,10 @@ from psomerge.tasks.tracking.run import connect
 from psomerge.tasks.tracking.store import Store
 from runs.small_run import Small, small_run
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 __all__ = ["service_set"]
 
 

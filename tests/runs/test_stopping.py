@@ -12,7 +12,10 @@ import yaml
 
 from runs.small_run import perturbed, small_run
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 
 
 @dataclass(frozen=True)

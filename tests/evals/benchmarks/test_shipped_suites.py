@@ -27,9 +27,10 @@ from psomerge.evals.harness.building import build_all
 from psomerge.evals.harness.tasks import load_tasks
 from psomerge.evals.suites.file import load_suite
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 NAMES = ["understanding", "reasoning", "translation", "bayling2", "low-resource", "glue"]
 LETTERS = [" A", " B", " C", " D"]

@@ -11,6 +11,8 @@ from psomerge.evals.engines import choice as engine_choice
 from psomerge.evals.engines.choice import Choice, choose
 from psomerge.evals.engines.vllm.architectures import architectures
 
+pytestmark = pytest.mark.heavy
+
 LLAMA, T5 = {"architectures": ["LlamaForCausalLM"]}, {"architectures": ["T5ForConditionalGeneration"]}
 
 

@@ -15,9 +15,10 @@ from psomerge.evals.harness.encoding import Encoder
 from psomerge.evals.suites.file import load_suite
 from runs.engine_cases import SETTINGS, Hearing, begins, mixed, plain
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 MARGIN = 1e-4
 SUITE = """\

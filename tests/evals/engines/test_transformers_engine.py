@@ -12,6 +12,8 @@ from psomerge.evals.engines.engine import Batch, Generation, Loglikelihood, Mode
 from psomerge.evals.engines.transformers_engine import TransformersEngine
 from runs.engine_cases import SETTINGS, Hearing, begins, exam, family, mixed, plain, questions
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
 def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

@@ -14,9 +14,10 @@ from psomerge.evals.harness import build
 from psomerge.evals.suites.file import load_suite
 from psomerge.recipe import Recipe
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 MARGIN = 1e-4
 """Natural-log probability. Two engines that add in another order may choose differently below it."""

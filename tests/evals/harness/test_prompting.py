@@ -111,6 +111,7 @@ def asked_by_the_harness(task: str, folder: Path, model: Path, samples: list[int
     return asked
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("prompting", "settings"),
     [
@@ -204,6 +205,7 @@ def test_too_few_examples_outside_the_splits_are_refused(tmp_path, model):
         )
 
 
+@pytest.mark.heavy
 def test_a_template_without_a_system_role_gets_none(tmp_path, model):
     from transformers import AutoTokenizer
 

@@ -12,6 +12,8 @@ from psomerge.errors import ArtefactError
 from psomerge.evals.harness import template_process
 from psomerge.evals.harness.templates import ChatTemplate
 
+pytestmark = pytest.mark.heavy
+
 TURNS = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Hi,\naxb “ä”"},

@@ -25,9 +25,10 @@ from psomerge.tasks.search.judge import pooled
 from runs.scripted_judging import built as sets_of
 from runs.scripted_judging import capitals, judging, recipe_of, scripted
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 OFFLINE = ("bleu", "chrf", "chrf++")
 

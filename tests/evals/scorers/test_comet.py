@@ -12,6 +12,8 @@ from psomerge.errors import ConfigError, ServiceError
 from psomerge.evals.scorers import Item, ScorerError
 from psomerge.evals.scorers.comet import Comet
 
+pytestmark = pytest.mark.heavy
+
 STAND_IN = """
 import json, pathlib, types
 LOG = pathlib.Path(__file__).with_name("log.jsonl")

@@ -11,6 +11,8 @@ import pytest
 from psomerge.errors import ConfigError, ServiceError
 from psomerge.evals.scorers import Item, ScorerError, load_scorer
 
+pytestmark = pytest.mark.heavy
+
 ITEMS = [Item("toy", "so", name, {"text": name}, f"Say {name}.", name) for name in ("one", "two")]
 
 MODULE = """

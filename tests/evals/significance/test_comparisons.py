@@ -106,6 +106,7 @@ def test_a_family_so_large_that_sampled_tests_could_never_pass_gets_more_resampl
     assert {one.verdict for one in found.values()} == {"better"}
 
 
+@pytest.mark.heavy
 def test_equal_models_are_seldom_called_different_in_any_of_ten_languages():
     generator = np.random.default_rng(1)
 
@@ -130,6 +131,7 @@ def test_equal_models_are_seldom_called_different_in_any_of_ten_languages():
     assert alone > 0.15
 
 
+@pytest.mark.heavy
 def test_equal_models_are_seldom_ranked_apart():
     generator = np.random.default_rng(2)
 

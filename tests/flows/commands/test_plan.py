@@ -26,6 +26,8 @@ from psomerge.fit.misfits import misfits
 from psomerge.tasks.sources.fetch import fetch
 from runs.command_line import Said, psomerge
 
+pytestmark = pytest.mark.heavy
+
 Usage = collections.namedtuple("Usage", "total used free")
 TERABYTES = 4 * 10**12
 NORM = "model.norm.weight"

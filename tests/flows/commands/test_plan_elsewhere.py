@@ -27,9 +27,12 @@ from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.store import Store
 from runs.command_line import psomerge
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings(
+        "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
+]
 NORM = "model.norm.weight"
 
 

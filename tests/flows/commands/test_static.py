@@ -17,9 +17,10 @@ from psomerge.arithmetic.masks import keep, keep_threshold, mask_keys
 from runs.command_line import Said, psomerge
 from runs.small_run import Small, perturbed, small_run
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 Tensors = Mapping[str, Tensor]
 

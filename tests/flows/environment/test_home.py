@@ -18,6 +18,8 @@ from psomerge.errors import ServiceError, SpaceError
 from psomerge.flows.environment.home import Stores, check_servers, home_folder, prepare
 from psomerge.tasks.services.servers import start_mlflow, start_prefect, stop
 
+pytestmark = pytest.mark.heavy
+
 # What a run does first; then an experiment with one file and one flow.
 RUN = """
 import json, sys

@@ -181,6 +181,7 @@ def test_ties_merges_adapters_as_full_experts(tmp_path: Path, two: dict[str, Pat
     assert not torch.equal(found[Q], open_checkpoint(two["base"]).tensor(Q))
 
 
+@pytest.mark.heavy
 def test_any_rows_have_the_bits_that_they_have_in_the_whole(tmp_path: Path) -> None:
     folder = tiny_llama(tmp_path / "base", tied=False, dtype=torch.bfloat16, hidden=640, layers=1)
     folders = {"base": folder, "one": lora(folder, tmp_path / "one", target_modules=[*ALL_LINEAR, "embed_tokens"])}

@@ -25,6 +25,8 @@ from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.checkpoint.writer import write_checkpoint, write_companions
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, SpaceError
 
+pytestmark = pytest.mark.heavy
+
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 
 

@@ -125,6 +125,7 @@ def test_one_and_two_threads_give_equal_bits(folders):
     assert all(same_bits(one[name], two[name]) for name in SHAPES)
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_the_compiled_pass_has_the_bits_of_the_eager_one(folders):
     eager, compiled = open_basis(folders, compiled=False), open_basis(folders, compiled=True)

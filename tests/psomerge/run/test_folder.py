@@ -18,6 +18,8 @@ from psomerge.files.durable import write_atomic
 from psomerge.run.folder import RunFolder, differences, run_key, unfinished_relatives
 from psomerge.run.journal import Journal, parse
 
+pytestmark = pytest.mark.heavy
+
 IDENTITY = {"config": "c0ffee", "code": "0.1.0", "engine": {"name": "vllm", "threads": 2}, "experts": ["aa", "bb"]}
 NOW = "2025-01-01T00:00:00+00:00"
 KEY = "0123456789abcdef"

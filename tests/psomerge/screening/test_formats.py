@@ -18,6 +18,8 @@ from made.models import tiny_llama
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError
 
+pytestmark = pytest.mark.heavy
+
 
 def refusal(folder: Path) -> str:
     with pytest.raises(ArtefactError) as caught:

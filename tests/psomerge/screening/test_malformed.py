@@ -18,6 +18,8 @@ import pytest
 from made import malformed, wellformed
 from places import TESTS
 
+pytestmark = pytest.mark.heavy
+
 KINDS = malformed.all_kinds()
 
 

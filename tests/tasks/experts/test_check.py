@@ -21,6 +21,8 @@ from psomerge.tasks.experts.fitting import choose_tokenizer
 from psomerge.tasks.experts.pieces import read_pieces
 from runs.command_line import psomerge
 
+pytestmark = pytest.mark.heavy
+
 
 def pair(folder: Path, family: dict[str, Any] = LLAMA3, **changes: Any) -> dict[str, Path]:
     """Base and one expert that says what the base says, but for `changes` of its config."""

@@ -8,7 +8,10 @@ from psomerge.tasks.release import registry
 from psomerge.tasks.release.promote import Promotion, decide, promote
 from psomerge.tasks.tracking import run as track
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 YES, NO = Promotion(True, "better"), Promotion(False, "worse")
 
 

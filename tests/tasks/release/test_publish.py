@@ -17,6 +17,8 @@ from psomerge.tasks.release import publish
 from psomerge.tasks.release.card import front_matter, model_card
 from psomerge.tasks.report.summary import Row
 
+pytestmark = pytest.mark.heavy
+
 WHOLE = {
     "MANIFEST.json",
     "MLmodel",

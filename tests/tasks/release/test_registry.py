@@ -9,7 +9,10 @@ from psomerge.tasks.release import registry
 from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 KEY = "a" * 64
 CREATE = "/api/2.0/mlflow/model-versions/create"
 

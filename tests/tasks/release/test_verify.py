@@ -15,7 +15,10 @@ from psomerge.tasks.release import registry, verify
 from psomerge.tasks.release.verify import Question
 from psomerge.tasks.tracking import run as track
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 KEY = "a" * 64
 BATCH = Batch(
     (Loglikelihood((10, 20, 30), (40,)), Loglikelihood((10, 20, 30), (50, 60)), Loglikelihood((70,), (80,))),

@@ -22,6 +22,8 @@ from places import ROOT
 from psomerge.errors import ServiceError
 from psomerge.tasks.services.servers import Server, running, serving, start_mlflow, start_prefect, stop
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["service_set"]
 
 # A user's process, without settings of the process that runs the tests: Prefect and MLflow read theirs at import.

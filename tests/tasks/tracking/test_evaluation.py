@@ -10,7 +10,10 @@ from psomerge.tasks.tracking import evaluation as track_evaluation
 from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.run import connect
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 
 SCORES = [BenchmarkScore("pick", "so", "acc", 1.0, ("a", "b", "c", "d"), ("a", "b", "c", "d"), (1.0, 0.0, 1.0, 1.0))]
 

@@ -14,7 +14,10 @@ from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.run import EvaluationInput
 from psomerge.tasks.tracking.store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow", "ignore::FutureWarning:mlflow"),
+]
 KEY = "a" * 64
 
 

@@ -14,6 +14,8 @@ from psomerge.flows.config.loading import load_config
 from runs.engine_cases import SETTINGS, plain
 from runs.small_run import Small
 
+pytestmark = pytest.mark.heavy
+
 TASKS = ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb"]
 
 

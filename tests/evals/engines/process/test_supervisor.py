@@ -19,6 +19,9 @@ from psomerge.evals.engines.process import leftovers, messages
 from psomerge.evals.engines.process.child import Child
 from psomerge.evals.engines.process.supervisor import SupervisedEngine
 from runs.engine_cases import SETTINGS, Hearing, begins, exam, family, mixed
+from runs.small_run import abandoned_memory
+
+pytestmark = pytest.mark.heavy
 
 A = mixed(0.7, 0.4)
 
@@ -63,7 +66,7 @@ def test_a_killed_and_a_frozen_engine_are_noticed_replaced_and_leave_nothing(
         exams = exam()
         batch = Batch(exams.loglikelihood, exams.generation * 500)  # more than a second of work
         engine.put("long", batch)
-        shared = set(os.listdir("/dev/shm"))
+        shared = abandoned_memory()
         expected = engine.judge(A, "long")
         for signal_number in (signal.SIGKILL, signal.SIGSTOP):
             pid = engine.pid
@@ -81,7 +84,7 @@ def test_a_killed_and_a_frozen_engine_are_noticed_replaced_and_leave_nothing(
         assert last is not None
         assert members(last) == []
         assert list((tmp_path / "work").glob("engine-*")) == []
-        assert set(os.listdir("/dev/shm")) <= shared
+        assert abandoned_memory() <= shared
 
 
 PARENT = """

@@ -18,6 +18,8 @@ from psomerge.evals.engines.transformers_engine import TransformersEngine
 from psomerge.evals.engines.vllm.engine import environment
 from runs.engine_cases import SETTINGS, exam, materialised, mixed
 
+pytestmark = pytest.mark.heavy
+
 A, B = mixed(0.7, 0.4), mixed(-0.3, 1.1)
 
 FRESH = """

@@ -16,6 +16,8 @@ from psomerge.evals.engines.vllm.engine import environment
 from psomerge.evals.engines.vllm.scoring import plan
 from runs.engine_cases import BLOCK, SETTINGS, Hearing, begins, exam, family, materialised, mixed, plain, questions
 
+pytestmark = pytest.mark.heavy
+
 A, B = mixed(0.7, 0.4), mixed(-0.3, 1.1)
 
 

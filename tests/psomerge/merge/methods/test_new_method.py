@@ -24,9 +24,10 @@ from runs.command_line import psomerge
 from runs.scripted_judging import ITEMS, built, capitals, judging, recipe_of, scripted
 from runs.small_run import perturbed, small_run
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
 
 
 class Largest:

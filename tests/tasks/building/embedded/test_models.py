@@ -30,7 +30,7 @@ from psomerge.tasks.building.embedded.recipe import SHAPE
 FEW = 0.01
 """Effort of the trainings here: nine steps of the base, two or three of an expert."""
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 def test_the_loss_is_the_weighted_mean_cross_entropy_of_the_next_token():

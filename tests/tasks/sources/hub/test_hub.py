@@ -23,6 +23,8 @@ from psomerge.tasks.sources.fetch import pin_fetched
 from psomerge.tasks.sources.origin import Fetched
 from runs.command_line import psomerge
 
+pytestmark = pytest.mark.heavy
+
 NAME = "org/tiny.model-1"
 ADDRESS = f"hf://{NAME}"
 WEIGHTS = bytes(range(256)) * 400

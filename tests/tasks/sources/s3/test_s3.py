@@ -25,6 +25,8 @@ from psomerge.tasks.sources.fetch import pin_fetched
 from psomerge.tasks.sources.origin import Fetched
 from runs.command_line import psomerge
 
+pytestmark = pytest.mark.heavy
+
 __all__ = ["behind"]
 
 ADDRESS = "s3://bucket/models/one"
