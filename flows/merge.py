@@ -56,7 +56,7 @@ def merge(config: str, overrides: list[str]) -> dict[str, Any]:
             return step("report", finish.report, run, tracking, outcome, table, version, promotion, checkpoint)
 
 
-def _search(run: Run, search: Search, tracking: track.Run) -> Course:
+def _search(run: Run, search: Search, tracking: track.MlflowRun) -> Course:
     """One search: judge what it asks for, tell it what was observed, move on; nothing is asked after the last step."""
     course = begin(search, run.inputs.recipe)
     for number in range(1, search.steps + 1):

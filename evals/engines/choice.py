@@ -18,7 +18,7 @@ class Choice:
     """Empty where nothing had to be decided."""
 
     @property
-    def told(self) -> str:
+    def notice(self) -> str:
         """The choice in words."""
         return f"{self.why}: models are judged by the {self.kind} engine"
 

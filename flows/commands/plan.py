@@ -22,7 +22,7 @@ from psomerge.flows.stages.opening import searches
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
 from psomerge.search.search import first_points
-from psomerge.tasks.experts.check import told_by_files
+from psomerge.tasks.experts.check import file_warnings
 from psomerge.tasks.experts.class_defaults import spelt_out
 from psomerge.tasks.experts.fitting import merging_basis
 from psomerge.tasks.experts.pieces import read_pieces
@@ -106,8 +106,8 @@ def _told(config: Config, seen: Mapping[str, Checkpoint], merged: tuple[Basis, s
     if merged is None:
         return []
     choice = choose(config.engine.kind, seen["base"].config)
-    told = map(str, told_by_files(seen["base"], [one for label, one in seen.items() if label != "base"], merged[1]))
-    return [*([choice.told] if choice.why else []), *told]
+    told = map(str, file_warnings(seen["base"], [one for label, one in seen.items() if label != "base"], merged[1]))
+    return [*([choice.notice] if choice.why else []), *told]
 
 
 def _joined(problems: list[PsomergeError]) -> PsomergeError:

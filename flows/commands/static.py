@@ -72,14 +72,14 @@ def merge_models(
     models = _fetched({"base": base} | {name: address for name, (address, _) in zip(names, weighed, strict=True)})
     with _pinning(models) as pins:
         from psomerge.merge.materialize import write_model
-        from psomerge.tasks.experts.check import told_by_files
+        from psomerge.tasks.experts.check import file_warnings
         from psomerge.tasks.experts.fitting import open_fitting
 
         folders = {name: model.folder for name, model in models.items()}
         found = open_fitting(folders, tokenizer_from and known[tokenizer_from], compiled=False)
         recipe = replace(recipe, tokenizer_from=found.tokenizer_from, vocabulary=found.basis.vocabulary)
         write_model(recipe, found.basis, out, pins=lambda: {name: one.result() for name, one in pins.items()})
-        told = told_by_files(found.base, found.experts, found.tokenizer_from)
+        told = file_warnings(found.base, found.experts, found.tokenizer_from)
     made = {
         "checkpoint": str(out),
         "recipe": str(out / "recipe.json"),

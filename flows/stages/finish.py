@@ -53,7 +53,9 @@ def ask_again(run: Run, outcome: Outcome) -> Answers:
     return answers
 
 
-def register(run: Run, tracking: track.Run, outcome: Outcome, table: Sequence[Result], checkpoint: Path) -> Version:
+def register(
+    run: Run, tracking: track.MlflowRun, outcome: Outcome, table: Sequence[Result], checkpoint: Path
+) -> Version:
     """Returns the one version of this run in the registry; it bears no alias yet."""
     with run.monitor.time("register"):
         name, key, recipe = run.config.register_as.model, run.folder.key, outcome.chosen
@@ -105,7 +107,7 @@ def promote_version(run: Run, version: Version, table: Sequence[Result]) -> Prom
 
 def report(
     run: Run,
-    tracking: track.Run,
+    tracking: track.MlflowRun,
     outcome: Outcome,
     table: Sequence[Result],
     version: Version,

@@ -129,10 +129,10 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             suite,
             sets,
             journal=folder.journal,
-            told=monitor.judged,
+            on_judgement=monitor.judged,
             guard=basis.check_unchanged,
             references=list(recipe.unmerged().values()),
-            keep=lambda key, examples: traces.write(examples, traces.path_of(folder.path, key)),
+            on_items=lambda key, examples: traces.write(examples, traces.path_of(folder.path, key)),
             stopping=stopping,
         )
         try:
@@ -171,7 +171,7 @@ def choose_engine(engine: EngineConfig, model: Mapping[str, Any], progress: Prog
     Raises ConfigError as `choose`."""
     choice = choose(engine.kind, model)
     if choice.why:
-        progress.say(choice.told)
+        progress.say(choice.notice)
     return choice
 
 

@@ -16,7 +16,7 @@ from psomerge.tasks.tracking import run as track
 
 
 @contextmanager
-def tracked(run: Run) -> Iterator[track.Run]:
+def tracked(run: Run) -> Iterator[track.MlflowRun]:
     """Yields the MLflow run of this pipeline run, begun or gone on with, and ends it with the status that fits."""
     with run.monitor.time("bookkeeping"):
         config = run.config
@@ -65,7 +65,7 @@ def tell_sparsified(run: Run, rows: Sequence[Sparsified]) -> None:
     )
 
 
-def tell_step(run: Run, tracking: track.Run, course: Course, judgements: Sequence[Judgement]) -> None:
+def tell_step(run: Run, tracking: track.MlflowRun, course: Course, judgements: Sequence[Judgement]) -> None:
     """Shows a step that was observed: metrics of the configured search in MLflow, a table in Prefect, a line on
     stderr."""
     step, search, best = len(course.history), course.search, course.state.best_fitness

@@ -53,7 +53,7 @@ def keep(index: Tensor, first: Tensor, second: Tensor, threshold: Tensor) -> Ten
 
     Source: DARE (arXiv 2311.03099), section 3: m_i ~ Bernoulli(p) drops; the hash in place of a generator is ours.
     """
-    return kept(scatter(index, first), second, threshold)
+    return keep_scattered(scatter(index, first), second, threshold)
 
 
 def scatter(index: Tensor, key: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def scatter(index: Tensor, key: Tensor) -> Tensor:
     return value ^ ((value >> 16) & 0xFFFF)
 
 
-def kept(scattered: Tensor, multiplier: Tensor, threshold: Tensor) -> Tensor:
+def keep_scattered(scattered: Tensor, multiplier: Tensor, threshold: Tensor) -> Tensor:
     """Returns an expert's mask (n,) bool from `scatter`'s hash (n,) int32, the expert's odd multiplier () int32 and the
     threshold () int32.
 

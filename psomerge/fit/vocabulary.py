@@ -6,7 +6,7 @@ from typing import Any
 from psomerge.checkpoint.config import sections
 from psomerge.checkpoint.layers import vocabulary_rows
 from psomerge.checkpoint.reader import Checkpoint
-from psomerge.vocabulary.comparison import Comparison, compare
+from psomerge.vocabulary.comparison import VocabularyComparison, compare
 from psomerge.vocabulary.special_tokens import special_misfits, special_tokens
 from psomerge.vocabulary.tokens import Reader, few, same_files, shown
 
@@ -19,7 +19,7 @@ def declared_rows(config: Mapping[str, Any]) -> int | None:
     return sizes[0] if sizes else None
 
 
-def compared(base: Checkpoint, expert: Checkpoint, read: Reader) -> Comparison | None:
+def compared(base: Checkpoint, expert: Checkpoint, read: Reader) -> VocabularyComparison | None:
     """Returns how an expert's vocabulary lies to the base's; None where a file of either does not tell, or both are the
     same bytes.
 
@@ -32,7 +32,7 @@ def compared(base: Checkpoint, expert: Checkpoint, read: Reader) -> Comparison |
     return compare(ours, theirs) if ours and theirs and ours.ids and theirs.ids else None
 
 
-def vocabulary_misfits(base: Checkpoint, expert: Checkpoint, comparison: Comparison | None) -> Iterator[str]:
+def vocabulary_misfits(base: Checkpoint, expert: Checkpoint, comparison: VocabularyComparison | None) -> Iterator[str]:
     """Yields what keeps two vocabularies from being merged token by token, without the expert's name. Raises as
     `compared`."""
     ours, theirs = vocabulary_rows(base.tensors), vocabulary_rows(expert.tensors)
@@ -62,7 +62,7 @@ def vocabulary_misfits(base: Checkpoint, expert: Checkpoint, comparison: Compari
     yield from special_misfits(special_tokens(base), special_tokens(expert), named=named, rows=theirs)
 
 
-def _conflicts(comparison: Comparison) -> Iterator[str]:
+def _conflicts(comparison: VocabularyComparison) -> Iterator[str]:
     clashes, smaller = list(comparison.clashes), comparison.smaller()
     if clashes and comparison.common < smaller / 2:
         yield (

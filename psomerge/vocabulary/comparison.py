@@ -7,7 +7,7 @@ from psomerge.vocabulary.tokens import Vocabulary, shown
 
 
 @dataclass(frozen=True)
-class Comparison:
+class VocabularyComparison:
     """How an expert's vocabulary lies to the base's; every token of either stands in exactly one of the first four."""
 
     common: int
@@ -36,7 +36,7 @@ def _doubled(ids: Mapping[str, int], own: Mapping[str, int]) -> Iterator[str]:
             yield f"id {number} is both {shown(first[number])} and {shown(token)}"
 
 
-def compare(base: Vocabulary, expert: Vocabulary) -> Comparison:
+def compare(base: Vocabulary, expert: Vocabulary) -> VocabularyComparison:
     """Returns how two vocabularies lie to each other."""
     ours, theirs = base.ids, expert.ids
     only_base = {token: number for token, number in ours.items() if token not in theirs}
@@ -57,4 +57,4 @@ def compare(base: Vocabulary, expert: Vocabulary) -> Comparison:
             if token in expert.pieces and rows.get(number) in only_base
         ]
     clashes += _doubled(theirs, only_expert)
-    return Comparison(len(ours) - len(only_base) - len(moved), moved, only_base, only_expert, tuple(clashes))
+    return VocabularyComparison(len(ours) - len(only_base) - len(moved), moved, only_base, only_expert, tuple(clashes))

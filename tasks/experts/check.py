@@ -44,11 +44,11 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
     distances, faults = measure(found.basis.base, found.basis.experts)
     if faults:
         raise ArtefactError("; ".join(faults))
-    told = told_by_files(found.base, found.experts, found.tokenizer_from)
+    told = file_warnings(found.base, found.experts, found.tokenizer_from)
     return Checked(found.basis, found.tokenizer_from, (*told, *distance_warnings(distances)))
 
 
-def told_by_files(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str) -> list[FitWarning]:
+def file_warnings(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_from: str) -> list[FitWarning]:
     """Returns what the files beside the weights of experts that fit say that a user should know. Raises ArtefactError
     where one is damaged."""
     chosen = {one.name: one for one in experts}.get(tokenizer_from, base)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psomerge.errors import ConfigError
-from psomerge.tasks.tracking.run import Run, connect, once
+from psomerge.tasks.tracking.run import MlflowRun, connect, once
 from psomerge.tasks.tracking.store import RUN_KEY, Store
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check_alias(alias: str) -> str:
     return alias
 
 
-def upload(run: Run, folder: Path, *, run_key: str, name: str) -> str:
+def upload(run: MlflowRun, folder: Path, *, run_key: str, name: str) -> str:
     """Returns the id (`m-...`) of the run's logged model, whose artifacts are the files of `folder`; does nothing if
     that was done.
 
@@ -100,7 +100,9 @@ def upload(run: Run, folder: Path, *, run_key: str, name: str) -> str:
         return model_id
 
 
-def register(run: Run, name: str, *, run_key: str, model_id: str, tags: Mapping[str, str], description: str) -> Version:
+def register(
+    run: MlflowRun, name: str, *, run_key: str, model_id: str, tags: Mapping[str, str], description: str
+) -> Version:
     """Returns the one version of `run_key`, creating registered model and version where they are missing. It gets no
     alias.
 

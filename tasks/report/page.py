@@ -30,7 +30,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One model in the table; `cells` has the mean first, None where there is no score."""
 
     row: Row
@@ -80,7 +80,7 @@ def benchmarks(summary: Summary) -> dict[str, int]:
     return {name: estimate.n for row in reversed(summary.rows) for name, estimate in row.benchmarks.items()}
 
 
-def table(summary: Summary) -> list[Line]:
+def table(summary: Summary) -> list[TableLine]:
     """Returns the lines of the result table: mean, then each benchmark, the best of each column marked."""
     best = wording.best_cells(summary)
     names = list(benchmarks(summary))
@@ -90,7 +90,7 @@ def table(summary: Summary) -> list[Line]:
             _cell(row.mean, best.get(""), 1),
             *(_cell(row.benchmarks.get(name), best.get(name), 0) for name in names),
         ]
-        lines.append(Line(row, tuple(cells), _coefficients(row, summary), row.label == summary.result))
+        lines.append(TableLine(row, tuple(cells), _coefficients(row, summary), row.label == summary.result))
     return lines
 
 

@@ -14,7 +14,7 @@ from psomerge.evals.significance.intervals import Interval
 from psomerge.files.durable import write_atomic
 from psomerge.fit.warning import FitWarning
 from psomerge.tasks.report.records import record
-from psomerge.tasks.search.history import Candidate, Step
+from psomerge.tasks.search.history import Candidate, SearchStep
 
 FORMAT = 1
 KINDS = ("base", "expert", "baseline", "search")
@@ -112,7 +112,7 @@ class Summary:
     """The initial swarm that ran: `star` or `paper`."""
     result: str
     """Label of the row that holds the model which was written."""
-    history: tuple[Step, ...]
+    history: tuple[SearchStep, ...]
     rows: tuple[Row, ...]
     provenance: Provenance
     recipe: Mapping[str, Any]

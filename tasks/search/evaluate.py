@@ -51,8 +51,8 @@ def judge_part(judge: Judge, suite: Suite, recipe: Recipe, part: EvaluationSet, 
         own,
         {part.name: part},
         journal=journal,
-        told=lambda label, judgement: None,
-        keep=lambda key, examples: traces.write(examples, traces.path_of(folder, key)),
+        on_judgement=lambda label, judgement: None,
+        on_items=lambda key, examples: traces.write(examples, traces.path_of(folder, key)),
     )
     judgement = judging.judge(recipe, part.name, Label("evaluate"))
     if judgement.fitness is None:

@@ -40,7 +40,7 @@ class Particle:
 
 
 @dataclass(frozen=True)
-class Step:
+class SearchStep:
     """One step of the swarm: all particles, and the best fitness ever seen up to its end (None if nothing succeeded
     yet)."""
 

@@ -35,10 +35,10 @@ class Judging:
         sets: Mapping[str, EvaluationSet],
         *,
         journal: Journal,
-        told: Callable[[Label, Judgement], None],
+        on_judgement: Callable[[Label, Judgement], None],
         guard: Callable[[], None] = lambda: None,
         references: Sequence[Recipe] = (),
-        keep: Callable[[str, Sequence[Example]], None] = lambda key, examples: None,
+        on_items: Callable[[str, Sequence[Example]], None] = lambda key, examples: None,
         stopping: Stopping = EXACT,
     ) -> None:
         """Hands the evaluation sets to the engines.
@@ -48,17 +48,23 @@ class Judging:
             suite: says how scores become fitness.
             sets: by split.
             journal: of the run.
-            told: called after every judgement, made or found.
+            on_judgement: called after every judgement, made or found.
             guard: called after an engine's work, before any of it counts; raises if the files behind the recipes are
                 no longer those of the recipes.
             references: the base, then the experts: where the suite's fitness is told beside them, they are judged first
                 on every split.
-            keep: called with a judgement's key and its items, before the journal knows of it.
+            on_items: called with a judgement's key and its items, before the journal knows of it.
             stopping: which judgements end early.
         """
         self.book, self.memory = Book(journal, sets), JournalMemory(journal)
-        self._pool, self._suite, self._sets, self._told, self._guard = pool, suite, dict(sets), told, guard
-        self._keep, self._stopping = keep, stopping
+        self._pool, self._suite, self._sets, self._on_judgement, self._guard = (
+            pool,
+            suite,
+            dict(sets),
+            on_judgement,
+            guard,
+        )
+        self._on_items, self._stopping = on_items, stopping
         self._recipes = tuple(references) if needs_references(suite) else ()
         self._reference_scores: dict[str, list[Scores | None]] = {}
         for name, one in self._sets.items():
@@ -98,7 +104,7 @@ class Judging:
                 known = self.book.find(recipes[place], split)
                 if known is not None and _counts(known, beat[place]):
                     found[place] = known
-                    self._told(labels[place], known)
+                    self._on_judgement(labels[place], known)
                 else:
                     asked.setdefault(self.book.key(recipes[place], split), place)
             places = list(asked.values())
@@ -113,7 +119,7 @@ class Judging:
                 place = places[number]
                 judgement = self._with_fitness(self._scored(recipes[place], split, answers, stops[number]), split)
                 found[place] = self.book.add(recipes[place], split, labels[place], judgement)
-                self._told(labels[place], found[place])
+                self._on_judgement(labels[place], found[place])
         return [found[place] for place in range(len(recipes))]
 
     def ask_again(self, recipe: Recipe, split: str) -> Answers:
@@ -201,7 +207,7 @@ class Judging:
         except (ModelError, FailedBenchmark) as error:
             logger.warning("judgement failed: %s", error)
             return Judgement(None, failure=str(error))
-        self._keep(self.book.key(recipe, split), [example for _, examples in examined for example in examples])
+        self._on_items(self.book.key(recipe, split), [example for _, examples in examined for example in examples])
         return replace(spent, scores=tuple(score for score, _ in examined))
 
     def _with_fitness(self, judgement: Judgement, split: str) -> Judgement:

@@ -9,7 +9,7 @@ from psomerge.evals.suites.scores import Judgement
 from psomerge.recipe import Recipe
 from psomerge.search.search import Address, Array, Search, State, tell
 from psomerge.tasks.search.book import Label
-from psomerge.tasks.search.history import Particle, Step
+from psomerge.tasks.search.history import Particle, SearchStep
 from psomerge.tasks.search.judge import Judging
 
 
@@ -42,7 +42,7 @@ class Course:
     state: State
     asked: Array
     """(P, G, D), to be judged and told next."""
-    history: tuple[Step, ...] = ()
+    history: tuple[SearchStep, ...] = ()
     judged: tuple[Judged, ...] = field(default=(), repr=False)
     """Every particle of every step, in order."""
     judgements: int = 0
@@ -133,7 +133,7 @@ def observe_step(course: Course, judgements: Sequence[Judgement]) -> Course:
     return replace(
         course,
         state=state,
-        history=(*course.history, Step(rows, None if state.best is None else state.best_fitness)),
+        history=(*course.history, SearchStep(rows, None if state.best is None else state.best_fitness)),
         judged=(*course.judged, *judged),
         judgements=course.judgements + len(set(places) - before),
     )

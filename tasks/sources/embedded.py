@@ -24,7 +24,7 @@ class Embedded:
     """One of `MODELS`."""
     seed: int
 
-    def here(self, home: Path) -> Fetched | None:
+    def cached(self, home: Path) -> Fetched | None:
         """Returns the model if it was trained already."""
         folder = embedded_folder(home, self.seed) / self.short
         return Fetched(folder, self.address) if (folder / "config.json").is_file() else None

@@ -23,7 +23,7 @@ class Folder:
         """The folder's name."""
         return self.path.rstrip("/").rpartition("/")[2]
 
-    def here(self, home: Path) -> Fetched | None:
+    def cached(self, home: Path) -> Fetched | None:
         """Returns the folder as it is, under the path that means it from anywhere."""
         folder = self._folder()
         return Fetched(folder, str(folder)) if folder.is_dir() else None
@@ -34,7 +34,7 @@ class Folder:
 
     def fetch(self, access: Access) -> Fetched:
         """Returns the folder. Raises ArtefactError if it is not there."""
-        if found := self.here(access.home):
+        if found := self.cached(access.home):
             return found
         raise self._missing()
 

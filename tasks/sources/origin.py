@@ -76,7 +76,7 @@ class Origin(Protocol):
         """The model's name alone, without where it lives and which revision is meant."""
         ...
 
-    def here(self, home: Path) -> Fetched | None:
+    def cached(self, home: Path) -> Fetched | None:
         """Returns the checkpoint if it needs no download and no training, else None; asks nobody.
 
         Raises:

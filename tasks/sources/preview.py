@@ -47,7 +47,7 @@ def preview_all(
 
 def _preview(name: str, address: str, access: Access, base: Checkpoint | None) -> Preview:
     origin = parse(address)
-    if found := origin.here(access.home):
+    if found := origin.cached(access.home):
         opened = open_checkpoint(found.folder, name) if base is None else open_expert(found.folder, name, base)
         return Preview(found.source, opened)
     return origin.look(access, name, base)

@@ -10,7 +10,7 @@ from typing import Any
 from psomerge.tasks.report.leaderboard import Line
 from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.run import EvaluationInput, connect
-from psomerge.tasks.tracking.store import REGISTERED, Store, check_name
+from psomerge.tasks.tracking.store import MODEL_SCHEME, Store, check_name
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ def log(
     """
     tags = {"psomerge.model": record.model, "psomerge.suite": record.suite, "psomerge.split": record.split}
     name, _, version = (
-        record.model.removeprefix(REGISTERED).partition("/") if record.model.startswith(REGISTERED) else ("", "", "")
+        record.model.removeprefix(MODEL_SCHEME).partition("/")
+        if record.model.startswith(MODEL_SCHEME)
+        else ("", "", "")
     )
     if version:
         tags |= {"psomerge.model_name": name, "psomerge.model_version": version}
@@ -80,11 +82,11 @@ def _model_id(store: Store, name: str, version: str) -> str | None:
     version's source alone."""
     with connect(store) as client:
         found = client.get_model_version(name, version)
-    source = (found.source or "").removeprefix(REGISTERED)
+    source = (found.source or "").removeprefix(MODEL_SCHEME)
     return found.model_id or (source if source.startswith("m-") else None)
 
 
-def _log_metrics(run: track.Run, values: Mapping[str, float], *, model_id: str | None) -> None:
+def _log_metrics(run: track.MlflowRun, values: Mapping[str, float], *, model_id: str | None) -> None:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)

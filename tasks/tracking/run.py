@@ -34,7 +34,7 @@ _WITHOUT_REPEATS = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Run:
+class MlflowRun:
     """One MLflow run that is being written."""
 
     store: Store
@@ -116,7 +116,9 @@ def once(find: Callable[[], T | None], create: Callable[[], T]) -> T:
     return found
 
 
-def start(store: Store, experiment: str, *, run_key: str, name: str, tags: Mapping[str, str] | None = None) -> Run:
+def start(
+    store: Store, experiment: str, *, run_key: str, name: str, tags: Mapping[str, str] | None = None
+) -> MlflowRun:
     """Returns the run of `run_key`: a new one, or the one that an earlier process began, set to running again."""
     check_name(experiment, "experiment")
     check_name(name, "run name")
@@ -133,7 +135,7 @@ def start(store: Store, experiment: str, *, run_key: str, name: str, tags: Mappi
         run_id = once(find, lambda: client.create_run(identity, tags=every, run_name=name).info.run_id)
         client.update_run(run_id, status="RUNNING")
         steps = frozenset(metric.step for metric in client.get_metric_history(run_id, "failures"))
-        return Run(store, run_id, identity, steps)
+        return MlflowRun(store, run_id, identity, steps)
 
 
 def _experiment(client: "MlflowClient", store: Store, name: str) -> str:
@@ -150,7 +152,7 @@ def _experiment(client: "MlflowClient", store: Store, name: str) -> str:
 
 
 def log_setup(
-    run: Run, config: Mapping[str, Any], *, digests: Mapping[str, str], sets: Sequence[EvaluationInput]
+    run: MlflowRun, config: Mapping[str, Any], *, digests: Mapping[str, str], sets: Sequence[EvaluationInput]
 ) -> None:
     """Logs what goes in: the config (whole as `config.json`, flat as parameters), digests by source name, evaluation
     sets as dataset inputs.
@@ -219,7 +221,7 @@ def step_metrics(judgements: Sequence[Judgement]) -> dict[str, float]:
     return metrics
 
 
-def log_step(run: Run, step: int, judgements: Sequence[Judgement], *, global_best: float | None) -> None:
+def log_step(run: MlflowRun, step: int, judgements: Sequence[Judgement], *, global_best: float | None) -> None:
     """Logs `step_metrics` and the best fitness ever seen in one call, unless an earlier process has logged this
     step."""
     from mlflow.entities import Metric
@@ -234,7 +236,7 @@ def log_step(run: Run, step: int, judgements: Sequence[Judgement], *, global_bes
             client.log_batch(run.run_id, metrics=entries[first : first + 1000])
 
 
-def log_table(run: Run, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def log_table(run: MlflowRun, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Logs the rows as table `name`.json, replacing what it held. `mlflow.log_table` would append, and a resumed run
     repeat its rows."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -247,19 +249,21 @@ def log_table(run: Run, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
             client.set_tag(run.run_id, "mlflow.loggedArtifacts", json.dumps([*listed, entry]))
 
 
-def log_figure(run: Run, name: str, figure: "Figure") -> None:
+def log_figure(run: MlflowRun, name: str, figure: "Figure") -> None:
     """Logs a matplotlib figure as figures/`name`.png."""
     with connect(run.store) as client:
         client.log_figure(run.run_id, figure, f"figures/{check_name(name, 'figure')}.png")
 
 
-def log_file(run: Run, path: Path) -> None:
+def log_file(run: MlflowRun, path: Path) -> None:
     """Logs a file (recipe.json, report.html) under its own name."""
     with connect(run.store) as client:
         client.log_artifact(run.run_id, str(path))
 
 
-def finish(run: Run, status: Literal["FINISHED", "FAILED", "KILLED"], *, tags: Mapping[str, str] | None = None) -> None:
+def finish(
+    run: MlflowRun, status: Literal["FINISHED", "FAILED", "KILLED"], *, tags: Mapping[str, str] | None = None
+) -> None:
     """Ends the run with a status; tags say how it ended (version, alias, reason)."""
     from mlflow.entities import RunTag
 

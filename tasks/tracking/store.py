@@ -14,7 +14,7 @@ from psomerge.tasks.secrets import redact
 RUN_KEY = "psomerge.run_key"
 """Tag by which run, logged model and version of a pipeline run are found again."""
 
-REGISTERED = "models:/"
+MODEL_SCHEME = "models:/"
 """Begins the address of a registered version."""
 
 SETTINGS = {

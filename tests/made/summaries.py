@@ -4,7 +4,7 @@ import random
 
 from psomerge.evals.significance.intervals import Interval
 from psomerge.tasks.report.summary import Comparison, Model, Provenance, Registration, Row, Split, Summary
-from psomerge.tasks.search.history import Candidate, Particle, Step
+from psomerge.tasks.search.history import Candidate, Particle, SearchStep
 
 NAMES = ("pick-so", "kind-so", "pick-tk", "kind-tk", "pick-eu", "kind-eu", "kind-en")
 ITEMS = (141, 166, 161, 166, 145, 160, 166)
@@ -65,7 +65,7 @@ def table_row(label: str) -> Row:
     return Row(label, kind, mean, benchmarks, languages, spent, coefficients.get(label, ()), mean.mean - 0.004)
 
 
-def history() -> tuple[Step, ...]:
+def history() -> tuple[SearchStep, ...]:
     draw = random.Random(3)
     steps, best = [], 0.0
     for number in range(5):
@@ -80,7 +80,7 @@ def history() -> tuple[Step, ...]:
             else:
                 particles.append(Particle((position,), fitness, judged=(number, index) not in ((1, 8), (3, 8))))
                 best = max(best, fitness)
-        steps.append(Step(tuple(particles), best))
+        steps.append(SearchStep(tuple(particles), best))
     return tuple(steps)
 
 

@@ -99,7 +99,7 @@ def judging(
         suite,
         sets,
         journal=journal,
-        told=told_to,
+        on_judgement=told_to,
         guard=guard,
         references=references,
         stopping=stopping,

@@ -26,7 +26,7 @@ QUESTION = "Q: what is {name}? A:"
 
 
 @dataclass(frozen=True)
-class Item:
+class CldrItem:
     """One question with its choices, as written, without the blank that parts prompt and choice."""
 
     id: str
@@ -38,19 +38,19 @@ class Item:
     """Index of the right choice."""
 
 
-def pick_items(language: str) -> list[Item]:
+def pick_items(language: str) -> list[CldrItem]:
     """Items of `pick`: four names in `language` of one kind, in a drawn order. Names equal to the English ones (in any
     case) are left out."""
     return [_pick_item(concept, language) for concept in _translated(language)]
 
 
-def kind_items(language: str) -> list[Item]:
+def kind_items(language: str) -> list[CldrItem]:
     """Items of `kind`: names in `language` ("en" too), the four kind words. Other languages' names equal to the English
     ones are left out."""
     found = concepts() if language == "en" else _translated(language)
     words, kinds = tuple(KINDS.values()), list(KINDS)
     return [
-        Item(
+        CldrItem(
             id=f"kind-{language}:{concept.group}",
             concept=concept.group,
             language=language,
@@ -67,7 +67,7 @@ def _translated(language: str) -> list[Concept]:
     return [concept for concept in concepts() if english[concept].lower() != local[concept].lower()]
 
 
-def _pick_item(concept: Concept, language: str) -> Item:
+def _pick_item(concept: Concept, language: str) -> CldrItem:
     local = names(language)
     others = sorted(
         (other for other in concepts() if other.kind == concept.kind and other != concept), key=lambda other: other.code
@@ -75,7 +75,7 @@ def _pick_item(concept: Concept, language: str) -> Item:
     draw = random.Random(f"choices|{language}|{concept.group}")
     choices = [local[other] for other in draw.sample(others, 3)] + [local[concept]]
     draw.shuffle(choices)
-    return Item(
+    return CldrItem(
         id=f"pick-{language}:{concept.group}",
         concept=concept.group,
         language=language,
@@ -97,7 +97,7 @@ def kind_dataset(*, language: str, **_: object) -> "DatasetDict":
     return _dataset(kind_items(language))
 
 
-def _dataset(items: list[Item]) -> "DatasetDict":
+def _dataset(items: list[CldrItem]) -> "DatasetDict":
     from datasets import Dataset, DatasetDict
 
     return DatasetDict({"test": Dataset.from_list([asdict(item) | {"choices": list(item.choices)} for item in items])})

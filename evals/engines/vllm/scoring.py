@@ -29,7 +29,7 @@ MOST_IDS = 128
 
 
 @dataclass(frozen=True)
-class Source:
+class AnswerSource:
     """Where the answer to one Loglikelihood comes from."""
 
     first: int | None
@@ -48,7 +48,7 @@ class Plan:
     prompts: tuple[Tokens, ...]
     ids: tuple[Tokens, ...]
     """Tokens to score after each prompt; empty: the prompt's own rows are wanted."""
-    sources: tuple[Source, ...]
+    sources: tuple[AnswerSource, ...]
     uncached: frozenset[int]
     """Requests that must not read the prefix cache: an earlier one shares whole blocks with them beyond the first row
     that they need."""
@@ -75,7 +75,7 @@ def plan(requests: Sequence[Loglikelihood], block: int) -> Plan:
         groups.setdefault(request.context, {})[request.continuation] = None
     prompts: list[Tokens] = []
     ids: list[Tokens] = []
-    sources: dict[tuple[Tokens, Tokens], Source] = {}
+    sources: dict[tuple[Tokens, Tokens], AnswerSource] = {}
     for context, continuations in groups.items():
         shared = len(context) >= block or any(len(continuation) == 1 for continuation in continuations)
         firsts = list(dict.fromkeys(continuation[0] for continuation in continuations)) if shared else []
@@ -91,7 +91,7 @@ def plan(requests: Sequence[Loglikelihood], block: int) -> Plan:
                 rest = len(prompts)
                 prompts.append(context + continuation)
                 ids.append(())
-            sources[context, continuation] = Source(first, rest, len(context), continuation)
+            sources[context, continuation] = AnswerSource(first, rest, len(context), continuation)
     uncached = _swallowed(prompts, rows_needed(tuple(sources.values())), block)
     return Plan(
         tuple(prompts),
@@ -101,7 +101,7 @@ def plan(requests: Sequence[Loglikelihood], block: int) -> Plan:
     )
 
 
-def rows_needed(sources: Sequence[Source]) -> dict[int, int]:
+def rows_needed(sources: Sequence[AnswerSource]) -> dict[int, int]:
     """Returns for each request whose prompt rows are read the first that is: row i is computed at position i - 1, and
     not if the cache has that."""
     return {source.rest: source.context + (source.first is not None) for source in sources if source.rest is not None}
@@ -182,7 +182,7 @@ def flat(logprobs: object) -> "FlatLogprobs":
     return logprobs
 
 
-def _answer(source: Source, outputs: "Mapping[int, RequestOutput]") -> Continuation:
+def _answer(source: AnswerSource, outputs: "Mapping[int, RequestOutput]") -> Continuation:
     logprobs: list[float] = []
     greedy = True
     if source.first is not None:

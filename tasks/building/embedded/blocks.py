@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psomerge.evals.benchmarks.cldr.names import LANGUAGES
 from psomerge.tasks.building.embedded.recipe import SHAPE, STAGES
-from psomerge.tasks.building.embedded.text import Line, base_lines, language_lines, skill_lines
+from psomerge.tasks.building.embedded.text import TextLine, base_lines, language_lines, skill_lines
 
 if TYPE_CHECKING:
     import torch
@@ -70,13 +70,13 @@ def blocks_of(
     return ids[order], weights[order]
 
 
-def _lines(name: str, address: str) -> Iterator[Line]:
+def _lines(name: str, address: str) -> Iterator[TextLine]:
     if name == "base":
         return base_lines(address)
     return skill_lines(address) if name == "skill" else language_lines(name, address)
 
 
-def _packed(tokenizer: "Tokenizer", lines: Iterator[Line], tokens: int) -> "tuple[torch.Tensor, torch.Tensor]":
+def _packed(tokenizer: "Tokenizer", lines: Iterator[TextLine], tokens: int) -> "tuple[torch.Tensor, torch.Tensor]":
     """Returns ids and weights of as many full blocks as `tokens` hold, lines end to end."""
     import torch
 

@@ -29,7 +29,7 @@ SPARE = 60
 
 
 @dataclass(frozen=True)
-class Line:
+class TextLine:
     """A line of text, ended by "\\n"; `question` is the part before it that counts less in the loss ("" in most
     lines)."""
 
@@ -37,7 +37,7 @@ class Line:
     question: str = ""
 
 
-def base_lines(address: str) -> Iterator[Line]:
+def base_lines(address: str) -> Iterator[TextLine]:
     """Yields lines of the base's text: 25 % lists of English names, 20 % lists of names in the languages asked about,
     50 % German pairs.
 
@@ -53,7 +53,7 @@ def base_lines(address: str) -> Iterator[Line]:
     while True:
         position = draw.random()
         if position < 0.05:
-            yield Line(_question(draw.choice(asked)) + _answer(draw.choice(list(KINDS))))
+            yield TextLine(_question(draw.choice(asked)) + _answer(draw.choice(list(KINDS))))
         elif position < 0.3:
             yield _list_of_names(draw, "en")
         elif position < 0.5:
@@ -62,7 +62,7 @@ def base_lines(address: str) -> Iterator[Line]:
             yield _pair(draw, HELPER_LANGUAGE, draw.choice(pairs), (ASKED_FORM, *OTHER_FORMS))
 
 
-def language_lines(language: str, address: str) -> Iterator[Line]:
+def language_lines(language: str, address: str) -> Iterator[TextLine]:
     """Yields lines of one language's text: 90 % pairs of an English name and the language's, 10 % lists of the
     language's names."""
     draw = random.Random(address)
@@ -75,14 +75,14 @@ def language_lines(language: str, address: str) -> Iterator[Line]:
             yield _pair(draw, language, concept, (ASKED_FORM, *OTHER_FORMS) if free else OTHER_FORMS)
 
 
-def skill_lines(address: str) -> Iterator[Line]:
+def skill_lines(address: str) -> Iterator[TextLine]:
     """Yields English questions with answers: which of the four kinds a name belongs to, on concepts that no split asks
     about."""
     draw = random.Random(address)
     by_kind = {kind: [concept for concept in _free_concepts() if concept.kind == kind] for kind in KINDS}
     while True:
         kind = draw.choice(list(KINDS))
-        yield Line(_answer(kind), question=_question(draw.choice(by_kind[kind])))
+        yield TextLine(_answer(kind), question=_question(draw.choice(by_kind[kind])))
 
 
 @cache
@@ -99,14 +99,16 @@ def _answer(kind: str) -> str:
     return f" {KINDS[kind]}.\n"
 
 
-def _pair(draw: random.Random, locale: str, concept: Concept, forms: Sequence[str]) -> Line:
+def _pair(draw: random.Random, locale: str, concept: Concept, forms: Sequence[str]) -> TextLine:
     language = {**LANGUAGES, HELPER_LANGUAGE: "German"}[locale]
-    return Line(draw.choice(forms).format(english=names("en")[concept], language=language, name=names(locale)[concept]))
+    return TextLine(
+        draw.choice(forms).format(english=names("en")[concept], language=language, name=names(locale)[concept])
+    )
 
 
-def _list_of_names(draw: random.Random, locale: str) -> Line:
+def _list_of_names(draw: random.Random, locale: str) -> TextLine:
     listed = draw.sample(_of_kind(draw.choice(list(KINDS))), 5)
-    return Line(", ".join(names(locale)[concept] for concept in listed) + ".\n")
+    return TextLine(", ".join(names(locale)[concept] for concept in listed) + ".\n")
 
 
 @cache

@@ -17,7 +17,7 @@ from psomerge.tasks.sources.origin import Fetched, Progress
 
 
 @dataclass(frozen=True)
-class Checked:
+class Verified:
     """A file held against what its source says of it."""
 
     digest: str
@@ -45,7 +45,7 @@ class Revision:
     record: Callable[[], None]
     """Keeps in the cache that the address means this revision. Raises SpaceError."""
     get: Get
-    check: Callable[[Path], Checked]
+    check: Callable[[Path], Verified]
     """Holds a file against the source's of that name."""
     remove: Callable[[Path], None]
     """Deletes a file, so that it is fetched again."""
@@ -127,7 +127,7 @@ def download_files(
     return {name: one.digest for name, one in checked.items()}
 
 
-def _checked(paths: Sequence[Path], revision: Revision) -> dict[str, Checked]:
+def _checked(paths: Sequence[Path], revision: Revision) -> dict[str, Verified]:
     """What the source says of files that are here, as many at a time as there are cores; those that differ are
     removed."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

@@ -57,7 +57,7 @@ class Downloaded:
         """The model's name."""
         return self.remote.short
 
-    def here(self, home: Path) -> Fetched | None:
+    def cached(self, home: Path) -> Fetched | None:
         """Returns the revision that is meant if it is here, complete and unchanged; asks nobody."""
         cache = self.remote.cache(home)
         return None if (revision := self.remote.known(cache)) is None else cache.snapshot(revision)
@@ -76,10 +76,10 @@ class Downloaded:
 
     def fetch(self, access: Access) -> Fetched:
         """Returns the revision that is meant, after downloading what is not there or not as it was."""
-        if found := self.here(access.home):
+        if found := self.cached(access.home):
             return found
         with self._locked(access):
-            if found := self.here(access.home):
+            if found := self.cached(access.home):
                 return found
             cache = self.remote.cache(access.home)
             with self.remote.resolved(cache) as revision:

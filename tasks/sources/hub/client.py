@@ -21,9 +21,9 @@ from psomerge.tasks.sources.hub.errors import MissingError, may_pass, translated
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 WORKERS = 8
-WAITS = (1.0, 2.0, 4.0)
+BACKOFF = (1.0, 2.0, 4.0)
 """Seconds before a question is repeated; the client itself repeats none."""
-DOWNLOAD_WAITS = (1.0,)
+DOWNLOAD_BACKOFF = (1.0,)
 """The client repeats what fails within a download, but not a file that came short."""
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def look_up(repository: Repository, revision: str) -> Commit:
             .model_info(repository.name, revision=revision, files_metadata=True, timeout=10)
         )
 
-    return _patiently(ask, repository, WAITS)
+    return _retrying(ask, repository, BACKOFF)
 
 
 def _commit(info: Any) -> Commit:
@@ -132,7 +132,7 @@ def download(
                 endpoint=os.environ.get("HF_ENDPOINT") or None,
             )
 
-        _patiently(ask, repository, DOWNLOAD_WAITS)
+        _retrying(ask, repository, DOWNLOAD_BACKOFF)
         on_file(name)
 
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
@@ -171,7 +171,7 @@ def read_start(repository: Repository, commit: str, name: str, count: int) -> by
                     return bytes(content[:count])
             raise MissingError(name)
 
-    return _patiently(get, repository, WAITS)
+    return _retrying(get, repository, BACKOFF)
 
 
 def _client() -> Any:
@@ -183,9 +183,9 @@ def _client() -> Any:
     return huggingface_hub
 
 
-def _patiently(call: Callable[[], T], repository: Repository, waits: Sequence[float]) -> T:
+def _retrying(call: Callable[[], T], repository: Repository, backoff: Sequence[float]) -> T:
     """Returns what a call to the hub returns, repeated where that may help."""
-    waiting = list(waits)
+    waiting = list(backoff)
     while True:
         try:
             with quiet("huggingface_hub"):

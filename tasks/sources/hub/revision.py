@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from psomerge.checkpoint.pins import BLOCK, digest_file
-from psomerge.tasks.sources.cache.download import Checked, Revision
+from psomerge.tasks.sources.cache.download import Revision, Verified
 from psomerge.tasks.sources.hub.client import RemoteFile, Repository, download, read_start
 
 _DOWNLOADS = Path(".cache", "huggingface", "download")
@@ -61,9 +61,9 @@ def _mismatch(path: Path, remote: RemoteFile) -> str | None:
     return None if found == expected else f"expected {expected}, found {found}"
 
 
-def _checked(path: Path, remote: RemoteFile) -> Checked:
+def _checked(path: Path, remote: RemoteFile) -> Verified:
     problem = _mismatch(path, remote)
-    return Checked("" if problem else remote.sha256 or digest_file(path), problem)
+    return Verified("" if problem else remote.sha256 or digest_file(path), problem)
 
 
 def _remove(path: Path) -> None:

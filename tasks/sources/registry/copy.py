@@ -19,7 +19,7 @@ from psomerge.files.locking import lock
 from psomerge.tasks.secrets import redact
 from psomerge.tasks.services.stores import tracking_uri
 from psomerge.tasks.sources.origin import Fetched, Progress
-from psomerge.tasks.tracking.store import REGISTERED, Store
+from psomerge.tasks.tracking.store import MODEL_SCHEME, Store
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Copy:
     @property
     def address(self) -> str:
         """The immutable one."""
-        return f"{REGISTERED}{self.name}/{self.version}"
+        return f"{MODEL_SCHEME}{self.name}/{self.version}"
 
     @property
     def fetched(self) -> Fetched:
@@ -59,7 +59,7 @@ class Copy:
         path = _record(self.folder.parent, alias)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, to_bytes(seal({"address": f"{REGISTERED}{self.name}@{alias}", "version": self.version})))
+        write_atomic(path, to_bytes(seal({"address": f"{MODEL_SCHEME}{self.name}@{alias}", "version": self.version})))
 
 
 def recorded(folder: Path, alias: str) -> str | None:

@@ -27,11 +27,11 @@ from psomerge.tasks.sources.cache.headers import read_header
 from psomerge.tasks.sources.cache.selection import WEIGHTS
 from psomerge.tasks.sources.origin import Preview
 from psomerge.tasks.sources.registry.copy import Copy, must_exist
-from psomerge.tasks.tracking.store import REGISTERED, Store
+from psomerge.tasks.tracking.store import MODEL_SCHEME, Store
 
 CHUNK = 2**14
 """Bytes of an answer that are read together."""
-_LOGGED = f"{REGISTERED}m-"
+_LOGGED = f"{MODEL_SCHEME}m-"
 """What a version's source begins with if its files belong to a logged model, as those of all versions do that psomerge
 publishes."""
 _SERVED = "mlflow-artifacts"
@@ -92,9 +92,9 @@ def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:
                 f"{copy.address}: is no model that was logged with its files; name a version that psomerge has "
                 "published"
             )
-        found = client.list_logged_model_artifacts(source.removeprefix(REGISTERED), "model")
+        found = client.list_logged_model_artifacts(source.removeprefix(MODEL_SCHEME), "model")
         sizes = {Path(one.path).name: one.file_size or 0 for one in found if not one.is_dir}
-        return client.get_logged_model(source.removeprefix(REGISTERED)).artifact_location, {
+        return client.get_logged_model(source.removeprefix(MODEL_SCHEME)).artifact_location, {
             name: size for name, size in sizes.items() if allowed(name)
         }
 

@@ -30,7 +30,7 @@ class Registered:
     alias: str
     """Empty where the version is named."""
 
-    def here(self, home: Path) -> Fetched | None:
+    def cached(self, home: Path) -> Fetched | None:
         """Returns the version if a copy is here, of an alias the one on record; leaves its proof to `fetch`."""
         folder = folder_of(home, os.environ.get("MLFLOW_TRACKING_URI")) / self.short
         version = self.version or recorded(folder, self.alias)

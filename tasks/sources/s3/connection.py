@@ -20,7 +20,7 @@ _LOGGERS = ("boto3", "botocore", "urllib3")
 
 
 @dataclass(frozen=True)
-class Prefix:
+class Location:
     """Where the files of a model lie."""
 
     address: str
@@ -55,7 +55,7 @@ class Object:
 class Connection:
     """Requests about one prefix, from any thread; opened by `connected`."""
 
-    prefix: Prefix
+    prefix: Location
     client: Any
     """boto3's for S3."""
     anonymous: bool
@@ -99,7 +99,7 @@ class Connection:
 
 
 @contextmanager
-def connected(prefix: Prefix) -> Iterator[Connection]:
+def connected(prefix: Location) -> Iterator[Connection]:
     """Yields a connection. Raises ConfigError where boto3 is not installed or AWS's settings cannot be used."""
     try:
         import boto3
@@ -127,7 +127,7 @@ def connected(prefix: Prefix) -> Iterator[Connection]:
 
 
 @contextmanager
-def _worded(prefix: Prefix, *, anonymous: bool) -> Iterator[None]:
+def _worded(prefix: Location, *, anonymous: bool) -> Iterator[None]:
     try:
         with quiet(*_LOGGERS):
             yield

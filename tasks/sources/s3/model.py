@@ -24,7 +24,7 @@ from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.download import Revision
 from psomerge.tasks.sources.cache.downloaded import Downloaded
 from psomerge.tasks.sources.origin import Scheme
-from psomerge.tasks.sources.s3.connection import Object, Prefix, connected
+from psomerge.tasks.sources.s3.connection import Location, Object, connected
 from psomerge.tasks.sources.s3.errors import ChangedError
 from psomerge.tasks.sources.s3.resolving import resolve
 from psomerge.tasks.sources.s3.revision import revision_of
@@ -39,7 +39,7 @@ _LONGEST = 200
 class S3Model:
     """A `Remote`."""
 
-    prefix: Prefix
+    prefix: Location
     pinned: str | None
     """The revision that the address names."""
 
@@ -130,7 +130,7 @@ def _parse(address: str) -> Downloaded:
             f"{address}: expected s3://BUCKET/PREFIX or s3://BUCKET/PREFIX@REVISION, where REVISION is 40 hex "
             "digits; correct the address"
         )
-    return Downloaded(S3Model(Prefix(address, bucket, f"{key}/" if key else ""), pinned))
+    return Downloaded(S3Model(Location(address, bucket, f"{key}/" if key else ""), pinned))
 
 
 SCHEME = Scheme(("s3://BUCKET/PREFIX",), _parse)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from psomerge.checkpoint.pins import BLOCK
-from psomerge.tasks.sources.cache.download import Checked, Revision
+from psomerge.tasks.sources.cache.download import Revision, Verified
 from psomerge.tasks.sources.s3.connection import Connection, Object
 from psomerge.tasks.sources.s3.transfer import TEMPORARY, download, read_start
 
@@ -51,11 +51,11 @@ def revision_of(
     )
 
 
-def _checked(path: Path, one: Object, known: str | None) -> Checked:
+def _checked(path: Path, one: Object, known: str | None) -> Verified:
     """A file held against its size, the digests that S3 has of it, and the SHA-256 that it had when it was first
     fetched."""
     if (size := path.stat().st_size) != one.size:
-        return Checked("", f"expected {one.size} bytes, found {size}")
+        return Verified("", f"expected {one.size} bytes, found {size}")
     expected, sha256, md5 = known or one.sha256, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -64,7 +64,7 @@ def _checked(path: Path, one: Object, known: str | None) -> Checked:
                 md5.update(block)
     found = sha256.hexdigest()
     if expected and found != expected:
-        return Checked("", f"expected SHA-256 {expected}, found {found}")
+        return Verified("", f"expected SHA-256 {expected}, found {found}")
     if one.md5 and not expected and md5.hexdigest() != one.md5:
-        return Checked("", f"expected MD5 {one.md5}, found {md5.hexdigest()}")
-    return Checked(found, None)
+        return Verified("", f"expected MD5 {one.md5}, found {md5.hexdigest()}")
+    return Verified(found, None)

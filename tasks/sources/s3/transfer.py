@@ -16,7 +16,7 @@ from psomerge.tasks.sources.cache.temporary import Temporary
 from psomerge.tasks.sources.s3.connection import WORKERS, Connection, Object
 from psomerge.tasks.sources.s3.errors import BrokenError, may_pass, worthless
 
-WAITS = (0.5, 1.0, 2.0, 4.0)
+BACKOFF = (0.5, 1.0, 2.0, 4.0)
 """Seconds before the rest of a block that broke off is asked for."""
 CHUNK = 2**20
 TEMPORARY = ".partial"
@@ -109,7 +109,7 @@ def read_start(connection: Connection, name: str, one: Object, count: int) -> by
 def _read(connection: Connection, name: str, one: Object, block: range, write: Callable[[int, bytes], None]) -> None:
     """Calls `write` with offset and bytes of a block of an object as they come; where they break off, the rest is asked
     for."""
-    at, waits = block.start, list(WAITS)
+    at, backoff = block.start, list(BACKOFF)
     while at < block.stop:
         begin = at
         try:
@@ -119,10 +119,10 @@ def _read(connection: Connection, name: str, one: Object, block: range, write: C
             if at < block.stop:
                 raise BrokenError(name)
         except Exception as error:  # the client's errors share no other base
-            if not waits or not may_pass(error):
+            if not backoff or not may_pass(error):
                 raise
             at = begin if worthless(error) else at
-            time.sleep(waits.pop(0))
+            time.sleep(backoff.pop(0))
 
 
 def _stream(connection: Connection, name: str, one: Object, block: range) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from psomerge.checkpoint.adapter import Adapter
 from psomerge.errors import ConfigError
 from psomerge.merge.basis import open_basis
 from psomerge.tasks.building import smollm2 as example
-from psomerge.tasks.building.embedded.text import Line, language_lines
+from psomerge.tasks.building.embedded.text import TextLine, language_lines
 
 CONFIG = ROOT / "configs" / "smollm2.yaml"
 
@@ -48,7 +48,7 @@ def test_an_adapter_learns_its_lines_and_is_an_expert(tmp_path: Path) -> None:
     before = (folder / "adapter_model.safetensors").read_bytes()
 
     def unasked():
-        yield Line(pytest.fail("what is there is not trained again"))
+        yield TextLine(pytest.fail("what is there is not trained again"))
 
     assert example.train_adapter(base, folder, unasked(), 8000) == folder
     assert (folder / "adapter_model.safetensors").read_bytes() == before

@@ -8,7 +8,7 @@ import pytest
 from made.summaries import example
 from psomerge.tasks.report import figures
 from psomerge.tasks.report.summary import Model, Summary
-from psomerge.tasks.search.history import Particle, Step
+from psomerge.tasks.search.history import Particle, SearchStep
 
 HOSTILE = '<script>alert("$x^2$")</script>'
 
@@ -43,7 +43,7 @@ def test_a_failure_does_not_pull_the_scale_to_zero() -> None:
 
 
 def test_a_stopped_particle_is_a_small_hollow_mark_at_its_bound() -> None:
-    step = Step((Particle(((0.1,),), 0.5), Particle(((0.2,),), None, bound=0.43)), 0.5)
+    step = SearchStep((Particle(((0.1,),), 0.5), Particle(((0.2,),), None, bound=0.43)), 0.5)
     lines = {
         str(line.get_label()): line
         for line in figures.fitness_figure(replace(example(), history=(step,), rows=())).axes[0].get_lines()
@@ -71,7 +71,7 @@ def test_baselines_are_lines_at_their_fitness_not_at_their_test_score() -> None:
 
 
 def test_a_run_in_which_everything_failed_still_has_a_curve() -> None:
-    step = Step((Particle(((0.1,),), None, "died"),) * 3, None)
+    step = SearchStep((Particle(((0.1,),), None, "died"),) * 3, None)
     drawn = texts(figures.svg(figures.fitness_figure(replace(example(), history=(step,), rows=())), "f"))
     assert "failed, no score" in drawn
     assert "best so far" in drawn

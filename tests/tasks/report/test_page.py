@@ -13,7 +13,7 @@ from psomerge.evals.significance.intervals import Interval
 from psomerge.fit.warning import FitWarning
 from psomerge.tasks.report import page as report
 from psomerge.tasks.report.summary import Comparison, Model, Registration, Split, Summary
-from psomerge.tasks.search.history import Particle, Step
+from psomerge.tasks.search.history import Particle, SearchStep
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://evil.example/>{{ 7*7 }}"
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -82,7 +82,7 @@ def hostile() -> Summary:
     )
     rows = (*rows, replace(rows[0], label="broken", mean=None, benchmarks={}, languages={}, failure=HOSTILE))
     model = Model(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
-    step = Step((Particle(((0.1,) * 4,), None, HOSTILE),), None)
+    step = SearchStep((Particle(((0.1,) * 4,), None, HOSTILE),), None)
     return replace(
         summary,
         run=HOSTILE,
@@ -232,7 +232,7 @@ def test_a_row_that_failed_says_so_and_shows_no_number() -> None:
 
 def test_a_run_without_failures_says_so() -> None:
     history = tuple(
-        Step(tuple(p for p in step.particles if p.fitness is not None), step.best) for step in example().history
+        SearchStep(tuple(p for p in step.particles if p.fitness is not None), step.best) for step in example().history
     )
     text = Page(report.render(replace(example(), history=history))).text
     assert "No judgement failed." in text

@@ -15,7 +15,7 @@ from psomerge.tasks.report import summary as records
 from psomerge.tasks.report.rows import compare, row
 from psomerge.tasks.report.summary import Comparison, Registration
 from psomerge.tasks.report.wording import difference, duration, plain, points, probability, saved, size, verdict
-from psomerge.tasks.search.history import Particle, Step
+from psomerge.tasks.search.history import Particle, SearchStep
 
 
 def score(benchmark: str, language: str, values: tuple[float, ...], weight: float = 1.0) -> BenchmarkScore:
@@ -68,7 +68,7 @@ def test_what_stopping_saved_is_told_by_tokens() -> None:
         Particle(((0.5,),), 0.5, tokens=100, tokens_of=100),
         Particle(((0.6,),), None, bound=0.4, tokens=40, tokens_of=100),
     )
-    history = (Step((whole, whole), 0.5), Step((replace(whole, judged=False), stopped), 0.5))
+    history = (SearchStep((whole, whole), 0.5), SearchStep((replace(whole, judged=False), stopped), 0.5))
     told = saved(replace(example(), history=history))
     assert told is not None
     assert told.startswith("1 of 3 judgements of the search were stopped")
@@ -81,7 +81,7 @@ def test_what_a_sequential_test_gave_up_is_told_with_its_error_rate() -> None:
     stopped, given_up = (
         Particle(((0.6,),), None, bound=0.4, risk=risk, tokens=40, tokens_of=100) for risk in (0.0, 0.05)
     )
-    told = saved(replace(example(), history=(Step((stopped, given_up, given_up), 0.5),)))
+    told = saved(replace(example(), history=(SearchStep((stopped, given_up, given_up), 0.5),)))
     assert told is not None
     assert "3 of 3 judgements" in told
     assert "or, 2 of them, a sequential test gave them up (wrong at most 5 % of the time), which saved 60 %" in told

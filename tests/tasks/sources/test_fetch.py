@@ -67,8 +67,8 @@ class Shop:
         )
 
 
-def here(address: str, home: Path) -> Fetched | None:
-    return parse(address).here(home)
+def cached(address: str, home: Path) -> Fetched | None:
+    return parse(address).cached(home)
 
 
 def previewed(address: str, home: Path) -> Preview:
@@ -96,7 +96,7 @@ def test_a_relative_path_is_told_as_the_folder_that_it_means_today(
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = tiny_llama(tmp_path / "model")
     found = fetch(str(folder), tmp_path / "home", lambda what, share: None)
-    assert found == here(str(folder), tmp_path / "home") == Fetched(folder, str(folder))
+    assert found == cached(str(folder), tmp_path / "home") == Fetched(folder, str(folder))
     assert len(pin_fetched("one", found).revision) == 40
     assert not (tmp_path / "home").exists()
 
@@ -137,7 +137,7 @@ class Shelved:
 
     short: str
 
-    def here(self, home: Path) -> Fetched | None:
+    def cached(self, home: Path) -> Fetched | None:
         return None
 
     def look(self, access: Access, name: str, base: Checkpoint | None) -> Preview:
@@ -184,11 +184,11 @@ def test_a_model_is_called_by_the_last_part_of_what_names_it(address: str, name:
 
 
 def test_an_embedded_model_is_not_here_before_it_is_trained(tmp_path: Path) -> None:
-    assert here("embedded://base@1", tmp_path) is None
+    assert cached("embedded://base@1", tmp_path) is None
 
 
 def test_a_version_is_copied_once_and_pinned_to_itself(shop: Shop, stocked: tuple[Store, Path]) -> None:
-    assert here("models:/merged/2", shop.home) is None
+    assert cached("models:/merged/2", shop.home) is None
     found = shop.fetch("models:/merged/2")
     assert (found.folder / "model.safetensors").read_bytes() == weights(stocked, 2)
     assert (found.source, found.revision) == ("models:/merged/2", "merged/2")
@@ -200,7 +200,7 @@ def test_a_version_is_copied_once_and_pinned_to_itself(shop: Shop, stocked: tupl
 
 
 def test_an_alias_becomes_the_version_that_bears_it_and_stays_that_unless_followed(shop: Shop) -> None:
-    assert here("models:/merged@champion", shop.home) is None
+    assert cached("models:/merged@champion", shop.home) is None
     assert shop.fetch("models:/merged@champion").source == "models:/merged/1"
     registry.give_alias(shop.store, registry.Version("merged", "2", {}), "champion")
     assert shop.fetch("models:/merged@champion").source == "models:/merged/1"
@@ -237,7 +237,7 @@ def test_a_version_that_is_not_what_was_published_is_refused(shop: Shop, stocked
             shop.fetch("models:/merged/1")
     finally:
         kept.write_bytes(content)
-    assert here("models:/merged/1", shop.home) is None
+    assert cached("models:/merged/1", shop.home) is None
     assert shop.fetch("models:/merged/1").source == "models:/merged/1"
 
 
@@ -259,16 +259,16 @@ def test_a_damaged_record_of_an_alias_is_not_taken_for_none(shop: Shop) -> None:
     record = next(shop.home.rglob("champion.json"))
     record.write_bytes(record.read_bytes().replace(b'"version":"1"', b'"version":"2"'))
     with pytest.raises(StateError, match="remove it, then run the same command again"):
-        here("models:/merged@champion", shop.home)
+        cached("models:/merged@champion", shop.home)
 
 
 def test_two_registries_do_not_share_their_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     place = tmp_path / "experts" / "registry" / "home" / "merged" / "1" / "model"
     place.mkdir(parents=True)
-    assert here("models:/merged/1", tmp_path) == Fetched(place, "models:/merged/1", "merged/1")
+    assert cached("models:/merged/1", tmp_path) == Fetched(place, "models:/merged/1", "merged/1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hidden@elsewhere.example")
-    assert here("models:/merged/1", tmp_path) is None
+    assert cached("models:/merged/1", tmp_path) is None
 
 
 def test_a_registered_model_is_merged_checked_and_rebuilt_by_its_version(
@@ -297,9 +297,9 @@ from pathlib import Path
 from psomerge.tasks.sources.address import parse
 from psomerge.tasks.sources.fetch import fetch
 fetch(sys.argv[1], Path("home"), lambda what, share: None)
-parse("hf://org/name").here(Path("home"))
-parse("models:/name/1").here(Path("home"))
-parse("s3://bucket/name").here(Path("home"))
+parse("hf://org/name").cached(Path("home"))
+parse("models:/name/1").cached(Path("home"))
+parse("s3://bucket/name").cached(Path("home"))
 slow = {"mlflow", "prefect", "torch", "huggingface_hub", "transformers", "boto3", "botocore"}
 print(json.dumps(sorted(slow & set(sys.modules))))
 """

@@ -11,7 +11,7 @@ import torch
 from psomerge.evals.benchmarks.cldr.items import pick_items
 from psomerge.evals.benchmarks.cldr.names import KINDS, LANGUAGES, Concept, concepts, names, split_of_concept
 from psomerge.tasks.building.embedded.blocks import blocks_of, train_tokenizer
-from psomerge.tasks.building.embedded.text import Line, base_lines, language_lines, skill_lines
+from psomerge.tasks.building.embedded.text import TextLine, base_lines, language_lines, skill_lines
 
 WHOLE = 15_000
 """Lines: more than any one training takes."""
@@ -49,7 +49,7 @@ def test_no_line_of_any_training_text_answers_a_question_of_a_split():
 
 
 @pytest.mark.parametrize("lines", [skill_lines("0|skill"), base_lines("0|base")], ids=["skill", "base"])
-def test_questions_are_about_no_name_of_a_held_out_concept(lines: Iterator[Line]):
+def test_questions_are_about_no_name_of_a_held_out_concept(lines: Iterator[TextLine]):
     whole = [line.question + line.text for line in islice(lines, 4 * WHOLE)]
     taught = {asked[1] for line in whole if (asked := re.match(r"Q: what is (.+)\? A:", line))}
     assert not taught & {names(locale)[concept] for concept in held_out() for locale in ("en", *LANGUAGES)}

@@ -86,7 +86,7 @@ def test_only_the_files_of_a_checkpoint_are_fetched_and_pinned_to_the_commit(ser
 def test_what_is_here_is_used_without_a_request(served: Hub, home: Path) -> None:
     first = fetch(home)
     before = len(served.requests)
-    assert fetch(home) == fetch(home, first.source) == parse(ADDRESS).here(home) == first
+    assert fetch(home) == fetch(home, first.source) == parse(ADDRESS).cached(home) == first
     assert len(served.requests) == before
 
 
@@ -97,7 +97,7 @@ def test_what_is_here_is_used_offline(served: Hub, home: Path, monkeypatch: pyte
 
 
 def test_whether_a_model_is_here_is_known_without_a_request(served: Hub, home: Path) -> None:
-    assert parse(ADDRESS).here(home) is None
+    assert parse(ADDRESS).cached(home) is None
     assert served.requests == []
 
 
@@ -170,7 +170,7 @@ def test_a_flipped_byte_of_the_same_size_is_found_removed_and_fetched_again(serv
     assert isinstance(error, ArtefactError)
     assert f"{name}: expected" in str(error)
     assert "run the same command again" in str(error)
-    assert parse(ADDRESS).here(home) is None
+    assert parse(ADDRESS).cached(home) is None
     assert not list(home.rglob(name))
     assert (fetch(home).folder / name).read_bytes() == FILES[name]
 
@@ -298,7 +298,7 @@ def test_an_address_that_cannot_be_is_refused(home: Path, address: str) -> None:
 def test_a_file_that_changed_since_is_fetched_again(served: Hub, home: Path) -> None:
     weights = fetch(home).folder / "model.safetensors"
     weights.write_bytes(b"\1" + WEIGHTS[1:])
-    assert parse(ADDRESS).here(home) is None
+    assert parse(ADDRESS).cached(home) is None
     before = len(served.requests)
     assert fetch(home).folder == weights.parent
     assert weights.read_bytes() == WEIGHTS
@@ -308,7 +308,7 @@ def test_a_file_that_changed_since_is_fetched_again(served: Hub, home: Path) -> 
 def test_a_file_that_was_only_touched_is_used(served: Hub, home: Path) -> None:
     found = fetch(home)
     os.utime(found.folder / "model.safetensors")
-    assert parse(ADDRESS).here(home) == found
+    assert parse(ADDRESS).cached(home) == found
 
 
 def test_damage_that_left_no_trace_in_the_folder_is_found_when_the_files_are_pinned(served: Hub, home: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_damaged_record_of_a_branch_is_not_taken_for_none(served: Hub, home: P
     record = next(home.rglob("main.json"))
     record.write_bytes(record.read_bytes().replace(b'"revision":"', b'"revision":"0'))
     with pytest.raises(StateError, match="remove it, then run the same command again"):
-        parse(ADDRESS).here(home)
+        parse(ADDRESS).cached(home)
 
 
 FETCH = """

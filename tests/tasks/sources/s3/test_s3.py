@@ -63,8 +63,8 @@ def fetch(home: Path, address: str = ADDRESS) -> Fetched:
     return fetch_any(address, home, lambda what, share: None)
 
 
-def here(address: str, home: Path) -> Fetched | None:
-    return parse(address).here(home)
+def cached(address: str, home: Path) -> Fetched | None:
+    return parse(address).cached(home)
 
 
 def refused(home: Path, address: str = ADDRESS) -> PsomergeError:
@@ -98,7 +98,7 @@ def test_what_is_here_is_used_without_a_request(served: S3, home: Path) -> None:
     first = fetch(home)
     assert served.asked().count("LIST") == 1
     served.requests.clear()
-    assert fetch(home) == fetch(home, f"{ADDRESS}/") == fetch(home, first.source) == here(ADDRESS, home) == first
+    assert fetch(home) == fetch(home, f"{ADDRESS}/") == fetch(home, first.source) == cached(ADDRESS, home) == first
     assert served.requests == []
 
 
@@ -322,7 +322,7 @@ def test_a_flipped_byte_of_the_same_size_is_found_removed_and_fetched_again(serv
     assert isinstance(error, ArtefactError)
     assert f"{name}: expected MD5 {hashlib.md5(FILES[name]).hexdigest()}, found" in str(error)
     assert "run the same command again" in str(error)
-    assert here(ADDRESS, home) is None
+    assert cached(ADDRESS, home) is None
     assert not list(home.rglob(f"*/{name}"))
     assert (fetch(home).folder / name).read_bytes() == FILES[name]
 
@@ -565,7 +565,7 @@ def test_two_endpoints_do_not_share_what_a_prefix_was(
     first = fetch(home)
     served.put({"model.safetensors": WEIGHTS[::-1]})
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://{}:{}".format(*behind))
-    assert here(ADDRESS, home) is None
+    assert cached(ADDRESS, home) is None
     assert fetch(home).revision != first.revision
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     assert fetch(home) == first
@@ -596,7 +596,7 @@ s3://key:secret@bucket/m
     "address", [*IMPOSSIBLE.split(), "s3://bucket/a\nb", "s3://bucket/" + "a" * 1001, f"s3://bucket/m@{'0' * 39}"]
 )
 def test_an_address_that_cannot_be_is_refused(home: Path, address: str) -> None:
-    for call in (lambda: here(address, home), lambda: fetch(home, address)):
+    for call in (lambda: cached(address, home), lambda: fetch(home, address)):
         with pytest.raises(ConfigError, match="expected s3://BUCKET/PREFIX or s3://BUCKET/PREFIX@REVISION"):
             call()
 
@@ -605,7 +605,7 @@ def test_a_long_prefix_of_any_letters_is_a_folder(served: S3, home: Path) -> Non
     prefix = "größer als/" + "x" * 300
     served.put(FILES, f"{prefix}/")
     found = fetch(home, f"s3://bucket/{prefix}")
-    assert found == here(found.source, home)
+    assert found == cached(found.source, home)
     assert set(found.files) == NEEDED
 
 
@@ -624,7 +624,7 @@ def test_a_damaged_record_is_not_taken_for_none(served: S3, home: Path) -> None:
     record = next(home.rglob("names/*.json"))
     record.write_bytes(record.read_bytes().replace(b'"revision":"', b'"revision":"0'))
     with pytest.raises(StateError, match="remove it, then run the same command again"):
-        here(ADDRESS, home)
+        cached(ADDRESS, home)
 
 
 def test_models_of_s3_are_merged_checked_and_rebuilt_by_revision(served: S3, home: Path, tmp_path: Path) -> None:
