@@ -1,5 +1,6 @@
 """What a run tells while it goes on: how far it is, and what its parts cost."""
 
+import math
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class Monitor:
         self.progress, self._begin, self._expected = progress, begin, inputs.judgements
         self._steps = {one.name: one.steps for one in inputs.searches}
         self._bar: Bar | None = None
-        self._judgements, self._best = 0, -1.0
+        self._judgements, self._best = 0, -math.inf
         self.seconds: dict[str, float] = {}
         """Wall seconds by phase; judgements' own phases are added up as they are made or found."""
         self.peak_bytes = 0
@@ -51,10 +52,10 @@ class Monitor:
         place = label.phase
         if label.step is not None:
             place += f" step {label.step + 1} of {self._steps[label.phase]}"
-            self._best = max(self._best, -1.0 if judgement.fitness is None else judgement.fitness)
+            self._best = max(self._best, -math.inf if judgement.fitness is None else judgement.fitness)
         share = min(1.0, self._judgements / self._expected)
         with self.time("bookkeeping"):
-            best = "" if self._best < 0 else f", best fitness {self._best:.3f}"
+            best = "" if self._best == -math.inf else f", best fitness {self._best:.3f}"
             note = f"({self._judgements} of at most {self._expected}: {place}{best})"
             self.progress.show("judging", share, note)
             if self._bar:

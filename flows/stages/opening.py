@@ -104,7 +104,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
         sets = step("build requests", _build, config, suite, tokenizer, datasets, stopping)
     recipe = _recipe(config, sources, basis, tokenizer_from)
     inputs = Inputs(
-        config=config.name,
+        name=config.name,
         seed=config.seed,
         suite=suite,
         sets=sets,

@@ -80,7 +80,7 @@ def summarise(
     others = [label for label in scores if label != result]
     return Summary(
         run=run,
-        config=inputs.config,
+        config=inputs.name,
         suite=inputs.suite.name,
         seed=inputs.seed,
         swarm=course.search.name,

@@ -17,8 +17,8 @@ from psomerge.search.search import Search, most_judgements
 class Inputs:
     """A run's."""
 
-    config: str
-    """Its name."""
+    name: str
+    """Of its config."""
     seed: int
     suite: Suite
     sets: Mapping[str, EvaluationSet]
