@@ -104,7 +104,7 @@ def scores(name: str, sums: Floats) -> Floats:
     if name == SPEARMAN:
         return correlation.scores(sums)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = _bleu(sums) if SETTINGS[name][0] == "BLEU" else _chrf(sums, _metric(name).beta)
+        found = {"BLEU": _bleu, "CHRF": _chrf}[SETTINGS[name][0]](sums, _metric(name))
     return np.minimum(np.nan_to_num(found, nan=0.0), 1.0)
 
 
@@ -132,7 +132,8 @@ def _share(number: float) -> float:
     return min(number / 100, 1.0)
 
 
-def _chrf(sums: Floats, beta: float) -> Floats:
+def _chrf(sums: Floats, metric: Any) -> Floats:
+    beta = metric.beta
     given, asked, matched = sums[:, 0::3], sums[:, 1::3], sums[:, 2::3]
     counted = (given > 0) & (asked > 0)
     orders = counted.sum(axis=1)
@@ -141,7 +142,7 @@ def _chrf(sums: Floats, beta: float) -> Floats:
     return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
 
 
-def _bleu(sums: Floats) -> Floats:
+def _bleu(sums: Floats, _: Any) -> Floats:
     given, asked, (correct, total) = sums[:, 0], sums[:, 1], np.split(sums[:, 2:], 2, axis=1)
     halvings = np.cumsum(correct == 0, axis=1)  # each order without a match counts half as much as the one before
     precision = np.where(correct == 0, 0.5**halvings, correct) / total

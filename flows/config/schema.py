@@ -5,17 +5,29 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from psomerge.errors import nearest
+from psomerge.evals.engines.engine import EngineSettings
 from psomerge.merge.methods.table import baselines
+from psomerge.recipe import Recipe
 from psomerge.search.pso import Settings
+from psomerge.search.searches import SEARCHES
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
 
-def _known(baseline: str) -> str:
-    if baseline not in baselines():
-        raise ValueError(f"unknown baseline {baseline!r}{nearest(baseline, list(baselines()))}")
-    return baseline
+def _baseline(name: str) -> str:
+    if name not in baselines():
+        raise ValueError(f"unknown baseline {name!r}{nearest(name, list(baselines()))}")
+    return name
+
+
+def _swarm(name: str) -> str:
+    if name not in SEARCHES:
+        raise ValueError(f"unknown swarm {name!r}{nearest(name, list(SEARCHES))}")
+    return name
+
+
+Swarm = Annotated[str, AfterValidator(_swarm)]
 
 
 class _Strict(BaseModel):
@@ -25,7 +37,7 @@ class _Strict(BaseModel):
 class SwarmConfig(_Strict):
     """The search. Defaults: PSO-Merging (arXiv 2508.19839), but for the initial swarm."""
 
-    initial: Literal["star", "paper"] = "star"
+    initial: Swarm = "star"
     """`paper`: base, experts, their DARE copies. `star`: base, experts, and sums of all task vectors that lean to one
     expert each."""
     steps: int = Field(default=Settings.steps, ge=1)
@@ -37,9 +49,9 @@ class SwarmConfig(_Strict):
     """Whether r1 and r2 are drawn once per particle and step, or also per group of tensors."""
     grouping: Literal["model", "layers", "kinds"] = "model"
     """Which tensors share a row of coefficients."""
-    drop_rate: float = Field(default=0.8, ge=0, lt=1)
+    drop_rate: float = Field(default=Recipe.drop_rate, ge=0, lt=1)
     """p of DARE: the share of entries that its mask removes."""
-    mask_seed: int = Field(default=0, ge=0)
+    mask_seed: int = Field(default=Recipe.mask_seed, ge=0)
     """Of the DARE masks."""
     scale: float | None = Settings.scale
     """s of the star; default min(1, 2/n)."""
@@ -50,9 +62,9 @@ class SwarmConfig(_Strict):
 class CompareConfig(_Strict):
     """What stands beside the result in the table, each at its own expense in judgements."""
 
-    baselines: tuple[Annotated[str, AfterValidator(_known)], ...] = ("average", "task_arithmetic", "ties")
+    baselines: tuple[Annotated[str, AfterValidator(_baseline)], ...] = ("average", "task_arithmetic", "ties")
     """Tuned on the optimisation items, at most 9 judgements each."""
-    swarms: tuple[Literal["star", "paper"], ...] = ()
+    swarms: tuple[Swarm, ...] = ()
     """Further searches with the same settings from another initial swarm."""
 
 
@@ -63,12 +75,12 @@ class EngineConfig(_Strict):
     """`auto`: vLLM where it runs the base's architecture, else transformers, which is slower and knows
     sequence-to-sequence models too."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=EngineSettings.threads, ge=1)
     """OpenMP threads; a tiny model wants one, a larger one as many as there are idle cores."""
-    max_num_seqs: int = Field(default=256, ge=1)
-    max_num_batched_tokens: int = Field(default=8192, ge=1)
-    kv_cache_gib: float = Field(default=1.0, gt=0)
-    deadline_s: float = Field(default=3600.0, gt=0)
+    max_num_seqs: int = Field(default=EngineSettings.max_num_seqs, ge=1)
+    max_num_batched_tokens: int = Field(default=EngineSettings.max_num_batched_tokens, ge=1)
+    kv_cache_gib: float = Field(default=EngineSettings.kv_cache_bytes / 2**30, gt=0)
+    deadline_s: float = Field(default=EngineSettings.deadline_s, gt=0)
     """For one judgement, in seconds; an engine that needs longer is ended and the judgement repeated on a new one."""
 
 

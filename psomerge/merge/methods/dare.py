@@ -15,7 +15,7 @@ class Dare:
     name, form, grid = "dare", None, None
     parameters = (
         SCALE,
-        Parameter("drop_rate", 0.8, "the share of entries that the masks remove", 0, 1, with_low=True),
+        Parameter("drop_rate", Recipe.drop_rate, "the share of entries that the masks remove", 0, 1, with_low=True),
     )
 
     def recipe(self, plain: Recipe, weights: Sequence[float], **parameters: float) -> Recipe:

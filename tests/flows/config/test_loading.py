@@ -69,7 +69,7 @@ def test_a_value_is_the_same_in_a_file_and_by_set(tmp_path: Path, key: str, text
 @pytest.mark.parametrize(
     ("key", "text", "words"),
     [
-        ("compare.swarms", "[star, NO]", "compare.swarms.1: Input should be 'star' or 'paper', found 'NO'"),
+        ("compare.swarms", "[star, NO]", "compare.swarms.1: unknown swarm 'NO'; known are paper, star"),
         ("stopping", "false", "stopping: Input should be 'exact', 'sequential' or 'off', found False"),
         ("stopping", "NO", "stopping: Input should be 'exact', 'sequential' or 'off', found 'NO'"),
         ("name", "010", "name: Input should be a valid string, found 10"),
