@@ -104,7 +104,12 @@ def _case(
             assert engine.capabilities  # started before the clock is
             stopping = Stopping(kind, ERROR_RATE)
             judging = Judging(
-                OneEngine(engine), suite, sets, journal=journal, told=lambda label, judgement: None, stopping=stopping
+                OneEngine(engine),
+                suite,
+                sets,
+                journal=journal,
+                on_judgement=lambda label, judgement: None,
+                stopping=stopping,
             )
             start = perf_counter()
             searches[kind] = _search(_recipe(folders), judging, swarm, steps=steps, seed=seed)

@@ -138,7 +138,7 @@ def report(
         table,
         choice=run.choice,
         capabilities=run.engine.capabilities,
-        costs=run.monitor.costs(),
+        costs=run.monitor.costs,
         registration=registration,
     )
     summaries.write(summary, folder / "summary.json")

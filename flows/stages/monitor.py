@@ -17,25 +17,25 @@ from psomerge.tasks.step import Bar
 class Monitor:
     """Counts a run's judgements and seconds, and shows them on stderr and on the flow's Prefect page."""
 
-    def __init__(self, progress: Progress, inputs: Inputs, begin: float) -> None:
+    def __init__(self, progress: Progress, inputs: Inputs, fetched: float) -> None:
         """Begins to count.
 
         Args:
             progress: to show it on.
             inputs: of the run.
-            begin: when the run began, by `time.monotonic`.
+            fetched: seconds that fetching the models took.
         """
-        self.progress, self._begin, self._expected = progress, begin, inputs.judgements
+        self.progress, self._begin, self._expected = progress, monotonic() - fetched, inputs.judgements
         self._steps = {one.name: one.steps for one in inputs.searches}
         self._bar: Bar | None = None
         self._judgements, self._best = 0, -math.inf
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = {"fetch": fetched}
         """Wall seconds by phase; judgements' own phases are added up as they are made or found."""
         self.peak_bytes = 0
         """Resident memory of the engine's process."""
 
     def costs(self) -> Costs:
-        """Returns what the run took so far."""
+        """Returns what fetching, and the run since it was opened, took so far."""
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return Costs(self.seconds, monotonic() - self._begin, engine_bytes=self.peak_bytes, main_bytes=own)
 

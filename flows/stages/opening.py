@@ -119,8 +119,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     described = identity(config.canonical(), sources, sets, engine=choice.kind, settings=settings)
     with RunFolder(home / "runs", described, now=datetime.now(UTC).isoformat(timespec="seconds")) as folder:
         progress.say(f"run {folder.key} in {folder.path}")
-        monitor = Monitor(progress, inputs, begin)
-        monitor.seconds["fetch"] = fetched
+        monitor = Monitor(progress, inputs, fetched)
         engine = SupervisedEngine(
             folders, choice.kind, settings, work=folder.path / "engine", log=folder.path / "engine.log"
         )

@@ -81,8 +81,8 @@ def rows_pass(
 
 
 def choose(product: Tensor, threshold: Tensor, weight: Tensor, copy: Tensor) -> Tensor:
-    """Returns weight + copy where DARE keeps an element (`masks.kept`), else weight; may overwrite `product`, shaped as
-    the result."""
+    """Returns weight + copy where DARE keeps an element (`masks.keep_scattered`), else weight; may overwrite `product`,
+    shaped as the result."""
     if torch.compiler.is_compiling():
         return torch.where(product < threshold, weight + copy, weight)
     # Eager `where` goes element by element, 30 times slower than arithmetic. Neither weight is -0.0, so 0 * copy +

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from psomerge.checkpoint.adapter import is_adapter
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit.misfits import all_misfits, buffer_misfits, misfit
@@ -52,17 +53,20 @@ def open_fitting(
     opened: dict[str, Checkpoint] = {}
     broken: list[str] = []
     for name, folder in folders.items():
+        base = opened.get("base")
         try:
-            base = opened.get("base")
+            if broken and base is None and is_adapter(folder):
+                continue  # of a base that cannot be opened
             opened[name] = open_expert(folder, name, base) if base else open_checkpoint(folder, name)
         except ArtefactError as error:
-            broken.append(f'"{name}": {error}')
+            broken.append(f'"{name}": {error}' if len(folders) > 1 else str(error))
     if (base := opened.pop("base", None)) is None:
         raise ArtefactError("; ".join(broken))
     experts = tuple(opened.values())
-    lines = [*broken, *all_misfits(base, experts, read_pieces, spelt_out), *buffer_misfits(base, experts)]
-    if lines:
-        raise misfit(lines + faults(base, experts), base.folder)
+    misfits = [*all_misfits(base, experts, read_pieces, spelt_out), *buffer_misfits(base, experts)]
+    if lines := broken + misfits:
+        lines += faults(base, experts)
+        raise misfit(lines, base.folder) if misfits else ArtefactError("; ".join(lines))
     return Fitting(base, experts, *merging_basis(base, experts, tokenizer_from, compiled=compiled))
 
 

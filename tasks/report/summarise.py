@@ -1,6 +1,6 @@
 """A run as the record that its report, table and figures show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -43,8 +43,9 @@ class Costs:
     """Wall seconds by phase."""
     wall_seconds: float
     engine_bytes: int
-    """Peak resident memory of the engine's process, and of the pipeline's own."""
+    """Peak resident memory of the engine's process."""
     main_bytes: int
+    """Of the pipeline's own."""
 
 
 def facts(run: str, inputs: Inputs) -> list[tuple[str, str]]:
@@ -61,7 +62,7 @@ def summarise(
     *,
     choice: Choice,
     capabilities: Capabilities,
-    costs: Costs,
+    costs: Callable[[], Costs],
     registration: Registration,
 ) -> Summary:
     """Returns the summary of a run that is all but finished.
@@ -71,13 +72,16 @@ def summarise(
         inputs: of it.
         outcome, table: what it found, and how that does on the test items.
         choice, capabilities: of the engine that judged.
-        costs: so far.
+        costs: tells what the run took; asked last.
         registration: of the chosen model.
     """
     course = outcome.courses[0]
     result = course.search.label
     scores = {one.label: one.test.scores for one in table if one.test.fitness is not None}
-    others = [label for label in scores if label != result]
+    others = [label for label in scores if label != result and result in scores]
+    rows = tuple(result_rows(table))
+    comparisons = tuple(compare(scores[result], scores[label], labels=(result, label)) for label in others)
+    took = costs()
     return Summary(
         run=run,
         config=inputs.name,
@@ -86,21 +90,19 @@ def summarise(
         swarm=course.search.name,
         result=result,
         history=course.history,
-        rows=tuple(result_rows(table)),
+        rows=rows,
         provenance=_provenance(inputs, choice, capabilities),
         recipe=outcome.chosen.to_dict(),
-        comparisons=tuple(compare(scores[result], scores[label], labels=(result, label)) for label in others)
-        if result in scores
-        else (),
+        comparisons=comparisons,
         splits=tuple(Split(name, sum(map(len, one.items.values())), USES[name]) for name, one in inputs.sets.items()),
         candidates=outcome.selections[0].candidates,
         warnings=inputs.warnings,
         groups=inputs.groups,
-        seconds={phase: costs.seconds[phase] for phase in PHASES if phase in costs.seconds},
-        wall_seconds=costs.wall_seconds,
+        seconds={phase: took.seconds[phase] for phase in PHASES if phase in took.seconds},
+        wall_seconds=took.wall_seconds,
         judgements=course.judgements,
-        engine_bytes=costs.engine_bytes,
-        main_bytes=costs.main_bytes,
+        engine_bytes=took.engine_bytes,
+        main_bytes=took.main_bytes,
         registration=registration,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -277,5 +277,5 @@ def passed_off(server: Hub, monkeypatch: pytest.MonkeyPatch, folder: Path) -> No
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(folder / "no token"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "WAITS", (0.01, 0.01))
-    monkeypatch.setattr(hub, "DOWNLOAD_WAITS", (0.01,))
+    monkeypatch.setattr(hub, "BACKOFF", (0.01, 0.01))
+    monkeypatch.setattr(hub, "DOWNLOAD_BACKOFF", (0.01,))

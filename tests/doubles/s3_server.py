@@ -211,7 +211,7 @@ def passed_off(s3: S3, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3_transfer, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(s3_transfer, "BACKOFF", (0.01, 0.01))
     monkeypatch.setattr(temporary, "BLOCK", 2**15)
 
 

@@ -52,7 +52,7 @@ def _entries(connection: Connection, method: str, *kinds: str) -> list[dict[str,
     found: list[dict[str, Any]] = []
     bucket, start = connection.prefix.bucket, connection.prefix.key
     with connection.worded():
-        pages = connection.client.get_paginator(method).paginate(Bucket=bucket, Location=start, Delimiter="/")
+        pages = connection.client.get_paginator(method).paginate(Bucket=bucket, Prefix=start, Delimiter="/")
         # A server may send few entries on each page, but not keep us for ever.
         for number, page in enumerate(pages):
             found += [one | {"Key": one["Key"].removeprefix(start)} for kind in kinds for one in page.get(kind, [])]

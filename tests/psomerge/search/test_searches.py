@@ -140,14 +140,13 @@ def test_a_search_s_settings_have_the_config_s_values():
 
 
 def test_a_plan_counts_the_judgements_of_a_search_that_is_no_swarm(listed: Search) -> None:
-    config = load_config("quickstart", ["compare.baselines=[]", "compare.swarms=[]", "rerank=2"])
-    own = config.model_copy(update={"swarm": config.swarm.model_copy(update={"initial": "listed"})})
+    settings = ["compare.baselines=[]", "rerank=2", "swarm.initial=listed"]
+    own = load_config("quickstart", [*settings, "compare.swarms=[]"])
     # Two steps of three points, two re-ranked; in the table base, two experts and what the search found.
     assert all_judgements(searches(own), 2, [], own.rerank) == 2 * 3 + 2 + 4
     # The star's five steps of five points, two re-ranked, and a row, beside it.
-    beside = config.compare.model_copy(update={"swarms": ("star",)})
-    both = searches(own.model_copy(update={"compare": beside}))
-    assert all_judgements(both, 2, [], own.rerank) == 2 * 3 + 2 + 4 + (config.swarm.steps * 5 + 2 + 1)
+    both = searches(load_config("quickstart", [*settings, "compare.swarms=[star]"]))
+    assert all_judgements(both, 2, [], own.rerank) == 2 * 3 + 2 + 4 + (own.swarm.steps * 5 + 2 + 1)
 
 
 def run(search: Search, folder: Path, suite: Suite, sets: dict[str, EvaluationSet], known: Known, stopping: bool):

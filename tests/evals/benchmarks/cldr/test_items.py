@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from places import SHIPPED
-from psomerge.evals.benchmarks.cldr.items import Item, kind_items, pick_items
+from psomerge.evals.benchmarks.cldr.items import CldrItem, kind_items, pick_items
 from psomerge.evals.benchmarks.cldr.names import (
     KINDS,
     LANGUAGES,
@@ -23,7 +23,7 @@ from psomerge.evals.suites.file import load_suite
 JAPAN = Concept("territory", "JP")
 
 
-def benchmarks() -> dict[str, list[Item]]:
+def benchmarks() -> dict[str, list[CldrItem]]:
     return {f"pick-{language}": pick_items(language) for language in LANGUAGES} | {
         f"kind-{language}": kind_items(language) for language in (*LANGUAGES, "en")
     }
