@@ -58,7 +58,7 @@ def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
     """Returns the scores of a model on a suite; a finished evaluation's are read, an unfinished one goes on.
 
     Args:
-        model: a folder, an address as of `tasks.sources.fetch`, or a recipe file.
+        model: a folder, an address (`hf://`, `s3://`, `models:/`, `embedded://`), or a recipe file.
         suite: a shipped suite's name, or a path.
         overrides: `key.key=value` each, of `flows.config.schema.EvaluationConfig`.
 

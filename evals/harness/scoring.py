@@ -21,8 +21,8 @@ from psomerge.evals.suites.suite import Benchmark
 def examine(
     one: Prepared, batch: Batch, answers: Answers, memory: MutableMapping[str, str]
 ) -> tuple[BenchmarkScore, list[Example]]:
-    """A model on one benchmark, and its items; errors as `EvaluationSet.examine`. Of the instances nothing stays that
-    the next model could inherit."""
+    """Returns a model's score on one benchmark, and its items. Of the instances nothing stays that the next model could
+    inherit. Raises FailedBenchmark where an answer is missing or a metric fails."""
     benchmark, task = one.benchmark, one.task
     try:
         for instance, place in zip(task.instances, one.asked, strict=True):

@@ -35,7 +35,7 @@ def header_guesses(folder: Path, files: Mapping[str, int]) -> dict[str, int]:
         files: sizes of all files of the checkpoint in bytes, by name, wherever they are.
 
     Raises:
-        ArtefactError: as `psomerge.checkpoint.reader.open_checkpoint` where names and index contradict each other.
+        ArtefactError: names and index contradict each other.
     """
     if ADAPTER in files:
         return {ADAPTER_WEIGHTS: GUESS}

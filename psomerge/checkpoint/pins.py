@@ -19,7 +19,7 @@ def file_digests(folder: Path) -> dict[str, str]:
     time.
 
     Raises:
-        ArtefactError: as `listing` and `open_regular`.
+        ArtefactError: the folder is missing, or holds a link, FIFO, socket or device.
     """
     folder = Path(folder)
     names = [name for name in listing(folder) if allowed(name)]

@@ -138,7 +138,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_start(path: Path, size: int) -> bytes:
-    """Returns at most the first `size` bytes of a regular file. Raises ArtefactError as `open_regular`."""
+    """Returns at most the first `size` bytes of a file. Raises ArtefactError where it is no regular one."""
     with open(open_regular(path), "rb") as file:
         return file.read(size)
 

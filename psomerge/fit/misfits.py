@@ -62,7 +62,8 @@ def misfits(
     Args:
         base, expert: opened, or their headers only.
         read: gives a checkpoint's vocabulary.
-        resolve: as of `contradictions`.
+        resolve: gives a config with every setting that its class has, None where it has no such class; asked where
+            one of two configs is silent.
 
     Raises:
         ArtefactError: a tokenizer file is damaged or larger than one can be.

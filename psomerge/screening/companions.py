@@ -33,7 +33,7 @@ def check_companions(folder: Path, files: Mapping[str, int]) -> None:
 
     Args:
         folder: of the checkpoint.
-        files: sizes in bytes by name, as `listing` gives them.
+        files: sizes in bytes by name.
 
     Raises:
         ArtefactError: a file is larger than it can be, damaged, asks for remote code, names files elsewhere, or could

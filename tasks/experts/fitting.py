@@ -43,7 +43,7 @@ def open_fitting(
     Args:
         folders: of `base` and of every expert by name, the base first.
         tokenizer_from: a name, None if nobody said one.
-        compiled: as of `psomerge.merge.basis.open_basis`.
+        compiled: whether to compile the merge pass; None decides by the size of the model.
         faults: tells what else is wrong with models that do not fit.
 
     Raises:

@@ -24,7 +24,10 @@ def fetch(
 
     Args:
         address: a folder, or of a kind that `tasks.sources.address.SCHEMES` has.
-        home, progress, store, follow: as of `tasks.sources.origin.Access`.
+        home: PSOMERGE_HOME, where it is kept.
+        progress: told what is being done, and the share of it that is done.
+        store: gives the model registry.
+        follow: whether an alias means the version that it names now.
 
     Raises:
         ConfigError: an address that cannot be, or an embedded model that does not exist.
