@@ -138,8 +138,8 @@ def merge_compiled(
 def merge_eager(
     flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor, products: int = 0
 ) -> None:
-    """Runs `merge_pass` eagerly, chunk by chunk: base and experts in `flat`, and `out`, are (n,), `start` is the position
-    of their first element in the whole tensor."""
+    """Runs `merge_pass` eagerly, chunk by chunk: base and experts in `flat`, and `out`, are (n,), `start` is where their
+    first element stands in the whole tensor."""
     for begin in range(0, out.numel(), CHUNK):
         base, *experts, into = [one[begin : begin + CHUNK] for one in (*flat, out)]
         index = None if keys is None else _numbers(out.device)[: into.numel()] + _wrapped(start + begin)
