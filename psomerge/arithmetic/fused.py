@@ -138,7 +138,7 @@ def merge_compiled(
 def merge_eager(
     flat: Sequence[Tensor], weights: Tensor, keys: Tensor | None, start: int, out: Tensor, products: int = 0
 ) -> None:
-    """Runs `merge_pass` eagerly, chunk by chunk: base and experts in `flat`, and `out`, are (n,), `start` is where their
+    """Runs `merge_pass` eagerly, chunk by chunk: base and experts in `flat`, and `out`, are (n,), `start` is where the
     first element stands in the whole tensor."""
     for begin in range(0, out.numel(), CHUNK):
         base, *experts, into = [one[begin : begin + CHUNK] for one in (*flat, out)]
