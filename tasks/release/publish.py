@@ -9,7 +9,6 @@ Only files of an allow-list get in or are accepted back: no pickle, no Python. R
 matter.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from typing import Any
 import yaml
 
 from psomerge import recipe as recipes
+from psomerge.checkpoint.pins import digest_file
 from psomerge.errors import ArtefactError
 from psomerge.files.durable import sync
 from psomerge.files.untrusted import TOKENIZER_FILES, allowed, listing, read_json
@@ -102,18 +102,12 @@ def _link(source: Path, target: Path) -> None:
 
 def _seal(folder: Path) -> None:
     """Writes the manifest, makes everything readable by others and durable."""
-    files = {name: sha256(folder / name) for name in _files(folder) if name not in UNLISTED}
+    files = {name: digest_file(folder / name) for name in _files(folder) if name not in UNLISTED}
     content = {"format": FORMAT, "flavors": _flavors(folder), "files": files}
     (folder / MANIFEST).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in [*folder.rglob("*"), folder]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         sync(path)
-
-
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flavors(folder: Path) -> Any:
@@ -153,7 +147,7 @@ def misfits(folder: Path) -> list[str]:
             problems.append(f"{name}: a file of this name is never published")
         elif not stat.S_ISREG((folder / name).lstat().st_mode):
             problems.append(f"{name}: expected a regular file")
-        elif (digest := sha256(folder / name)) != files[name]:
+        elif (digest := digest_file(folder / name)) != files[name]:
             problems.append(f"{name}: expected SHA-256 {files[name]}, found {digest}")
     if flavors != manifest.get("flavors"):
         problems.append("MLmodel: its flavors differ from the manifest's")

@@ -9,7 +9,7 @@ import yaml
 from doubles.local_mlflow import published
 from made.models import tiny_llama
 from psomerge import recipe as recipes
-from psomerge.checkpoint.pins import pin
+from psomerge.checkpoint.pins import digest_file, pin
 from psomerge.errors import ArtefactError
 from psomerge.evals.significance.intervals import Interval
 from psomerge.recipe import Recipe
@@ -143,7 +143,7 @@ def test_an_extra_file_is_seen_and_one_that_is_never_published_even_in_a_forged_
     (copy / name).write_bytes(b"x")
     assert publish.misfits(copy) == [f"{name}: there but not in the manifest"]
     manifest = json.loads((copy / "MANIFEST.json").read_text())
-    manifest["files"][name] = publish.sha256(copy / name)
+    manifest["files"][name] = digest_file(copy / name)
     (copy / "MANIFEST.json").write_text(json.dumps(manifest))
     assert publish.misfits(copy) == [f"{name}: a file of this name is never published"]
 
