@@ -8,6 +8,8 @@ export PYTHONDONTWRITEBYTECODE =
 export DO_NOT_TRACK = 1
 
 BIN := .venv/bin
+# Two files side by side: much of the time a test waits for one thread of a process that starts.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/ /' | column -t -s '	'
@@ -18,15 +20,14 @@ setup:           ## make .venv from locks/*.lock; a second call does nothing
 quickstart: setup ## the embedded default: minutes, offline
 	@$(BIN)/psomerge quickstart
 
-# Two files side by side: much of the time a test waits for one thread of a process that starts.
 test: setup      ## all tests but those marked slow, gpu, network
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 test-fast: setup ## those that start no process, in at most three minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m "not heavy and not slow and not gpu and not network"
+	$(PYTEST) -m "not heavy and not slow and not gpu and not network"
 
 test-slow: setup ## the long tests too
-	$(BIN)/pytest -n 2 --dist loadfile -m "not gpu and not network"
+	$(PYTEST) -m "not gpu and not network"
 
 check: setup     ## format, lint, types, layers
 	$(BIN)/ruff format --check .

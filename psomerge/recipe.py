@@ -144,8 +144,8 @@ def _check(recipe: Recipe, where: str) -> None:
         raise ArtefactError(f"{where}: unknown dtype {recipe.dtype!r}; expected one of {', '.join(DTYPES)}")
     if not 0 <= recipe.drop_rate < 1:
         raise ArtefactError(f"{where}: drop_rate must lie in [0, 1), found {recipe.drop_rate}")
-    names = [expert.name for expert in recipe.experts]
-    if "base" in names or len(set(map(str, names))) < len(names):
+    names: list[object] = [expert.name for expert in recipe.experts]  # of a file, where they may be anything
+    if "base" in names or len({name for name in names if isinstance(name, str)}) < len(names):
         raise ArtefactError(f"{where}: experts need names of their own other than `base`, found {names}")
     if recipe.tokenizer_from not in recipe.sources:
         raise ArtefactError(

@@ -104,7 +104,13 @@ def scores(name: str, sums: Floats) -> Floats:
     if name == SPEARMAN:
         return correlation.scores(sums)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = {"BLEU": _bleu, "CHRF": _chrf}[SETTINGS[name][0]](sums, _metric(name))
+        match SETTINGS[name][0]:
+            case "BLEU":
+                found = _bleu(sums)
+            case "CHRF":
+                found = _chrf(sums, _metric(name).beta)
+            case other:
+                raise NotImplementedError(f"sums of sacrebleu's {other}")
     return np.minimum(np.nan_to_num(found, nan=0.0), 1.0)
 
 
@@ -132,8 +138,7 @@ def _share(number: float) -> float:
     return min(number / 100, 1.0)
 
 
-def _chrf(sums: Floats, metric: Any) -> Floats:
-    beta = metric.beta
+def _chrf(sums: Floats, beta: float) -> Floats:
     given, asked, matched = sums[:, 0::3], sums[:, 1::3], sums[:, 2::3]
     counted = (given > 0) & (asked > 0)
     orders = counted.sum(axis=1)
@@ -142,7 +147,7 @@ def _chrf(sums: Floats, metric: Any) -> Floats:
     return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
 
 
-def _bleu(sums: Floats, _: Any) -> Floats:
+def _bleu(sums: Floats) -> Floats:
     given, asked, (correct, total) = sums[:, 0], sums[:, 1], np.split(sums[:, 2:], 2, axis=1)
     halvings = np.cumsum(correct == 0, axis=1)  # each order without a match counts half as much as the one before
     precision = np.where(correct == 0, 0.5**halvings, correct) / total

@@ -1,5 +1,6 @@
 """What a config may say. One YAML file is one run; the records here never pass below `flows`."""
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -15,19 +16,19 @@ Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
 
-def _baseline(name: str) -> str:
-    if name not in baselines():
-        raise ValueError(f"unknown baseline {name!r}{nearest(name, list(baselines()))}")
-    return name
+def _known(what: str, table: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Refuses names that a table has not; it is asked anew each time."""
+
+    def check(name: str) -> str:
+        if name not in (names := list(table())):
+            raise ValueError(f"unknown {what} {name!r}{nearest(name, names)}")
+        return name
+
+    return AfterValidator(check)
 
 
-def _swarm(name: str) -> str:
-    if name not in SEARCHES:
-        raise ValueError(f"unknown swarm {name!r}{nearest(name, list(SEARCHES))}")
-    return name
-
-
-Swarm = Annotated[str, AfterValidator(_swarm)]
+Baseline = Annotated[str, _known("baseline", baselines)]
+Swarm = Annotated[str, _known("swarm", lambda: SEARCHES)]
 
 
 class _Strict(BaseModel):
@@ -62,7 +63,7 @@ class SwarmConfig(_Strict):
 class CompareConfig(_Strict):
     """What stands beside the result in the table, each at its own expense in judgements."""
 
-    baselines: tuple[Annotated[str, AfterValidator(_baseline)], ...] = ("average", "task_arithmetic", "ties")
+    baselines: tuple[Baseline, ...] = ("average", "task_arithmetic", "ties")
     """Tuned on the optimisation items, at most 9 judgements each."""
     swarms: tuple[Swarm, ...] = ()
     """Further searches with the same settings from another initial swarm."""

@@ -56,8 +56,8 @@ def test_a_rebuild_refuses_what_a_run_refuses(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("names", [("tam", "tam"), ("base", "tam")])
-def test_a_recipe_whose_experts_share_a_name_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+@pytest.mark.parametrize("names", [("tam", "tam"), ("base", "tam"), (["so"], "tam")])
+def test_a_recipe_whose_experts_share_a_name_is_refused(tmp_path: Path, names: tuple[object, str]) -> None:
     source = pin(tiny_llama(tmp_path / "model", 0), "model", "model")
     recipe = Recipe(source, tuple(replace(source, name=name) for name in names)).with_coefficients([[0.5, 0.5]])
     with pytest.raises(ArtefactError, match="experts need names of their own"):
