@@ -95,7 +95,13 @@ def upload(run: MlflowRun, folder: Path, *, run_key: str, name: str) -> str:
         model.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         model.save(str(folder / "MLmodel"))
         client.log_model_artifacts(model_id, str(folder))
-        client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+
+        def named() -> bool | None:
+            outputs = client.get_run(run.run_id).outputs
+            return any(one.model_id == model_id for one in outputs.model_outputs) or None
+
+        # MLflow refuses to have it said twice, as after a lost answer or a process that ended right here.
+        once(named, lambda: client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)]) is None)
         client.finalize_logged_model(model_id, LoggedModelStatus.READY)
         return model_id
 

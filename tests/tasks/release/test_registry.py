@@ -4,7 +4,7 @@ addressed."""
 import pytest
 
 from doubles.local_mlflow import local_store, lossy_proxy, published, server
-from psomerge.errors import ConfigError, ServiceError
+from psomerge.errors import ConfigError, ServiceError, SpaceError
 from psomerge.tasks.release import registry
 from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.store import Store
@@ -77,6 +77,7 @@ def test_the_version_shows_a_signature_and_its_own_id(tmp_path, model):
         "/api/2.0/mlflow/registered-models/create",
         "/api/2.0/mlflow/logged-models",
         "/api/2.0/mlflow/runs/create",
+        "/api/2.0/mlflow/runs/outputs",
     ],
 )
 def test_a_lost_answer_still_gives_exactly_one_version(address, model, path, fault):
@@ -103,6 +104,24 @@ def test_a_server_that_never_answers_the_creation_is_told_and_a_later_try_finds_
         register(Store(proxy), model, name="mute", key="mute")
     assert versions(Store(address), "mute") == []
     assert register(Store(address), model, name="mute", key="mute").version == "1"
+
+
+def test_an_upload_that_ended_after_the_run_named_its_model_goes_on(tmp_path, model, monkeypatch):
+    from mlflow import MlflowClient
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    store = local_store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", full)
+        with pytest.raises(SpaceError):
+            register(store, model)
+    assert register(store, model).version == "1"
+    with track.connect(store) as client:
+        run = client.get_run(client.get_model_version("merged", "1").run_id)
+        (output,) = run.outputs.model_outputs
+        assert client.get_logged_model(output.model_id).status == "READY"
 
 
 def test_a_version_that_a_given_up_call_made_after_all_is_deleted_again(tmp_path, model):
