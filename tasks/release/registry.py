@@ -98,7 +98,7 @@ def upload(run: MlflowRun, folder: Path, *, run_key: str, name: str) -> str:
 
         def named() -> bool | None:
             outputs = client.get_run(run.run_id).outputs
-            return any(one.model_id == model_id for one in outputs.model_outputs) or None
+            return any(one.model_id == model_id for one in (outputs.model_outputs if outputs else ())) or None
 
         # MLflow refuses to have it said twice, as after a lost answer or a process that ended right here.
         once(named, lambda: client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)]) is None)
