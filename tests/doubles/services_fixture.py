@@ -32,12 +32,13 @@ PORTS = {"postgres": 5432, "prefect": 4200, "mlflow": 5000}  # inside the contai
 @dataclass(frozen=True)
 class ServiceSet:
     """Addresses of running services: for PREFECT_API_URL, MLFLOW_TRACKING_URI, and of the server `postgres` of both;
-    `pids` by service name."""
+    `pids` by service name; `folder` holds NAME.log of each."""
 
     prefect: str
     mlflow: str
     postgres: str
     pids: Mapping[str, int]
+    folder: Path
 
 
 def compose_file(environment: Mapping[str, str]) -> dict:
@@ -89,7 +90,11 @@ def service_set() -> Iterator[ServiceSet]:
             addresses = {name: f"http://127.0.0.1:{ports[name]}" for name in ("prefect", "mlflow")}
             postgres = f"postgresql://psomerge:{PASSWORD}@127.0.0.1:{ports['postgres']}"
             yield ServiceSet(
-                prefect=addresses["prefect"] + "/api", mlflow=addresses["mlflow"], postgres=postgres, pids=pids
+                prefect=addresses["prefect"] + "/api",
+                mlflow=addresses["mlflow"],
+                postgres=postgres,
+                pids=pids,
+                folder=folder,
             )
     finally:
         shutil.rmtree(folder)

@@ -34,6 +34,15 @@ def visible():
     return 7
 assert visible() == 7
 """
+# As Prefect's own pages tell to put a flow on a schedule.
+SCHEDULED = """
+from prefect import flow
+@flow(name="a scheduled flow")
+def scheduled():
+    return 7
+if __name__ == "__main__":
+    scheduled.serve(name="every minute", cron="* * * * *")
+"""
 TRACK = """
 import sys
 import mlflow
@@ -69,6 +78,32 @@ def post(address: str, body: dict) -> list:
     request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
+
+
+def starts_by_schedule(api: str, log: Path, folder: Path) -> None:
+    """Asserts that the server starts a run of a cron deployment, that the run ends, and that none of the server's own
+    loops has died."""
+    (folder / "scheduled.py").write_text(SCHEDULED)
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
+    settings = inherited | {"PREFECT_API_URL": api, "PREFECT_HOME": str(folder / "client")}
+    asked = {"flows": {"name": {"any_": ["a scheduled flow"]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
+    said = folder / "served.log"
+    with said.open("wb") as file:
+        serving = subprocess.Popen(
+            [sys.executable, "scheduled.py"], cwd=folder, env=settings, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        end = time.monotonic() + 240  # a minute at most to the next one, and two processes that start
+        while not (runs := post(api + "/flow_runs/filter", asked)) or runs[0]["state_type"] != "COMPLETED":
+            assert serving.poll() is None, said.read_text()[-3000:]
+            assert time.monotonic() < end, f"{runs}\n{log.read_text()[-3000:]}\n{said.read_text()[-3000:]}"
+            time.sleep(0.5)
+        assert runs[0]["auto_scheduled"]
+    finally:
+        serving.send_signal(signal.SIGINT)  # it takes its schedule from the server
+        serving.wait(60)
+    complaints = [line for line in log.read_text().splitlines() if "Traceback" in line or "ERROR" in line.upper()]
+    assert complaints == []
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -119,6 +154,12 @@ def test_a_flow_run_is_on_the_home_s_prefect_server(home: Path, servers: dict[st
     runs = post(servers["prefect"].api + "/flow_runs/filter", {"flows": {"name": {"any_": ["a visible flow"]}}})
     assert [run["state_name"] for run in runs] == ["Completed"]
     assert (home / "prefect" / "prefect.db").exists()
+
+
+def test_a_schedule_fires_on_the_home_s_prefect_server(
+    home: Path, servers: dict[str, Server], tmp_path: Path
+) -> None:
+    starts_by_schedule(servers["prefect"].api, home / "servers" / "prefect.log", tmp_path)
 
 
 def test_the_prefect_page_asks_its_own_server_for_data(servers: dict[str, Server]) -> None:
@@ -227,6 +268,10 @@ def test_a_flow_run_is_stored_in_postgresql(service_set: ServiceSet, tmp_path: P
     with psycopg2.connect(service_set.postgres + "/prefect") as connection, connection.cursor() as cursor:
         cursor.execute("select id::text, state_type::text from flow_run")
         assert cursor.fetchall() == [(runs[0]["id"], "COMPLETED")]
+
+
+def test_a_schedule_fires_on_the_compose_prefect_server(service_set: ServiceSet, tmp_path: Path) -> None:
+    starts_by_schedule(service_set.prefect, service_set.folder / "prefect.log", tmp_path)
 
 
 def test_an_mlflow_run_is_stored_in_postgresql_and_its_files_by_the_server(
