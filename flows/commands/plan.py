@@ -27,12 +27,14 @@ from psomerge.tasks.experts.class_defaults import spelt_out
 from psomerge.tasks.experts.fitting import merging_basis
 from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.tasks.search.inputs import all_judgements
-from psomerge.tasks.sources.origin import Preview
+from psomerge.tasks.search.run_identity import program
+from psomerge.tasks.sources.origin import Access, Preview
+from psomerge.tasks.sources.pinned import pinned
 from psomerge.tasks.sources.preview import preview_all
 
 
 def describe(config: Config, home: Path) -> dict[str, Any]:
-    """Returns the plan as plain data, and records what its branches and tags mean now, so that the run means the same.
+    """Returns the plan as plain data; of an unfinished run of the config, the plan of how that goes on.
 
     Raises:
         ConfigError: the suite, an address or the home folder cannot be, or several tokenizers differ.
@@ -42,8 +44,11 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     """
     suite = load_suite(config.suite, configs_folder() / "suites")
     quieten()
+    unfinished = pinned(home, config.canonical(), program())
     with Progress() as progress:
-        previews, failures = preview_all(config.addresses, home, progress.fetching, lambda: prepare(home).mlflow)
+        access = Access(home, progress.fetching, lambda: prepare(home).mlflow)
+        moved = unfinished.moved(config.addresses, access) if unfinished else []
+        previews, failures = preview_all(unfinished.addresses if unfinished else config.addresses, access)
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     unfit, merged = _fit(config, seen)
     problems = [*_failed(config, failures), *unfit]
@@ -56,11 +61,11 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         raise _joined(problems)
     plan = _plan(config, home, suite, previews, room)
     plan |= {
+        "goes_on_since": unfinished and unfinished.since,
+        "moved": moved,
         "tokenizer": merged and merged[0].tokenizer(merged[1]),
         "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(config, previews)],
     }
-    for one in previews.values():
-        one.keep()
     return plan
 
 

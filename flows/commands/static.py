@@ -143,8 +143,7 @@ def _fetched(addresses: dict[str, str]) -> dict[str, Fetched]:
     """The models of these addresses; an alias means the version that it names now."""
     with Progress() as progress:
         return {
-            name: fetch(address, home_folder(), progress.fetching, store=_store, follow=True)
-            for name, address in addresses.items()
+            name: fetch(address, home_folder(), progress.fetching, store=_store) for name, address in addresses.items()
         }
 
 

@@ -35,9 +35,10 @@ from psomerge.tasks.experts.check import check
 from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.inputs import Inputs
 from psomerge.tasks.search.judge import Judging
-from psomerge.tasks.search.run_identity import identity
-from psomerge.tasks.sources.fetch import fetch, pin_all
-from psomerge.tasks.sources.origin import Fetched
+from psomerge.tasks.search.run_identity import identity, program
+from psomerge.tasks.sources.fetch import pin_all
+from psomerge.tasks.sources.origin import Access
+from psomerge.tasks.sources.pinned import Pinned, pin_addresses, pinned
 from psomerge.tasks.step import step
 from psomerge.tasks.tracking.store import Store
 
@@ -75,7 +76,8 @@ def searches(config: Config) -> tuple[Search, ...]:
 
 @contextmanager
 def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run]:
-    """Yields the open run and closes what it holds. The steps before it are visible in Prefect.
+    """Yields the open run and closes what it holds; a block that ends without an error has finished the run. The steps
+    before it are visible in Prefect.
 
     Raises:
         LockedError: another process works on the same run.
@@ -83,10 +85,9 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     """
     home, begin = stores.home, monotonic()
     suite = load_suite(config.suite, configs_folder() / "suites")
-    models = {
-        name: step(f"fetch {name}", _fetch, address, home, progress, stores.mlflow)
-        for name, address in config.addresses.items()
-    }
+    access = Access(home, progress.fetching, lambda: stores.mlflow)
+    pins = step("resolve", _pinned, config, access, progress)
+    models = {name: step(f"fetch {name}", pins.fetch, name, access) for name in pins.addresses}
     folders = {name: model.folder for name, model in models.items()}
     fetched = monotonic() - begin
     checked = step("check", check, folders, config.tokenizer_from)
@@ -136,12 +137,18 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
         )
         try:
             yield Run(config, stores.mlflow, folder, inputs, choice, settings, engine, judging, monitor, datasets)
+            pins.drop()
         finally:
             engine.close()
 
 
-def _fetch(address: str, home: Path, progress: Progress, store: Store) -> Fetched:
-    return fetch(address, home, progress.fetching, store=lambda: store)
+def _pinned(config: Config, access: Access, progress: Progress) -> Pinned:
+    """What the addresses are: those that the config's unfinished run began with, else what they mean now."""
+    if found := pinned(access.home, config.canonical(), program()):
+        for line in found.moved(config.addresses, access):
+            progress.say(line)
+        return found
+    return pin_addresses(config.addresses, access, config.canonical(), program())
 
 
 def _build(config: Config, suite: Suite, tokenizer: Path, cache: Path, stopping: Stopping) -> dict[str, EvaluationSet]:

@@ -12,6 +12,8 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         f"config {plan['config']}, home {plan['home']}",
         f"suite {plan['suite']['name']}: {', '.join(plan['suite']['benchmarks'])}",
         *_models(plan),
+        *([f"an unfinished run goes on: it began on {plan['goes_on_since']}"] if plan["goes_on_since"] else []),
+        *(f"moved: {line}" for line in plan["moved"]),
         f"tokenizer: {plan['tokenizer'] or 'known once all models are here'}",
         f"search: {plan['particles']} particles from {plan['experts']} experts, {plan['steps']} steps, initial swarm "
         f"{', then '.join(plan['swarms'])}",

@@ -49,13 +49,17 @@ def identity(
     """
     return {
         "config": digest_of(config),
-        "code": code_digest(),
-        "packages": versions(),
+        **program(),
         "sources": {name: digest_of(dict(source.files)) for name, source in sources.items()},
         "sets": {name: one.digest for name, one in sets.items()},
         "engine": {"kind": engine, **asdict(settings)},
         "device": device(),
     }
+
+
+def program() -> dict[str, Any]:
+    """Returns what is known of the program before anything is opened: its code and the packages that it runs with."""
+    return {"code": code_digest(), "packages": versions()}
 
 
 def versions() -> dict[str, str]:

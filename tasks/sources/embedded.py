@@ -24,6 +24,10 @@ class Embedded:
     """One of `MODELS`."""
     seed: int
 
+    def resolve(self, access: Access) -> "Embedded":
+        """Returns itself: the same seed gives the same model."""
+        return self
+
     def cached(self, home: Path) -> Fetched | None:
         """Returns the model if it was trained already."""
         folder = embedded_folder(home, self.seed) / self.short

@@ -1,8 +1,8 @@
 """From where a model lives to a local folder with pinned bytes: a folder, an embedded model, a model of the hub or of
 S3, a version of the registry.
 
-Whatever can move (a branch, a tag, an alias, what lies below a prefix) is resolved once to what cannot, kept under
-`experts` in the home, and used from then on.
+Whatever can move (a branch, a tag, an alias, what lies below a prefix) is resolved anew each time, to what cannot; what
+that is, is kept under `experts` in the home and used again without a question.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +17,7 @@ from psomerge.tasks.sources.origin import Access, Fetched, Progress
 from psomerge.tasks.tracking.store import Store
 
 
-def fetch(
-    address: str, home: Path, progress: Progress, *, store: Callable[[], Store] | None = None, follow: bool = False
-) -> Fetched:
+def fetch(address: str, home: Path, progress: Progress, *, store: Callable[[], Store] | None = None) -> Fetched:
     """Returns the checkpoint of an address, after downloading or training what is not there yet.
 
     Args:
@@ -27,13 +25,13 @@ def fetch(
         home: PSOMERGE_HOME, where it is kept.
         progress: told what is being done, and the share of it that is done.
         store: gives the model registry.
-        follow: whether an alias means the version that it names now.
 
     Raises:
         ConfigError: an address that cannot be, or an embedded model that does not exist.
         PsomergeError: as `tasks.sources.origin.Origin.fetch`.
     """
-    return parse(address).fetch(Access(home, progress, store, follow))
+    access = Access(home, progress, store)
+    return parse(address).resolve(access).fetch(access)
 
 
 def pin_fetched(name: str, fetched: Fetched) -> Source:

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 class Folder:
     """An `Origin`."""
 
-    path: str
-    """As given."""
+    address: str
+    """As given: a path."""
 
     @property
     def short(self) -> str:
         """The folder's name."""
-        return self.path.rstrip("/").rpartition("/")[2]
+        return self.address.rstrip("/").rpartition("/")[2]
+
+    def resolve(self, access: Access) -> "Folder":
+        """Returns the folder under the path that means it from anywhere; that its files may change is the pins'
+        matter."""
+        return Folder(str(self._folder()))
 
     def cached(self, home: Path) -> Fetched | None:
         """Returns the folder as it is, under the path that means it from anywhere."""
@@ -39,7 +44,7 @@ class Folder:
         raise self._missing()
 
     def _folder(self) -> Path:
-        return Path(self.path).expanduser().resolve()
+        return Path(self.address).expanduser().resolve()
 
     def _missing(self) -> ArtefactError:
         return ArtefactError(f"{self._folder()}: expected a checkpoint folder, found nothing there; check the path")

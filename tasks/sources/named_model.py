@@ -39,7 +39,7 @@ def named_model(address: str, home: Path, progress: Progress, store: Callable[[]
         PsomergeError: as `tasks.sources.fetch.fetch`.
     """
     if not address.endswith(".json"):
-        fetched = fetch(address, home, progress, store=store, follow=True)
+        fetched = fetch(address, home, progress, store=store)
         return NamedModel(address, fetched.source, Recipe(pin_fetched("base", fetched), ()), {"base": fetched.folder})
     recipe = recipes.read(Path(address))
     form_of(recipe, address)

@@ -27,8 +27,6 @@ class Access:
     progress: Progress
     store: Callable[[], Store] | None = None
     """Gives the model registry; called for the registry's addresses only."""
-    follow: bool = False
-    """Whether an alias means the version that it names now, not the one that it named when it was first asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,6 @@ class Preview:
     to_train: bool = False
     unseen: str = ""
     """What is known only once it is fetched; empty where the headers tell."""
-    keep: Callable[[], None] = lambda: None
-    """Records what the address means, as fetching does."""
 
     @property
     def whole(self) -> bool:
@@ -69,15 +65,29 @@ class Preview:
 
 
 class Origin(Protocol):
-    """Where one model comes from: an address, parsed."""
+    """Where one model comes from: an address, parsed. What can move (a branch, a tag, an alias, what lies below a
+    prefix) is resolved first; the rest is for what cannot."""
+
+    @property
+    def address(self) -> str:
+        """As given; of a resolved one, that which means the same on another day."""
+        ...
 
     @property
     def short(self) -> str:
         """The model's name alone, without where it lives and which revision is meant."""
         ...
 
+    def resolve(self, access: Access) -> "Origin":
+        """Returns what the address means now; asks only where that can move.
+
+        Raises:
+            PsomergeError: as `fetch`.
+        """
+        ...
+
     def cached(self, home: Path) -> Fetched | None:
-        """Returns the checkpoint if it needs no download and no training, else None; asks nobody.
+        """Returns the checkpoint if it is resolved and needs no download and no training, else None; asks nobody.
 
         Raises:
             StateError: a record in the home is damaged.

@@ -1,33 +1,26 @@
 """The models that a run will use, as far as they are known before the first gigabyte: wherever they live, side by side,
 and everything that is wrong with them.
 
-Branches and tags are resolved here, and recorded only by `keep`, as fetching does: what is planned is then what is run;
-a plan that is refused binds nobody.
+What can move is resolved here as fetching does; nobody is bound by it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import PsomergeError
 from psomerge.merge.basis import open_expert
 from psomerge.tasks.sources.address import parse
-from psomerge.tasks.sources.origin import Access, Preview, Progress
-from psomerge.tasks.tracking.store import Store
+from psomerge.tasks.sources.origin import Access, Preview
 
 
-def preview_all(
-    addresses: Mapping[str, str], home: Path, progress: Progress, store: Callable[[], Store]
-) -> tuple[dict[str, Preview], dict[str, PsomergeError]]:
+def preview_all(addresses: Mapping[str, str], access: Access) -> tuple[dict[str, Preview], dict[str, PsomergeError]]:
     """Returns what is known of the models by name, and what each of the others failed with.
 
     Args:
         addresses: of `base` and the experts, by name; as of `tasks.sources.fetch.fetch`.
-        home, progress, store: as of `tasks.sources.origin.Access`; progress is told where another process has to be
-            waited for.
+        access: to what may be used; its progress is told where another process has to be waited for.
     """
-    access = Access(home, progress, store)
 
     def attempt(name: str, base: Checkpoint | None) -> Preview | PsomergeError:
         try:
@@ -46,7 +39,7 @@ def preview_all(
 
 
 def _preview(name: str, address: str, access: Access, base: Checkpoint | None) -> Preview:
-    origin = parse(address)
+    origin = parse(address).resolve(access)
     if found := origin.cached(access.home):
         opened = open_checkpoint(found.folder, name) if base is None else open_expert(found.folder, name, base)
         return Preview(found.source, opened)

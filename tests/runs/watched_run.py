@@ -71,9 +71,9 @@ MOMENTS = (
 class Running:
     """A run as a process, with what it says read as it says it."""
 
-    def __init__(self, small: Small, *arguments: str) -> None:
+    def __init__(self, small: Small, *arguments: str, **environment: str) -> None:
         self.small = small
-        self.process = small.start("run", str(small.config), "--json", *arguments)
+        self.process = small.start("run", str(small.config), "--json", *arguments, **environment)
         self._said: list[str] = []
         assert self.process.stderr is not None
         self._reader = threading.Thread(

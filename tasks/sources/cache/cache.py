@@ -2,7 +2,6 @@
 
     REVISION/              plain files, no links: what a checkpoint reader takes
     REVISION.json          written last: the SHA-256 of every file; sealed
-    names/NAME.json        the revision that a name was when it was first asked for; sealed; remove it to ask again
 
 What is complete is used again without a question to its source.
 """
@@ -11,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from psomerge.checkpoint.pins import digest_file
 from psomerge.errors import StateError
@@ -33,18 +31,12 @@ class Cache:
         """Returns the immutable address of a revision."""
         return f"{self.address}@{revision}"
 
-    def revision_of(self, name: str) -> str | None:
-        """Returns the revision that a name was when it was first asked for; None if it never was. Raises StateError for
-        a damaged record."""
-        return None if (known := self.read(_record_of(name))) is None else known["revision"]
-
-    def record_name(self, name: str, revision: str) -> None:
-        """Keeps which revision a name is. Raises SpaceError where that cannot be written."""
-        self.write(_record_of(name), {"address": self.address, "name": name, "revision": revision})
-
-    def path_of(self, name: str) -> Path:
-        """Returns the record of which revision a name is; without it, the next call asks."""
-        return self.folder / _record_of(name)
+    def latest(self) -> Fetched | None:
+        """Returns the revision that was recorded last, of those that are here whole. Raises StateError for a damaged
+        record."""
+        records = [path for path in self.folder.glob("*.json") if path.name.count(".") == 1]
+        records.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return next(filter(None, (self.snapshot(path.stem) for path in records)), None)
 
     def record(self, revision: str, digests: Mapping[str, str]) -> Fetched:
         """Keeps that the revision's folder holds exactly these files, proven and on disk, and returns it. Raises
@@ -98,10 +90,6 @@ class Cache:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_bytes(seal(content)))
-
-
-def _record_of(name: str) -> str:
-    return f"names/{quote(name, safe='')}.json"
 
 
 def _stamp(path: Path) -> list[int]:

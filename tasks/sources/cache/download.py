@@ -42,8 +42,6 @@ class Revision:
     """40 hex digits."""
     sizes: Mapping[str, int]
     """Bytes of every file of the checkpoint, by name."""
-    record: Callable[[], None]
-    """Keeps in the cache that the address means this revision. Raises SpaceError."""
     get: Get
     check: Callable[[Path], Verified]
     """Holds a file against the source's of that name."""

@@ -1,11 +1,11 @@
 """Models that are downloaded, revision by revision, into a cache in the home: what the hub and S3 have in common."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from psomerge.errors import ServiceError
 from psomerge.files.locking import lock
 from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.download import Revision, download
@@ -20,7 +20,7 @@ class Remote(Protocol):
 
     @property
     def address(self) -> str:
-        """As the user gave it."""
+        """As of `tasks.sources.origin.Origin`."""
         ...
 
     @property
@@ -28,17 +28,29 @@ class Remote(Protocol):
         """As of `tasks.sources.origin.Origin`."""
         ...
 
+    @property
+    def pinned(self) -> str | None:
+        """The revision that the address names; None where it means one that can move."""
+        ...
+
     def cache(self, home: Path) -> Cache:
         """Returns where its revisions are kept."""
         ...
 
-    def known(self, cache: Cache) -> str | None:
-        """Returns the revision that the address names, or meant when it was first asked for; None if it never was.
-        Raises StateError for a damaged record."""
+    def current(self, cache: Cache) -> str:
+        """Returns the revision that the address means now; asks the source.
+
+        Raises:
+            PsomergeError: as `tasks.sources.origin.Origin.fetch`.
+        """
         ...
 
-    def resolved(self, cache: Cache) -> AbstractContextManager[Revision]:
-        """Yields the revision that is known, else the one that the address means now; asks the source.
+    def at(self, revision: str) -> "Remote":
+        """Returns the same model, pinned."""
+        ...
+
+    def opened(self, cache: Cache) -> AbstractContextManager[Revision]:
+        """Yields the pinned revision; asks the source.
 
         Raises:
             PsomergeError: as `tasks.sources.origin.Origin.fetch`.
@@ -53,42 +65,53 @@ class Downloaded:
     remote: Remote
 
     @property
+    def address(self) -> str:
+        """As given."""
+        return self.remote.address
+
+    @property
     def short(self) -> str:
         """The model's name."""
         return self.remote.short
 
+    def resolve(self, access: Access) -> "Downloaded":
+        """Returns the model at the revision that the address means now."""
+        if self.remote.pinned:
+            return self
+        cache = self.remote.cache(access.home)
+        try:
+            with self._locked(access):
+                return Downloaded(self.remote.at(self.remote.current(cache)))
+        except ServiceError as error:
+            if (here := cache.latest()) is None:
+                raise
+            raise ServiceError(f"{error}; or name {here.source}, which is here, to ask nobody") from error
+
     def cached(self, home: Path) -> Fetched | None:
-        """Returns the revision that is meant if it is here, complete and unchanged; asks nobody."""
-        cache = self.remote.cache(home)
-        return None if (revision := self.remote.known(cache)) is None else cache.snapshot(revision)
+        """Returns the revision if it is here, complete and unchanged; asks nobody."""
+        return self.remote.cache(home).snapshot(self.remote.pinned) if self.remote.pinned else None
 
     def look(self, access: Access, name: str, base: "Checkpoint | None") -> Preview:
-        """Returns the revision that is meant without its weights, from headers that are kept, else fetched."""
+        """Returns the revision without its weights, from headers that are kept, else fetched."""
         from psomerge.tasks.sources.cache.headers import cached_preview, fetched_preview
 
+        assert self.remote.pinned
         cache = self.remote.cache(access.home)
-        revision = self.remote.known(cache)
-        if revision and (seen := cached_preview(cache, revision, name, base)):
+        if seen := cached_preview(cache, self.remote.pinned, name, base):
             return seen
-        with self._locked(access), self.remote.resolved(cache) as found:
-            seen = cached_preview(cache, found.name, name, base) or fetched_preview(found, cache, name, base)
-        return replace(seen, keep=lambda: self._record(access, found.record))
+        with self._locked(access), self.remote.opened(cache) as revision:
+            return cached_preview(cache, revision.name, name, base) or fetched_preview(revision, cache, name, base)
 
     def fetch(self, access: Access) -> Fetched:
-        """Returns the revision that is meant, after downloading what is not there or not as it was."""
+        """Returns the revision, after downloading what is not there or not as it was."""
         if found := self.cached(access.home):
             return found
         with self._locked(access):
             if found := self.cached(access.home):
                 return found
             cache = self.remote.cache(access.home)
-            with self.remote.resolved(cache) as revision:
-                revision.record()
+            with self.remote.opened(cache) as revision:
                 return download(revision, cache, access.progress)
-
-    def _record(self, access: Access, record: Callable[[], None]) -> None:
-        with self._locked(access):
-            record()
 
     def _locked(self, access: Access) -> AbstractContextManager[None]:
         folder = self.remote.cache(access.home).folder

@@ -31,6 +31,11 @@ class HubModel:
     """Branch, tag or commit."""
 
     @property
+    def pinned(self) -> str | None:
+        """The commit that the address names."""
+        return self.revision if COMMIT.fullmatch(self.revision) else None
+
+    @property
     def short(self) -> str:
         """NAME of ORG/NAME."""
         return self.repository.name.partition("/")[2]
@@ -39,25 +44,25 @@ class HubModel:
         """Returns where its commits are kept."""
         return Cache(f"hf://{self.repository.name}", home / "experts" / "hub" / self.repository.name)
 
-    def known(self, cache: Cache) -> str | None:
-        """Returns the commit that the revision is, or was when it was first asked for; None if it never was."""
-        return self.revision if COMMIT.fullmatch(self.revision) else cache.revision_of(self.revision)
+    def current(self, cache: Cache) -> str:
+        """Returns the commit that the branch or tag is now; asks the hub."""
+        return look_up(self.repository, self.revision).commit
+
+    def at(self, revision: str) -> "HubModel":
+        """Returns the repository at a commit."""
+        address = f"hf://{self.repository.name}@{revision}"
+        return HubModel(address, Repository(self.repository.name, address), revision)
 
     @contextmanager
-    def resolved(self, cache: Cache) -> Iterator[Revision]:
-        """Yields the commit that is known, else the one that the revision is now; asks the hub."""
-        known = self.known(cache)
-        found = look_up(self.repository, known or self.revision)
-        if known not in (None, found.commit):
+    def opened(self, cache: Cache) -> Iterator[Revision]:
+        """Yields the commit; asks the hub."""
+        found = look_up(self.repository, self.revision)
+        if found.commit != self.revision:
             raise ServiceError(
-                f"{self.address}: asked for commit {known}, the hub answers with {found.commit}; check HF_ENDPOINT"
+                f"{self.address}: asked for commit {self.revision}, the hub answers with {found.commit}; check "
+                "HF_ENDPOINT"
             )
-
-        def record() -> None:
-            if self.known(cache) is None:
-                cache.record_name(self.revision, found.commit)
-
-        yield revision_of(self.repository, found.commit, checkpoint_files(self.address, found.files), record)
+        yield revision_of(self.repository, found.commit, checkpoint_files(self.address, found.files))
 
 
 def _parse(address: str) -> Downloaded:

@@ -12,16 +12,13 @@ _DOWNLOADS = Path(".cache", "huggingface", "download")
 """Where the client keeps what it knows of files in a folder, and those that are not complete."""
 
 
-def revision_of(
-    repository: Repository, commit: str, files: Mapping[str, RemoteFile], record: Callable[[], None]
-) -> Revision:
+def revision_of(repository: Repository, commit: str, files: Mapping[str, RemoteFile]) -> Revision:
     """Returns a commit as what is downloaded.
 
     Args:
         repository: that has it.
         commit: 40 hex digits.
         files: of the checkpoint, by name.
-        record: as of `Revision`.
     """
 
     def get(
@@ -38,7 +35,6 @@ def revision_of(
         address=repository.address,
         name=commit,
         sizes={name: one.size for name, one in files.items()},
-        record=record,
         get=get,
         check=lambda path: _checked(path, files[path.name]),
         remove=_remove,

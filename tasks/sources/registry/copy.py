@@ -1,7 +1,6 @@
 """Versions of the model registry as they lie in the home, held against their manifest at every use.
 
     experts/registry/STORE/NAME/VERSION/           the published folder; its `model` is the checkpoint
-    experts/registry/STORE/NAME/names/ALIAS.json   the version that an alias named when it was first asked for; sealed
 
 STORE is `home` for this home's own registry, else made from the server's address. MLflow is imported only where
 something must be asked or fetched.
@@ -12,9 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from psomerge.errors import ArtefactError, StateError, VerificationError
+from psomerge.errors import ArtefactError, VerificationError
 from psomerge.files.digest import digest_of
-from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
+from psomerge.files.durable import writing
 from psomerge.files.locking import lock
 from psomerge.tasks.secrets import redact
 from psomerge.tasks.services.stores import tracking_uri
@@ -53,31 +52,6 @@ class Copy:
     def fetched(self) -> Fetched:
         """The checkpoint as the user of any source gets it."""
         return Fetched(self.model, self.address, f"{self.name}/{self.version}")
-
-    def record(self, alias: str) -> None:
-        """Keeps that this is the version that an alias names. Raises SpaceError."""
-        path = _record(self.folder.parent, alias)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, to_bytes(seal({"address": f"{MODEL_SCHEME}{self.name}@{alias}", "version": self.version})))
-
-
-def recorded(folder: Path, alias: str) -> str | None:
-    """Returns the version that an alias of the model in a folder named when it was first asked for; None if it never
-    was. Raises StateError for a damaged record."""
-    path = _record(folder, alias)
-    try:
-        return from_bytes(path.read_bytes())["version"]
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise StateError(
-            f"{path}: {error}; remove it, then run the same command again: it asks the registry anew"
-        ) from error
-
-
-def _record(folder: Path, alias: str) -> Path:
-    return folder / "names" / f"{alias.lower()}.json"
 
 
 def folder_of(home: Path, tracking: str | None) -> Path:

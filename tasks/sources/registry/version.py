@@ -2,14 +2,14 @@
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.tasks.sources.origin import Access, Fetched, Preview, Scheme
-from psomerge.tasks.sources.registry.copy import Copy, folder_of, recorded, update
-from psomerge.tasks.tracking.store import Store
+from psomerge.tasks.sources.registry.copy import Copy, folder_of, update
+from psomerge.tasks.tracking.store import MODEL_SCHEME, Store
 
 if TYPE_CHECKING:
     from psomerge.checkpoint.reader import Checkpoint
@@ -30,35 +30,43 @@ class Registered:
     alias: str
     """Empty where the version is named."""
 
+    def resolve(self, access: Access) -> "Registered":
+        """Returns the version that is named, or that the alias names now."""
+        if self.version:
+            return self
+        version = self._borne(self._store(access))
+        return Registered(f"{MODEL_SCHEME}{self.short}/{version}", self.short, version, "")
+
     def cached(self, home: Path) -> Fetched | None:
-        """Returns the version if a copy is here, of an alias the one on record; leaves its proof to `fetch`."""
-        folder = folder_of(home, os.environ.get("MLFLOW_TRACKING_URI")) / self.short
-        version = self.version or recorded(folder, self.alias)
-        return Copy(folder / version).fetched if version and Copy(folder / version).model.is_dir() else None
+        """Returns the version if a copy is here; leaves its proof to `fetch`."""
+        copy = self._copy(home, os.environ.get("MLFLOW_TRACKING_URI")) if self.version else None
+        return copy.fetched if copy and copy.model.is_dir() else None
 
     def look(self, access: Access, name: str, base: "Checkpoint | None") -> Preview:
         """Returns the version as far as MLflow tells without its weights."""
         from psomerge.tasks.sources.registry.headers import preview
 
-        store, copy = self._resolved(access)
-        return replace(preview(copy, name, base, store), keep=lambda: self._record(copy))
+        store = self._store(access)
+        return preview(self._copy_of(access.home, store), name, base, store)
 
     def fetch(self, access: Access) -> Fetched:
         """Returns the version, after downloading it if it is not here, or not as it was published."""
-        store, copy = self._resolved(access)
+        store = self._store(access)
+        copy = self._copy_of(access.home, store)
         update(copy, store, access.progress)
-        self._record(copy)
         return copy.fetched
 
-    def _resolved(self, access: Access) -> tuple[Store, Copy]:
-        """The registry, and the version that is meant; asks only for an alias that is not on record, or is to be
-        followed."""
+    def _store(self, access: Access) -> Store:
         if access.store is None:
             raise ConfigError(f"{self.address}: there is no model registry to ask here; give a local folder")
-        store = access.store()
-        folder = folder_of(access.home, None if store.artifacts else store.tracking_uri) / self.short
-        known = self.version or (None if access.follow else recorded(folder, self.alias))
-        return store, Copy(folder / (known or self._borne(store)))
+        return access.store()
+
+    def _copy_of(self, home: Path, store: Store) -> Copy:
+        return self._copy(home, None if store.artifacts else store.tracking_uri)
+
+    def _copy(self, home: Path, tracking: str | None) -> Copy:
+        assert self.version
+        return Copy(folder_of(home, tracking) / self.short / self.version)
 
     def _borne(self, store: Store) -> str:
         from psomerge.tasks.release.registry import bearer
@@ -69,10 +77,6 @@ class Registered:
                 "it has"
             )
         return found.version
-
-    def _record(self, copy: Copy) -> None:
-        if self.alias:
-            copy.record(self.alias)
 
 
 def _parse(address: str) -> Registered:

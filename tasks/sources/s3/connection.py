@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from psomerge.errors import ConfigError
+from psomerge.errors import ArtefactError, ConfigError
 from psomerge.tasks.quiet import quiet
-from psomerge.tasks.sources.s3.errors import GONE, ChangedError, code, translated
+from psomerge.tasks.sources.s3.errors import GONE, code, translated
 
 WORKERS = 8
 """Requests at a time."""
@@ -76,7 +76,7 @@ class Connection:
         which not every right to read includes.
 
         Raises:
-            ChangedError: there is no such object any more.
+            ArtefactError: there is no such object any more.
         """
         from botocore.exceptions import ClientError
 
@@ -93,8 +93,9 @@ class Connection:
                 return answer
             if "Body" in answer:
                 answer["Body"].close()
-        raise ChangedError(
-            f"{self.prefix.address}: {name} is no longer as it was listed, and the bucket keeps no version of it"
+        raise ArtefactError(
+            f"{self.prefix.address}: {name} is no longer as it was listed, and the bucket keeps no version of it; "
+            "restore it, or name the prefix without a revision when nobody writes there"
         )
 
 

@@ -6,10 +6,6 @@ from typing import Any
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError
 
 
-class ChangedError(ArtefactError):
-    """A file is no longer the one that was listed, and the bucket keeps no version of it."""
-
-
 class BrokenError(Exception):
     """A body that ended too early, or is not the part that was asked for."""
 

@@ -6,17 +6,14 @@ checkpoint's files directly below it. Two prefixes with the same files have the 
 written anew with the same bytes changes nothing. Beside what `tasks.sources.cache.cache` keeps:
 
     REVISION.objects.json   size, ETag, version and digests of the files, as S3 had them; sealed
-    names/STORE.json        the revision that the prefix was when it was first asked for; STORE is `aws`, else made from
-    the endpoint's address
 """
 
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from psomerge.errors import ConfigError
 from psomerge.files.digest import digest_of
@@ -24,8 +21,7 @@ from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.download import Revision
 from psomerge.tasks.sources.cache.downloaded import Downloaded
 from psomerge.tasks.sources.origin import Scheme
-from psomerge.tasks.sources.s3.connection import Location, Object, connected
-from psomerge.tasks.sources.s3.errors import ChangedError
+from psomerge.tasks.sources.s3.connection import Connection, Location, Object, connected
 from psomerge.tasks.sources.s3.resolving import resolve
 from psomerge.tasks.sources.s3.revision import revision_of
 
@@ -60,41 +56,39 @@ class S3Model:
             name = digest_of({"prefix": self.prefix.key.removesuffix("/")})
         return Cache(self.prefix.url, home / "experts" / "s3" / self.prefix.bucket / name)
 
-    def known(self, cache: Cache) -> str | None:
-        """Returns the revision that is named, or what the prefix was when it was first asked for; None if it never
-        was."""
-        return self.pinned or cache.revision_of(_store())
+    def current(self, cache: Cache) -> str:
+        """Returns the revision that lies below the prefix now, after listing it.
+
+        Raises:
+            ArtefactError: there is no checkpoint, or it changes meanwhile.
+            ConfigError, ServiceError: S3 cannot be used, cannot be reached or refuses.
+        """
+        with connected(self.prefix) as connection:
+            return _listed(connection, cache, None)[0]
+
+    def at(self, revision: str) -> "S3Model":
+        """Returns the prefix as it is or was at a revision."""
+        return S3Model(replace(self.prefix, address=f"{self.prefix.url}@{revision}"), revision)
 
     @contextmanager
-    def resolved(self, cache: Cache) -> Iterator[Revision]:
-        """Yields the revision that is known, else what the prefix is now; lists it where that is not on record.
+    def opened(self, cache: Cache) -> Iterator[Revision]:
+        """Yields the revision; lists the prefix where that is not on record.
 
         Raises:
             ArtefactError: there is no checkpoint, or not that of the revision any more, or it changes meanwhile.
             ConfigError, ServiceError: S3 cannot be used, cannot be reached or refuses.
         """
-        try:
-            with connected(self.prefix) as connection:
-                known = self.known(cache)
-                recorded = _recorded(cache, known) if known else None
-                revision, objects = (known, recorded) if known and recorded else resolve(connection, known)
+        assert self.pinned
+        with connected(self.prefix) as connection:
+            objects = _recorded(cache, self.pinned) or _listed(connection, cache, self.pinned)[1]
+            yield revision_of(connection, self.pinned, objects, cache.digests(self.pinned))
 
-                def record() -> None:
-                    cache.write(_name(revision), {"objects": {name: astuple(one) for name, one in objects.items()}})
-                    if not self.pinned:
-                        cache.record_name(_store(), revision)
 
-                yield revision_of(connection, revision, objects, cache.digests(revision), record)
-        except ChangedError as error:
-            raise ChangedError(f"{error}; {self._advice(cache)}") from None
-
-    def _advice(self, cache: Cache) -> str:
-        if self.pinned:
-            return "restore it, or name the prefix without a revision"
-        if (known := self.known(cache)) and cache.digests(known):
-            return f"restore it, or remove {cache.path_of(_store())} to take what is there now"
-        cache.path_of(_store()).unlink(missing_ok=True)  # nothing was made of what was listed
-        return "run the same command again, when nobody writes there, to take what is there now"
+def _listed(connection: Connection, cache: Cache, revision: str | None) -> tuple[str, Mapping[str, Object]]:
+    """A revision, or the one that is there now, and what it consists of, which is then on record."""
+    found, objects = resolve(connection, revision)
+    cache.write(_name(found), {"objects": {name: astuple(one) for name, one in objects.items()}})
+    return found, objects
 
 
 def _recorded(cache: Cache, revision: str) -> dict[str, Object] | None:
@@ -105,13 +99,6 @@ def _recorded(cache: Cache, revision: str) -> dict[str, Object] | None:
 
 def _name(revision: str) -> str:
     return f"{revision}.objects.json"
-
-
-def _store() -> str:
-    """A name for what the endpoint in the environment is: buckets of one name at two endpoints are two. The endpoint
-    itself is kept nowhere."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return "aws" if not endpoint else digest_of({"endpoint": urlsplit(endpoint).netloc.rpartition("@")[2]})[:16]
 
 
 def _parse(address: str) -> Downloaded:

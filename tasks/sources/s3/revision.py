@@ -16,7 +16,6 @@ def revision_of(
     revision: str,
     objects: Mapping[str, Object],
     digests: Mapping[str, str],
-    record: Callable[[], None],
 ) -> Revision:
     """Returns files of a prefix as what is downloaded.
 
@@ -25,7 +24,6 @@ def revision_of(
         revision: 40 hex digits.
         objects: by file name.
         digests: SHA-256 in hex by file name, of a revision that was here before.
-        record: as of `Revision`.
     """
 
     def get(
@@ -41,7 +39,6 @@ def revision_of(
         address=connection.prefix.address,
         name=revision,
         sizes={name: one.size for name, one in objects.items()},
-        record=record,
         get=get,
         check=lambda path: _checked(path, objects[path.name], digests.get(path.name)),
         remove=Path.unlink,

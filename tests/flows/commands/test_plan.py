@@ -23,7 +23,11 @@ from made.models import toy_checkpoint
 from places import ROOT
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.fit.misfits import misfits
+from psomerge.flows.config.loading import load_config
+from psomerge.tasks.search.run_identity import program
 from psomerge.tasks.sources.fetch import fetch
+from psomerge.tasks.sources.origin import Access
+from psomerge.tasks.sources.pinned import pin_addresses
 from runs.command_line import Said, psomerge
 
 pytestmark = pytest.mark.heavy
@@ -144,7 +148,7 @@ def test_a_base_of_70_b_and_eight_experts_are_planned_in_seconds_and_megabytes(
     assert len(files) == 30
     assert only_ranges_of_weights(served)
     assert received < len(tokenizer()) + 3e6  # one tokenizer, and of each model some configs, an index and headers
-    assert requests <= 9 * (1 + len(files) + 1 + 2 * 5)
+    assert requests <= 9 * (1 + 1 + len(files) + 1 + 2 * 5)
     assert max(path.stat().st_size for path in home.rglob("*") if path.is_file()) == len(tokenizer())
     weights = sum(file.size for file in large_model().values() if isinstance(file, Virtual))
     assert weights > 2 * PARAMETERS
@@ -155,7 +159,7 @@ def test_a_base_of_70_b_and_eight_experts_are_planned_in_seconds_and_megabytes(
     again, warm = run()
     print(f"warm: {warm:.2f} s, {len(served.requests) - requests} requests")
     assert again == plan
-    assert len(served.requests) == requests
+    assert len(served.requests) == requests + 9  # what each branch is
     assert seconds < 25  # 3 to 5 s on two idle cores
 
 
@@ -191,13 +195,13 @@ def test_what_keeps_single_models_from_being_looked_at_is_told_beside_the_misfit
 ) -> None:
     served.push("org/base", small_model())
     served.push("org/wide", small_model() | {"model.safetensors": save({NORM: torch.zeros(5)})})
-    served.push("org/gated", small_model())
+    gated = served.push("org/gated", small_model())
     served.repositories["org/gated"].gated = True
     served.push("org/cut", small_model() | {"model.safetensors": save({NORM: torch.zeros(4)})[:-1]})
     line = refused(written(tmp_path, of_hub("wide", "gated", "cut", "missing")), home, 3)
     for words in (
         "'model.norm.weight' of shape [5], the base [4]",
-        "hf://org/gated is gated: accept its terms",
+        f"hf://org/gated@{gated} is gated: accept its terms",
         "hf://org/missing: no such model",
         "truncated",
     ):
@@ -214,24 +218,34 @@ def test_no_network_is_told_once_with_all_models_that_it_keeps_away(
     assert "the same for hf://org/one, hf://org/two" in line
 
 
-def test_a_plan_that_stands_binds_the_run_to_the_commits_that_it_saw(served: Hub, home: Path, tmp_path: Path) -> None:
-    served.push("org/base", small_model())
-    commit = served.push("org/one", small_model(1.0))
+def test_a_plan_tells_what_branches_are_now_and_of_an_unfinished_run_what_they_were(
+    served: Hub, home: Path, tmp_path: Path
+) -> None:
+    base, commit = served.push("org/base", small_model()), served.push("org/one", small_model(1.0))
     config = written(tmp_path, of_hub("one"))
     plan = planned(config, home)
-    assert plan["models"]["one"]["source"] == f"hf://org/one@{commit}"
-    served.push("org/one", small_model(2.0) | {"generation_config.json": b"{}"})
-    asked = len(served.requests)
-    assert planned(config, home) == plan
-    assert len(served.requests) == asked
-    found = fetch("hf://org/one", home, lambda what, share: None)
-    assert (found.revision, (found.folder / "model.safetensors").read_bytes()) == (
-        commit,
-        small_model(1.0)["model.safetensors"],
+    assert (plan["models"]["one"]["source"], plan["goes_on_since"], plan["moved"]) == (
+        f"hf://org/one@{commit}",
+        None,
+        [],
     )
+    moved = served.push("org/one", small_model(2.0))
+    assert planned(config, home)["models"]["one"]["source"] == f"hf://org/one@{moved}"  # a plan binds nobody
+    settings, access = load_config(str(config)), Access(home, lambda what, share: None)
+    begun = pin_addresses(settings.addresses, access, settings.canonical(), program())
+    assert begun.addresses == {"base": f"hf://org/base@{base}", "one": f"hf://org/one@{moved}"}
+    assert planned(config, home)["moved"] == []
+    third = served.push("org/one", small_model(3.0))
+    plan = planned(config, home)
+    assert (plan["models"]["one"]["source"], plan["goes_on_since"]) == (f"hf://org/one@{moved}", begun.since)
+    (line,) = plan["moved"]
+    assert line.startswith(f"hf://org/one is hf://org/one@{third}; the run that began on {begun.since} goes on with")
+    assert f"goes on with hf://org/one@{moved} until it is finished; to begin anew, remove {begun.path}" in line
+    begun.path.unlink()
+    assert planned(config, home)["models"]["one"]["source"] == f"hf://org/one@{third}"
 
 
-def test_of_models_that_are_here_nothing_is_asked_and_what_is_partly_here_counts_less(
+def test_of_models_that_are_here_only_what_their_branches_are_is_asked_and_what_is_partly_here_counts_less(
     served: Hub, home: Path, tmp_path: Path
 ) -> None:
     half = large_model(shard=80 * 10**9)
@@ -241,7 +255,7 @@ def test_of_models_that_are_here_nothing_is_asked_and_what_is_partly_here_counts
     fetch("hf://org/whole", home, lambda what, share: None)
     asked = len(served.requests)
     plan = planned(written(tmp_path, of_hub("whole")), home)
-    assert (plan["to_fetch"], plan["disk"]["download_bytes"], len(served.requests)) == ([], 0, asked)
+    assert (plan["to_fetch"], plan["disk"]["download_bytes"], len(served.requests)) == ([], 0, asked + 2)
     commit = served.push("org/large", half)
     config = written(tmp_path, of_hub("large"), base="hf://org/large")
     first, second = [name for name in half if name.endswith(".safetensors")]

@@ -103,7 +103,9 @@ def stock(store: Store, folder: Path) -> Store:
     return store
 
 
-def test_versions_in_files_are_seen_where_they_are_and_an_alias_is_kept(stocked: Store, tmp_path: Path) -> None:
+def test_versions_in_files_are_seen_where_they_are_and_an_alias_is_what_it_is_now(
+    stocked: Store, tmp_path: Path
+) -> None:
     assert stocked.database
     home = stocked.database.parent
     plan = planned(written(tmp_path, "models:/merged/1", one="models:/merged@champion"), home)
@@ -113,7 +115,7 @@ def test_versions_in_files_are_seen_where_they_are_and_an_alias_is_kept(stocked:
     assert plan["model_bytes"] == costs.stored_bytes(open_checkpoint(weights))
     registry.give_alias(stocked, registry.Version("merged", "1", {}), "champion")
     again = fetch("models:/merged@champion", home, lambda what, share: None, store=lambda: stocked)
-    assert again.source == "models:/merged/2"  # the plan stood
+    assert again.source == "models:/merged/1"  # a plan binds nobody
     other = toy_checkpoint(tmp_path / "toy", {NORM: torch.zeros(4)})
     said = psomerge("plan", written(tmp_path, str(other), one="models:/merged/1"), home=home)
     assert (said.code, "that the base has not" in said.line) == (3, True)

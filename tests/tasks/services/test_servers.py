@@ -156,9 +156,7 @@ def test_a_flow_run_is_on_the_home_s_prefect_server(home: Path, servers: dict[st
     assert (home / "prefect" / "prefect.db").exists()
 
 
-def test_a_schedule_fires_on_the_home_s_prefect_server(
-    home: Path, servers: dict[str, Server], tmp_path: Path
-) -> None:
+def test_a_schedule_fires_on_the_home_s_prefect_server(home: Path, servers: dict[str, Server], tmp_path: Path) -> None:
     starts_by_schedule(servers["prefect"].api, home / "servers" / "prefect.log", tmp_path)
 
 

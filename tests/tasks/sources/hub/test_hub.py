@@ -20,7 +20,7 @@ from psomerge.files.untrusted import listing
 from psomerge.tasks.sources.address import parse
 from psomerge.tasks.sources.fetch import fetch as fetch_any
 from psomerge.tasks.sources.fetch import pin_fetched
-from psomerge.tasks.sources.origin import Fetched
+from psomerge.tasks.sources.origin import Access, Fetched
 from runs.command_line import psomerge
 
 pytestmark = pytest.mark.heavy
@@ -86,14 +86,19 @@ def test_only_the_files_of_a_checkpoint_are_fetched_and_pinned_to_the_commit(ser
 def test_what_is_here_is_used_without_a_request(served: Hub, home: Path) -> None:
     first = fetch(home)
     before = len(served.requests)
-    assert fetch(home) == fetch(home, first.source) == parse(ADDRESS).cached(home) == first
+    assert fetch(home, first.source) == parse(first.source).cached(home) == first
     assert len(served.requests) == before
+    assert fetch(home) == first
+    assert asked(served)[before:] == ["GET main?blobs=true"]  # what the branch is, no more
 
 
 def test_what_is_here_is_used_offline(served: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fetch(home)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert fetch(home) == first
+    assert fetch(home, first.source) == first
+    error = refused(home)
+    assert isinstance(error, ServiceError)
+    assert str(error).endswith(f"; or name {first.source}, which is here, to ask nobody")
 
 
 def test_whether_a_model_is_here_is_known_without_a_request(served: Hub, home: Path) -> None:
@@ -101,22 +106,13 @@ def test_whether_a_model_is_here_is_known_without_a_request(served: Hub, home: P
     assert served.requests == []
 
 
-def test_a_branch_that_moved_stays_the_commit_that_it_was(served: Hub, home: Path) -> None:
+def test_a_branch_that_moved_is_the_commit_that_it_is_now(served: Hub, home: Path) -> None:
     first = fetch(home)
     moved = served.push(NAME, FILES | {"model.safetensors": WEIGHTS[::-1]})
     assert moved != first.revision
-    assert fetch(home).revision == first.revision
+    assert fetch(home).revision == moved
     assert (fetch(home, f"{ADDRESS}@{moved}").folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
-    assert fetch(home).revision == first.revision
-
-
-def test_a_download_that_was_interrupted_goes_on_with_the_commit_that_it_began_with(served: Hub, home: Path) -> None:
-    commit = served.repositories[NAME].names["main"]
-    served.times(403, only="GET /org", count=99)
-    refused(home)
-    served.push(NAME, FILES | {"model.safetensors": WEIGHTS[::-1]})
-    served.times(403, count=0)
-    assert fetch(home).revision == commit
+    assert fetch(home, first.source) == first
 
 
 def test_a_tag_and_a_branch_with_a_slash_are_revisions(served: Hub, home: Path) -> None:
@@ -170,7 +166,7 @@ def test_a_flipped_byte_of_the_same_size_is_found_removed_and_fetched_again(serv
     assert isinstance(error, ArtefactError)
     assert f"{name}: expected" in str(error)
     assert "run the same command again" in str(error)
-    assert parse(ADDRESS).cached(home) is None
+    assert parse(ADDRESS).resolve(Access(home, lambda what, share: None)).cached(home) is None
     assert not list(home.rglob(name))
     assert (fetch(home).folder / name).read_bytes() == FILES[name]
 
@@ -296,9 +292,10 @@ def test_an_address_that_cannot_be_is_refused(home: Path, address: str) -> None:
 
 
 def test_a_file_that_changed_since_is_fetched_again(served: Hub, home: Path) -> None:
-    weights = fetch(home).folder / "model.safetensors"
+    found = fetch(home)
+    weights = found.folder / "model.safetensors"
     weights.write_bytes(b"\1" + WEIGHTS[1:])
-    assert parse(ADDRESS).cached(home) is None
+    assert parse(found.source).cached(home) is None
     before = len(served.requests)
     assert fetch(home).folder == weights.parent
     assert weights.read_bytes() == WEIGHTS
@@ -308,7 +305,7 @@ def test_a_file_that_changed_since_is_fetched_again(served: Hub, home: Path) -> 
 def test_a_file_that_was_only_touched_is_used(served: Hub, home: Path) -> None:
     found = fetch(home)
     os.utime(found.folder / "model.safetensors")
-    assert parse(ADDRESS).cached(home) == found
+    assert parse(found.source).cached(home) == found
 
 
 def test_damage_that_left_no_trace_in_the_folder_is_found_when_the_files_are_pinned(served: Hub, home: Path) -> None:
@@ -322,12 +319,12 @@ def test_damage_that_left_no_trace_in_the_folder_is_found_when_the_files_are_pin
         pin_fetched("one", again)
 
 
-def test_a_damaged_record_of_a_branch_is_not_taken_for_none(served: Hub, home: Path) -> None:
-    fetch(home)
-    record = next(home.rglob("main.json"))
-    record.write_bytes(record.read_bytes().replace(b'"revision":"', b'"revision":"0'))
+def test_a_damaged_record_of_a_commit_is_not_taken_for_none(served: Hub, home: Path) -> None:
+    found = fetch(home)
+    record = found.folder.with_name(f"{found.revision}.json")
+    record.write_bytes(record.read_bytes().replace(b'"files":', b'"file":'))
     with pytest.raises(StateError, match="remove it, then run the same command again"):
-        parse(ADDRESS).cached(home)
+        parse(found.source).cached(home)
 
 
 FETCH = """
@@ -380,5 +377,6 @@ def test_models_of_the_hub_are_merged_checked_and_rebuilt_by_commit(served: Hub,
     other = tmp_path / "another home"
     assert psomerge("materialize", out / "recipe.json", "--out", again, home=other).code == 0
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
-    assert psomerge("check", "hf://org/one", "--base", "hf://org/base", home=home).code == 0
+    assert psomerge("check", f"hf://org/one@{commits['one']}", "--base", "hf://org/base", home=home).code == 0
+    assert psomerge("check", "hf://org/one", "--base", "hf://org/base", home=home).code == 3
     assert psomerge("check", "hf://org/none", home=home).code == 3
