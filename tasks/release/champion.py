@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from psomerge.checkpoint.pins import pin
-from psomerge.errors import VerificationError
+from psomerge.errors import ArtefactError, VerificationError
 from psomerge.evals.engines.engine import EngineSettings
 from psomerge.evals.engines.process.supervisor import SupervisedEngine
 from psomerge.evals.harness import EvaluationSet
 from psomerge.evals.suites.scores import BenchmarkScore
 from psomerge.recipe import Recipe
-from psomerge.tasks.release import publish, registry
+from psomerge.tasks.release.delivery import deliver
 from psomerge.tasks.release.registry import Version
 from psomerge.tasks.tracking.store import Store
 
@@ -41,19 +41,17 @@ def judge_champion(
         memory: of the run's scorers.
 
     Raises:
-        VerificationError: the registry's copy is not what was published.
+        ArtefactError: it holds no checkpoint.
+        VerificationError: psomerge published it, and the registry's copy is not what was published.
         EngineError, FailedBenchmark: it cannot be judged.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="champion.", dir=scratch) as name:
         place = Path(name)
-        published = registry.download(store, version.uri, place)
-        if problems := publish.misfits(published):
-            raise VerificationError(
-                f"the champion {version.uri} is not what was published: {problems[0]}; move the alias to a sound "
-                "version"
-            )
-        model = published / "model"
+        try:
+            model = deliver(store, version.uri, place) / "model"
+        except (ArtefactError, VerificationError) as error:
+            raise type(error)(f"the champion: {error}; move the alias to a sound version") from error
         evaluation_set = build(model)
         needed = replace(
             settings, max_model_len=max(settings.max_model_len, evaluation_set.longest + 1), tokenizer_from="base"

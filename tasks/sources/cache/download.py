@@ -11,8 +11,8 @@ from pathlib import Path
 from psomerge.errors import ArtefactError, SpaceError
 from psomerge.files.durable import sync, writing
 from psomerge.files.untrusted import allowed, listing
+from psomerge.screening.selection import WEIGHTS, weight_files
 from psomerge.tasks.sources.cache.cache import Cache
-from psomerge.tasks.sources.cache.selection import WEIGHTS, weight_files
 from psomerge.tasks.sources.origin import Fetched, Progress
 
 

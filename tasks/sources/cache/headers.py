@@ -22,9 +22,9 @@ from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.files.durable import writing
 from psomerge.files.untrusted import ADAPTER, MAX_TOKENIZER
+from psomerge.screening.selection import WEIGHTS, weight_files
 from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.download import Revision, download_files
-from psomerge.tasks.sources.cache.selection import WEIGHTS, weight_files
 from psomerge.tasks.sources.origin import Preview
 
 WORKERS = 8

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psomerge.errors import ConfigError, ServiceError
+from psomerge.screening.selection import checkpoint_files
 from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.download import Revision
 from psomerge.tasks.sources.cache.downloaded import Downloaded
-from psomerge.tasks.sources.cache.selection import checkpoint_files
 from psomerge.tasks.sources.hub.client import COMMIT, Repository, look_up
 from psomerge.tasks.sources.hub.revision import revision_of
 from psomerge.tasks.sources.origin import Scheme

@@ -1,6 +1,8 @@
-"""Versions of the model registry as they lie in the home, held against their manifest at every use.
+"""Versions of the model registry as they lie in the home, held against their manifest at every use, or, where another
+than psomerge has registered them, against the digests of their first fetch.
 
-    experts/registry/STORE/NAME/VERSION/           the published folder; its `model` is the checkpoint
+    experts/registry/STORE/NAME/VERSION/               the published folder; its `model` is the checkpoint
+    experts/registry/STORE/NAME/VERSION.fetched.json   SHA-256 of every file of a checkpoint without a manifest; sealed
 
 STORE is `home` for this home's own registry, else made from the server's address. MLflow is imported only where
 something must be asked or fetched.
@@ -11,10 +13,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from psomerge.errors import ArtefactError, VerificationError
+from psomerge.checkpoint.pins import digest_file
+from psomerge.errors import ArtefactError, StateError, VerificationError
 from psomerge.files.digest import digest_of
-from psomerge.files.durable import writing
+from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
 from psomerge.files.locking import lock
+from psomerge.files.untrusted import allowed, listing
 from psomerge.tasks.secrets import redact
 from psomerge.tasks.services.stores import tracking_uri
 from psomerge.tasks.sources.origin import Fetched, Progress
@@ -44,6 +48,11 @@ class Copy:
         return self.folder / "model"
 
     @property
+    def record(self) -> Path:
+        """Of the digests of its files, where it has no manifest."""
+        return self.folder.with_name(f"{self.version}.fetched.json")
+
+    @property
     def address(self) -> str:
         """The immutable one."""
         return f"{MODEL_SCHEME}{self.name}/{self.version}"
@@ -69,12 +78,13 @@ def update(copy: Copy, store: Store, progress: Progress) -> None:
     """Downloads a version if it is not here, or not as it was published.
 
     Raises:
-        ArtefactError: the registry has no such version.
-        VerificationError: what it delivers is not what was published.
+        ArtefactError: the registry has no such version, or it holds no checkpoint.
+        StateError: the record of its digests is damaged.
+        VerificationError: what it delivers is not what was published, or not what it delivered first.
         ServiceError, SpaceError: the registry cannot be reached; no room.
     """
     with lock(copy.folder.parent, f"fetches {copy.address}", progress):
-        damage = _misfits(copy.folder) if copy.folder.exists() else []
+        damage = _misfits(copy, copy.folder) if copy.folder.exists() else []
         if damage:
             progress(f"{copy.address}: {damage[0]}; fetching it again", 0.0)
         if damage or not copy.folder.exists():
@@ -92,27 +102,49 @@ def must_exist(copy: Copy, store: Store) -> None:
         raise ArtefactError(f"{copy.address}: the registry at {store.address} has no such version; {known}")
 
 
-def _misfits(folder: Path) -> list[str]:
-    from psomerge.tasks.release.publish import misfits
+def _misfits(copy: Copy, folder: Path) -> list[str]:
+    """In what a folder differs from the manifest in it, else from the digests of the first fetch, a line each."""
+    from psomerge.tasks.release.publish import MANIFEST, misfits
 
-    return misfits(folder)
+    if (folder / MANIFEST).exists() or not copy.record.exists():
+        return misfits(folder)
+    try:
+        known = from_bytes(copy.record.read_bytes(), indent=2)["files"]
+    except ValueError as error:
+        raise StateError(
+            f"{copy.record}: {error}; remove it: the version is then taken as the registry delivers it now"
+        ) from error
+    found = _digests(folder)
+    return [
+        f"{name}: expected SHA-256 {known.get(name, 'of no such file')}, found {found.get(name, 'no such file')}"
+        for name in sorted(known.keys() | found.keys())
+        if known.get(name) != found.get(name)
+    ]
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {name: digest_file(folder / "model" / name) for name in sorted(listing(folder / "model")) if allowed(name)}
 
 
 def _download(copy: Copy, store: Store, progress: Progress) -> None:
-    from psomerge.tasks.release.registry import download
+    from psomerge.tasks.release.delivery import deliver
+    from psomerge.tasks.release.publish import MANIFEST
 
     must_exist(copy, store)  # MLflow's own words for what is not there do not say what is
     progress(f"{copy.address}: copying", 0.0)
     for leftover in copy.folder.parent.glob(f".{copy.version}.*"):
         shutil.rmtree(leftover)  # of a process that was killed
     with tempfile.TemporaryDirectory(prefix=f".{copy.version}.", dir=copy.folder.parent) as scratch:
-        place = Path(scratch) / "copy"
-        place.mkdir()
-        delivered = download(store, copy.address, place)
-        if problems := _misfits(delivered):
+        try:
+            delivered = deliver(store, copy.address, Path(scratch))
+        except VerificationError as error:
+            raise VerificationError(f"{error}; name a sound version, or give a folder") from error
+        if not (delivered / MANIFEST).exists() and not copy.record.exists():
+            write_atomic(copy.record, to_bytes(seal({"files": _digests(delivered)}), indent=2))
+        elif problems := _misfits(copy, delivered):
             raise VerificationError(
-                f"{copy.address} at {store.address} is not what was published: {problems[0]} ({len(problems)} in "
-                "all); name a sound version, or give a folder"
+                f"{copy.address} at {store.address} is not what it was when it was first fetched: {problems[0]} "
+                f"({len(problems)} in all); name another version, or remove {copy.record} to take this one"
             )
         with writing(copy.folder):
             if copy.folder.exists():

@@ -15,27 +15,27 @@ from threading import Lock
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
+from psomerge.checkpoint.adapter import is_adapter
 from psomerge.checkpoint.config import read_config
 from psomerge.checkpoint.headers import checkpoint_of_headers, header_guesses
 from psomerge.checkpoint.layers import with_rows
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.files.durable import writing
-from psomerge.files.untrusted import MAX_TOKENIZER, allowed
+from psomerge.files.untrusted import ADAPTER, MAX_TOKENIZER, read_start
 from psomerge.fit.vocabulary import declared_rows
+from psomerge.merge.basis import open_expert
+from psomerge.screening.selection import WEIGHTS
+from psomerge.tasks.release.delivery import copy_files, find_checkpoint, version_files
 from psomerge.tasks.sources.cache.headers import read_header
-from psomerge.tasks.sources.cache.selection import WEIGHTS
 from psomerge.tasks.sources.origin import Preview
 from psomerge.tasks.sources.registry.copy import Copy, must_exist
-from psomerge.tasks.tracking.store import MODEL_SCHEME, Store
+from psomerge.tasks.tracking.store import Store
 
 CHUNK = 2**14
 """Bytes of an answer that are read together."""
-_LOGGED = f"{MODEL_SCHEME}m-"
-"""What a version's source begins with if its files belong to a logged model, as those of all versions do that psomerge
-publishes."""
-_SERVED = "mlflow-artifacts"
-"""Scheme of files that the tracking server passes on."""
+_SERVED = ("http", "https")
+"""Schemes of files that the tracking server passes on."""
 _ONE_AT_A_TIME = Lock()
 """MLflow keeps the address in use for the whole process, and makes a store's tables when it is first asked."""
 
@@ -60,19 +60,39 @@ def preview(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Pre
                 "MLFLOW_TRACKING_URI"
             )
         must_exist(copy, store)
-        location, sizes = _files(copy, store)
-        local = urlsplit(location)
-        folder = Path(unquote(local.path)) / "model"
-        if local.scheme in ("", "file") and folder.is_dir():
-            return Preview(copy.address, open_checkpoint(folder, name), sizes)
-        folder = _copy_small(copy, sizes, store)
-        if local.scheme == _SERVED:
-            start = partial(_start, location, store)
+        location, files = version_files(store, copy.address)
+        with writing(copy.folder):
+            copy.folder.parent.mkdir(parents=True, exist_ok=True)
+        paths = find_checkpoint(store, copy.address, files, copy.folder.parent)
+        sizes = {file: files[path] for file, path in paths.items()}
+        address = urlsplit(location)
+        root = Path(unquote(address.path)) if address.scheme in ("", "file") else None
+        folders = {path.rpartition("/")[0] for path in paths.values()}
+        if root and len(folders) == 1 and root.is_dir():
+            place = root / folders.pop()
+            if base is None and is_adapter(place):
+                return Preview(copy.address, None, sizes, unseen="whether it fits")
+            opened = open_checkpoint(place, name) if base is None else open_expert(place, name, base)
+            return Preview(copy.address, opened, sizes)
+        small = {
+            file: (paths[file], size)
+            for file, size in sizes.items()
+            if not file.endswith(WEIGHTS) and size <= MAX_TOKENIZER
+        }
+        folder = copy.folder.with_name(f".{copy.version}.look")
+        copy_files(store, copy.address, small, folder)
+        folder /= "model"
+        if root or address.scheme in _SERVED:
+            start = partial(_start, root or location, paths, store)
             headers = {
                 file: read_header(start, file, sizes[file], guess, folder)
                 for file, guess in header_guesses(folder, sizes).items()
             }
+            if ADAPTER in sizes and base is None:
+                return Preview(copy.address, None, sizes, unseen="whether it fits")
             return Preview(copy.address, checkpoint_of_headers(folder, name, sizes, headers, base), sizes)
+    if ADAPTER in sizes:
+        return Preview(copy.address, None, sizes, unseen="whether it fits")
     config = read_config(folder, sizes)
     if base is not None:
         # Its tensors are taken to be the base's, with a row for each token of its own.
@@ -81,38 +101,21 @@ def preview(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Pre
     return Preview(copy.address, base, sizes, unseen="whether its tensors fit")
 
 
-def _files(copy: Copy, store: Store) -> tuple[str, dict[str, int]]:
-    """Returns where the version's files are, and the sizes of those of its checkpoint."""
-    from psomerge.tasks.tracking.run import connect
-
-    with connect(store) as client:
-        source = str(client.get_model_version(copy.name, copy.version).source)
-        if not source.startswith(_LOGGED):
-            raise ArtefactError(
-                f"{copy.address}: is no model that was logged with its files; name a version that psomerge has "
-                "published"
-            )
-        found = client.list_logged_model_artifacts(source.removeprefix(MODEL_SCHEME), "model")
-        sizes = {Path(one.path).name: one.file_size or 0 for one in found if not one.is_dir}
-        return client.get_logged_model(source.removeprefix(MODEL_SCHEME)).artifact_location, {
-            name: size for name, size in sizes.items() if allowed(name)
-        }
-
-
-def _start(location: str, store: Store, name: str, count: int) -> bytes:
-    """Returns the first bytes of a file of a version, as MLflow's own client reads it; the rest is not waited for."""
-    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+def _start(location: Path | str, paths: Mapping[str, str], store: Store, name: str, count: int) -> bytes:
+    """Returns the first bytes of a file of a version, from its folder or as MLflow's own client asks the server; the
+    rest is not waited for."""
+    if isinstance(location, Path):
+        return read_start(location / paths[name], count)
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.request_utils import augmented_raise_for_status
     from mlflow.utils.rest_utils import http_request
 
     from psomerge.tasks.tracking.run import connect
 
-    address = MlflowArtifactsRepository.resolve_uri(location, store.tracking_uri)
     content = bytearray()
     with (
         connect(store),
-        cast(Any, http_request)(get_default_host_creds(address), f"/model/{name}", "GET", stream=True) as answer,
+        cast(Any, http_request)(get_default_host_creds(location), f"/{paths[name]}", "GET", stream=True) as answer,
     ):
         augmented_raise_for_status(answer)
         for piece in answer.iter_content(CHUNK):
@@ -120,16 +123,3 @@ def _start(location: str, store: Store, name: str, count: int) -> bytes:
             if len(content) >= count:
                 break
     return bytes(content[:count])
-
-
-def _copy_small(copy: Copy, sizes: Mapping[str, int], store: Store) -> Path:
-    """Returns the folder with the version's files but its weights."""
-    from psomerge.tasks.release.registry import download
-
-    place = copy.folder.with_name(f".{copy.version}.look")
-    with writing(place):
-        place.mkdir(parents=True, exist_ok=True)
-    for file, size in sizes.items():
-        if not file.endswith(WEIGHTS) and size <= MAX_TOKENIZER and not (place / "model" / file).is_file():
-            download(store, f"{copy.address}/model/{file}", place)  # MLflow keeps the path below the version
-    return place / "model"

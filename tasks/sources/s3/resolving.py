@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from psomerge.errors import ArtefactError, ServiceError
 from psomerge.files.digest import digest_of
-from psomerge.tasks.sources.cache.selection import checkpoint_files
+from psomerge.screening.selection import checkpoint_files
 from psomerge.tasks.sources.s3.connection import Connection, Object
 from psomerge.tasks.sources.s3.listing import Event, examined, history, listing
 

@@ -145,7 +145,7 @@ def test_of_a_server_headers_are_read_and_of_another_store_s_files_it_is_said_th
             home=home,
             settings={"MLFLOW_TRACKING_URI": address},
         )
-        monkeypatch.setattr(registered_headers, "_SERVED", "s3")
+        monkeypatch.setattr(registered_headers, "_SERVED", ())
         unseen = planned(written(tmp_path, str(longer), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
     assert (plan["warnings"], other_rows["warnings"]) == ([], [])
     assert (unlike.code, "that the base has not" in unlike.line) == (3, True)

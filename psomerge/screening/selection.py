@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from psomerge.errors import ArtefactError
 from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS, INDEX, MAX_INDEX, allowed, read_json
@@ -50,9 +50,11 @@ def weight_files(folder: Path, names: Collection[str]) -> list[str]:
     """
     every = [name for name in names if name.endswith(WEIGHTS)]
     if INDEX in names:
-        named: Any = read_json(folder / INDEX, MAX_INDEX).get("weight_map")
+        named = read_json(folder / INDEX, MAX_INDEX).get("weight_map")
         shards = (
-            {shard for shard in named.values() if isinstance(shard, str)} if isinstance(named, dict) else set[str]()
+            {one for one in cast(dict[str, Any], named).values() if isinstance(one, str)}
+            if isinstance(named, dict)
+            else set[str]()
         )
         return [name for name in every if name in shards]
     return ["model.safetensors"] if "model.safetensors" in every else every
