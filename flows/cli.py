@@ -86,7 +86,7 @@ def plan(
     from psomerge.flows.environment.home import home_folder
     from psomerge.flows.terminal.plan import lines
 
-    found = describe(load_config(config, set_), home_folder())
+    found = describe(load_config(config, set_), home_folder(), count_tokens=True)
     print(json.dumps(found, indent=2) if json_ else "\n".join(lines(found)))
 
 
@@ -303,5 +303,6 @@ def _fail(text: str, code: int, debug: bool) -> None:
     if debug:
         raise
     sys.stdout.flush()
-    print(f"psomerge: {text}", file=sys.stderr, flush=True)
+    for line in text.split("\n"):
+        print(f"psomerge: {line}", file=sys.stderr, flush=True)
     sys.exit(code)

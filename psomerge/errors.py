@@ -10,7 +10,8 @@
     ├── StateError                8  a run's journal is damaged
     └── VerificationError         9  what was registered is not what was judged
 
-Every message is one line: what was expected, what was found and where, what to do.
+Every message is one line: what was expected, what was found and where, what to do. Several faults that are told
+together have a line each.
 """
 
 import difflib
@@ -69,6 +70,11 @@ class VerificationError(PsomergeError):
     """A registered model differs from the one that was judged."""
 
     exit_code = 9
+
+
+def together(errors: Sequence[PsomergeError]) -> PsomergeError:
+    """Returns one error that tells of several, of the first one's class; of a single one that itself."""
+    return errors[0] if len(errors) == 1 else type(errors[0])("\n".join(dict.fromkeys(map(str, errors))))
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

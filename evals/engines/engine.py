@@ -97,6 +97,12 @@ class Batch:
         """The number of requests."""
         return len(self.loglikelihood) + len(self.generation)
 
+    @property
+    def tokens(self) -> int:
+        """Of all requests, with the most that may be written."""
+        read = sum(len(one.context) + len(one.continuation) for one in self.loglikelihood)
+        return read + sum(len(one.prompt) + one.max_tokens for one in self.generation)
+
 
 @dataclass(frozen=True)
 class Answers:

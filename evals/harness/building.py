@@ -14,7 +14,7 @@ from psomerge.evals.harness.items import Documents, choose, sort_documents
 from psomerge.evals.harness.prepared import Prepared
 from psomerge.evals.harness.tasks import filter_names, foreign_code, load_tasks
 from psomerge.evals.scorers import Scorer, load_scorer
-from psomerge.evals.suites.suite import Suite
+from psomerge.evals.suites.suite import Benchmark, Suite
 
 
 def build(
@@ -57,17 +57,25 @@ def build_all(
     """
     encoder = Encoder(tokenizer_folder)
     tasks = load_tasks(suite, cache, allow_task_code=allow_task_code)
-    sorted_ = []
-    for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
-        with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "sort its documents"):
-            sorted_.append(sort_documents(suite, benchmark, task))
-    draw_outside_splits(suite, tasks, sorted_)
     allowed = allow_task_code or suite.shipped
-    scorers = [
-        load_scorer(one.scorer, one.scorer_options, allowed=allowed) if one.scorer else None for one in suite.benchmarks
-    ]
+    sorted_ = [sorted_documents(suite, one, task) for one, task in zip(suite.benchmarks, tasks, strict=True)]
+    draw_outside_splits(suite, tasks, sorted_)
+    scorers = [scorer_of(benchmark, allowed) for benchmark in suite.benchmarks]
     sources = list(zip(tasks, sorted_, scorers, strict=True))
     return {split: _build(suite, split, sources, encoder, seed) for split in splits}
+
+
+def sorted_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
+    """Returns the documents of a benchmark, sorted into splits. Raises ArtefactError and ConfigError as
+    `sort_documents`, or where the task's own code fails."""
+    with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "sort its documents"):
+        return sort_documents(suite, benchmark, task)
+
+
+def scorer_of(benchmark: Benchmark, allowed: bool) -> Scorer | None:
+    """Returns what turns a benchmark's outputs into numbers, where that is not its task. Raises ConfigError as
+    `load_scorer`."""
+    return load_scorer(benchmark.scorer, benchmark.scorer_options, allowed=allowed) if benchmark.scorer else None
 
 
 def _build(

@@ -6,6 +6,7 @@ leave.
 """
 
 import contextlib
+import functools
 import importlib.util
 import io
 import logging
@@ -13,8 +14,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest
+from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest, together
 from psomerge.evals.harness.corpus import corpus_metric, register
 from psomerge.evals.metrics import corpus
 from psomerge.evals.suites.suite import Benchmark, Suite
@@ -23,39 +25,92 @@ OWN_TASKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def load_tasks(suite: Suite, cache: Path | None, *, allow_task_code: bool) -> list[Any]:
-    """Returns one lm-eval Task for each benchmark of the suite, in the suite's order.
+    """Returns one lm-eval Task for each benchmark of the suite, in the suite's order; arguments as of `try_tasks`.
+
+    Raises:
+        ConfigError: an unknown folder or task, a folder of code without leave, a metric, filter or kind of request that
+            cannot be used; all that is wrong with all benchmarks, a line each.
+        ArtefactError: a task whose data cannot be read or whose prompts cannot be made.
+        ServiceError: data that must be downloaded, and cannot.
+    """
+    tasks, problems = try_tasks(suite, cache, allow_task_code=allow_task_code)
+    if problems:
+        raise together(sorted(problems, key=lambda error: isinstance(error, ServiceError)))
+    return tasks
+
+
+def try_tasks(
+    suite: Suite, cache: Path | None, *, allow_task_code: bool, offline: bool = False
+) -> tuple[list[Any], list[PsomergeError]]:
+    """Returns one lm-eval Task for each benchmark of the suite, in the suite's order, None for one that cannot be
+    loaded, and all that is wrong: ServiceErrors where it is only that the data must be downloaded, and cannot.
 
     Args:
         suite: names the tasks and the folders to find them in.
         cache: folder for what `datasets` keeps of files and downloads; None: its own default.
         allow_task_code: whether a folder next to the suite may run its Python and templates here.
-
-    Raises:
-        ConfigError: an unknown folder or task, a folder of code without leave, a metric, filter or kind of request that
-            cannot be used.
-        ArtefactError: a task whose data cannot be read or whose prompts cannot be made.
-        ServiceError: data that must be downloaded, and cannot.
+        offline: whether nothing may be asked of anybody elsewhere.
     """
+    from datasets import config
+
     allowed = allow_task_code or suite.shipped
     register()
-    manager = _manager(suite, allowed)
-    tasks = []
+    manager, problems = _manager(suite, allowed)
+    tasks: list[Any] = []
     for benchmark in suite.benchmarks:
         where = f"suite {suite.name}: benchmark {benchmark.name}"
-        if not allowed and re.search(r"\{[{%#]", str(benchmark.config)):
-            raise ConfigError(f"{where}: a template in `config` can run code; set allow_task_code if you trust it")
-        if fixed := {"num_fewshot", "task"} & set(benchmark.config):
-            raise ConfigError(
-                f"{where}: `config` cannot set {', '.join(sorted(fixed))}: the keys `prompting` and `task` of the "
-                "entry do; remove it"
-            )
-        overrides = _overrides(manager, benchmark, cache)
-        with foreign_code(where, f"load task {benchmark.task}"):
+        tasks.append(None)
+        try:
+            if manager and benchmark.task in manager.all_subtasks:
+                with patch.object(config, "HF_HUB_OFFLINE", offline or config.HF_HUB_OFFLINE):
+                    tasks[-1] = _load(manager, benchmark, cache, where, allowed, offline)
+        except PsomergeError as error:
+            problems.append(error)
+    return tasks, problems
+
+
+def _load(manager: Any, benchmark: Benchmark, cache: Path | None, where: str, allowed: bool, offline: bool) -> Any:
+    """The task of a benchmark, once it is clear that it can be scored; of one whose data cannot be had that is known
+    all the same."""
+    if not allowed and re.search(r"\{[{%#]", str(benchmark.config)):
+        raise ConfigError(f"{where}: a template in `config` can run code; set allow_task_code if you trust it")
+    if fixed := {"num_fewshot", "task"} & set(benchmark.config):
+        raise ConfigError(
+            f"{where}: `config` cannot set {', '.join(sorted(fixed))}: the keys `prompting` and `task` of the "
+            "entry do; remove it"
+        )
+    overrides = _overrides(manager, benchmark, cache)
+    begun: list[Any] = []
+    try:
+        with foreign_code(where, f"load task {benchmark.task}"), _noting_what_waits_for_data(begun):
             # A group of one is the harness's way to lay values over a registered task.
             loaded = manager.load([{"group": benchmark.name, "task": [{"task": benchmark.task, **overrides}]}])
-        _check(loaded["tasks"][benchmark.task], benchmark, where)
-        tasks.append(loaded["tasks"][benchmark.task])
-    return tasks
+    except ServiceError:
+        for task in begun:
+            _check(task, benchmark, where, offline)
+        raise
+    task = loaded["tasks"][benchmark.task]
+    _check(task, benchmark, where, offline)
+    return task
+
+
+@contextlib.contextmanager
+def _noting_what_waits_for_data(begun: list[Any]) -> Iterator[None]:
+    """Adds to the list each task whose data cannot be had: its metrics are set by then, and the harness has no other
+    way to make a task without its data."""
+    from lm_eval.api.task import ConfigurableTask
+
+    download = ConfigurableTask.download
+
+    def noting(task: Any, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return download(task, *arguments, **keywords)
+        except ConnectionError:
+            begun.append(task)
+            raise
+
+    with patch.object(ConfigurableTask, "download", noting):
+        yield
 
 
 @contextlib.contextmanager
@@ -91,30 +146,64 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _manager(suite: Suite, allowed: bool) -> Any:
-    """An index of the suite's folders; of all the harness's tasks too (13 to 21 s) only where a name is in none of
-    them."""
+def _manager(suite: Suite, allowed: bool) -> tuple[Any, list[PsomergeError]]:
+    """An index of the suite's folders and of those of the harness's tasks that it names (an index of all takes 13 to 21
+    s), and what of both there is not; None where a folder that is missing or not trusted may hold the tasks."""
     from lm_eval.tasks import TaskManager
 
-    folders: list[str | Path] = [_find(name, suite, allowed) for name in suite.include]
-    manager = TaskManager(include_path=folders, include_defaults=False)
-    wanted = {benchmark.task for benchmark in suite.benchmarks}
-    if not wanted <= set(manager.all_subtasks):
-        manager = TaskManager(include_path=folders, include_defaults=True)
-    for name in sorted(wanted - set(manager.all_subtasks)):
+    folders: list[str | Path] = []
+    problems: list[PsomergeError] = []
+    for name in suite.include:
+        try:
+            folders.append(_find(name, suite, allowed))
+        except ConfigError as error:
+            problems.append(error)
+    if problems:
+        return None, problems
+    with foreign_code(f"suite {suite.name}", "read its task folders"):
+        manager = TaskManager(include_path=folders, include_defaults=False)
+        wanted = {benchmark.task for benchmark in suite.benchmarks}
+        lacking = sorted(wanted - set(manager.all_subtasks))
+        theirs, groups = _named_in(_their_tasks()) if lacking else ({}, set())
+        if lacking:
+            folders += sorted({theirs[name].parent for name in lacking if name in theirs})
+            manager = TaskManager(include_path=folders, include_defaults=False)
+            lacking = sorted(wanted - set(manager.all_subtasks))
+    for name in lacking:
+        is_group = name in manager.all_tasks or name in groups
         what = (
             "is a group of tasks: name its tasks one by one"
-            if name in manager.all_tasks
-            else "is no task" + nearest(name, manager.all_subtasks)
+            if is_group
+            else f"is no task{nearest(name, sorted({*manager.all_subtasks, *theirs}))}"
         )
-        raise ConfigError(f"suite {suite.name}: {name!r} {what}")
-    return manager
+        users = ", ".join(one.name for one in suite.benchmarks if one.task == name)
+        problems.append(ConfigError(f"suite {suite.name}: {name!r} {what} (benchmark {users})"))
+    return manager, problems
+
+
+@functools.cache
+def _named_in(root: Path) -> tuple[dict[str, Path], set[str]]:
+    """The files that define the tasks below a folder, by name, and the names of groups there: 4 s for the harness's
+    14,000 files, whose parsing takes five times as long."""
+    tasks: dict[str, Path] = {}
+    groups: set[str] = set()
+    for path in sorted(root.rglob("*.yaml")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        groups.update(match[1] for match in re.finditer(r"^group: *['\"]?([\w.+-]+)", text, re.MULTILINE))
+        if match := re.search(r"^task: *['\"]?([\w.+-]+)", text, re.MULTILINE):
+            tasks.setdefault(match[1], path)
+    return tasks, groups
+
+
+def _their_tasks() -> Path:
+    """The folder of the harness's own tasks."""
+    package = importlib.util.find_spec("lm_eval")
+    return Path(next(iter(package.submodule_search_locations or []))) / "tasks" if package else OWN_TASKS
 
 
 def _find(name: str, suite: Suite, allowed: bool) -> Path:
     """The folder of an `include`: next to the suite, this package's, or the harness's own."""
-    package = importlib.util.find_spec("lm_eval")
-    theirs = Path(next(iter(package.submodule_search_locations or []))) / "tasks" if package else OWN_TASKS
+    theirs = _their_tasks()
     for place in (suite.folder, OWN_TASKS, theirs):
         folder = (place / name).resolve()
         if folder.is_dir():
@@ -149,7 +238,7 @@ def _overrides(manager: Any, benchmark: Benchmark, cache: Path | None) -> dict[s
     return overrides
 
 
-def _check(task: Any, benchmark: Benchmark, where: str) -> None:
+def _check(task: Any, benchmark: Benchmark, where: str, offline: bool) -> None:
     """Refuses what cannot be scored in [0, 1]."""
     kind = str(task.OUTPUT_TYPE or task.config.output_type)
     if kind == "loglikelihood_rolling":
@@ -163,7 +252,7 @@ def _check(task: Any, benchmark: Benchmark, where: str) -> None:
             "task of text alone"
         )
     if not benchmark.scorer:
-        _check_metric(task, benchmark, where)
+        _check_metric(task, benchmark, where, offline)
     elif kind != "generate_until":
         raise ConfigError(
             f"{where}: a scorer judges what a model writes, and task {benchmark.task} asks for {kind}; give it a "
@@ -180,7 +269,7 @@ def _check(task: Any, benchmark: Benchmark, where: str) -> None:
         )
 
 
-def _check_metric(task: Any, benchmark: Benchmark, where: str) -> None:
+def _check_metric(task: Any, benchmark: Benchmark, where: str, offline: bool) -> None:
     """Refuses a metric that is neither a mean over items nor one of the corpus metrics."""
     from lm_eval.api.metrics import mean
 
@@ -196,12 +285,13 @@ def _check_metric(task: Any, benchmark: Benchmark, where: str) -> None:
             f"{benchmark.metric!r}{nearest(benchmark.metric, list(aggregations))}"
         )
     if name := corpus_metric(aggregations[benchmark.metric]):
-        if task.multiple_target and not callable(task.config.process_results):
+        if getattr(task, "multiple_target", False) and not callable(task.config.process_results):
             raise ConfigError(
                 f"{where}: the harness makes 0 or 1 of a {name} with several references an item; give the task a "
                 "process_results"
             )
-        corpus.signature(name)  # a tokeniser that cannot be had is known here, before an engine starts
+        if not offline:
+            corpus.signature(name)  # a tokeniser that cannot be had is known here, before an engine starts
     elif aggregations[benchmark.metric] is not mean:
         how = getattr(aggregations[benchmark.metric], "__name__", str(aggregations[benchmark.metric]))
         raise ConfigError(

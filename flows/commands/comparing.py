@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from psomerge.errors import ConfigError
+from psomerge.errors import ConfigError, together
+from psomerge.evals.harness import inspect
 from psomerge.evals.suites.file import load_suite
 from psomerge.files.digest import digest_of
 from psomerge.flows.config.loading import configs_folder, evaluation_config
-from psomerge.flows.environment.home import home_folder
+from psomerge.flows.environment.home import home_folder, settle
 from psomerge.flows.environment.start import start_services
 from psomerge.flows.terminal.leaderboard import show
 from psomerge.tasks.report.leaderboard import Leaderboard, differing, from_dict
@@ -63,8 +64,18 @@ def compare_models(models: list[str], suite: str, overrides: list[str], *, items
 
 def _start(suite: str, overrides: list[str]) -> None:
     config = evaluation_config(suite, overrides)  # before anything slow: what cannot be is told at once
-    load_suite(config.suite, configs_folder() / "suites")
-    start_services(home_folder())
+    home = home_folder()
+    settle(home)
+    found = inspect(
+        load_suite(config.suite, configs_folder() / "suites"),
+        (config.split,),
+        seed=config.seed,
+        cache=home / "cache" / "datasets",
+        allow_task_code=config.allow_task_code,
+    )
+    if found.problems:
+        raise together(found.problems)
+    start_services(home)
 
 
 def _keep(board: Leaderboard, folder: Path) -> None:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from psomerge.checkpoint.reader import Checkpoint
-from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError
+from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError, together
 from psomerge.evals.engines.choice import choose
+from psomerge.evals.harness import build_all, inspect
 from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.splits import SPLITS
 from psomerge.evals.suites.suite import Suite
 from psomerge.files.untrusted import allowed
 from psomerge.fit.misfits import all_misfits, misfit
 from psomerge.flows.commands import costs
 from psomerge.flows.config.loading import configs_folder
 from psomerge.flows.config.schema import Config
-from psomerge.flows.environment.home import prepare, quieten
+from psomerge.flows.environment.home import prepare, settle
 from psomerge.flows.stages.opening import searches
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
@@ -33,8 +35,13 @@ from psomerge.tasks.sources.pinned import pinned
 from psomerge.tasks.sources.preview import preview_all
 
 
-def describe(config: Config, home: Path) -> dict[str, Any]:
+def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[str, Any]:
     """Returns the plan as plain data; of an unfinished run of the config, the plan of how that goes on.
+
+    Args:
+        config: of the run.
+        home: PSOMERGE_HOME.
+        count_tokens: whether to make the suite's requests, where its data are here, and count their tokens: seconds.
 
     Raises:
         ConfigError: the suite, an address or the home folder cannot be, or several tokenizers differ.
@@ -43,7 +50,9 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         SpaceError: no room for what would be fetched and written.
     """
     suite = load_suite(config.suite, configs_folder() / "suites")
-    quieten()
+    settle(home)
+    datasets = home / "cache" / "datasets"
+    asked = inspect(suite, SPLITS, seed=config.seed, cache=datasets, allow_task_code=config.allow_task_code)
     unfinished = pinned(home, config.canonical(), program())
     with Progress() as progress:
         access = Access(home, progress.fetching, lambda: prepare(home).mlflow)
@@ -51,7 +60,7 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         previews, failures = preview_all(unfinished.addresses if unfinished else config.addresses, access)
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     unfit, merged = _fit(config, seen)
-    problems = [*_failed(config, failures), *unfit]
+    problems = [*asked.problems, *_failed(config, failures), *unfit]
     room = costs.disk(config, previews, home)
     try:
         room.check(home)
@@ -60,6 +69,9 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
     if problems:
         raise _joined(problems)
     plan = _plan(config, home, suite, previews, room)
+    plan["suite"] |= {"unseen": list(asked.unseen), "items": dict(asked.items), "tokens": {}}
+    if count_tokens and "base" in seen and not asked.unseen:
+        plan["suite"]["tokens"] = _tokens(config, suite, seen["base"].folder, datasets)
     plan |= {
         "goes_on_since": unfinished and unfinished.since,
         "moved": moved,
@@ -67,6 +79,12 @@ def describe(config: Config, home: Path) -> dict[str, Any]:
         "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(config, previews)],
     }
     return plan
+
+
+def _tokens(config: Config, suite: Suite, tokenizer: Path, datasets: Path) -> dict[str, int]:
+    """Tokens of the requests of each split by the base's tokenizer, with the most that is written."""
+    sets = build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=datasets, allow_task_code=config.allow_task_code)
+    return {split: one.batch.tokens for split, one in sets.items()}
 
 
 def _failed(config: Config, failures: Mapping[str, PsomergeError]) -> Iterator[PsomergeError]:
@@ -116,13 +134,13 @@ def _told(config: Config, seen: Mapping[str, Checkpoint], merged: tuple[Basis, s
 
 
 def _joined(problems: list[PsomergeError]) -> PsomergeError:
-    """All problems on one line, as an error of the class that must be seen to first: models, then the config, then
-    services and room."""
-    first = min(
-        problems,
-        key=lambda error: (not isinstance(error, ArtefactError), not isinstance(error, ConfigError), error.exit_code),
-    )
-    return type(first)("; ".join(str(error) for error in problems))
+    """All problems as an error of the class that must be seen to first: models, then the config, then services and
+    room."""
+
+    def urgency(error: PsomergeError) -> tuple[bool, bool, int]:
+        return not isinstance(error, ArtefactError), not isinstance(error, ConfigError), error.exit_code
+
+    return together(sorted(problems, key=urgency))
 
 
 def _plan(

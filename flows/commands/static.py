@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psomerge import recipe as recipes
-from psomerge.errors import ArtefactError, ConfigError, PsomergeError, VerificationError, nearest
+from psomerge.errors import ArtefactError, ConfigError, PsomergeError, VerificationError, nearest, together
 from psomerge.fit.warning import FitWarning
 from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.flows.terminal.progress import Progress
@@ -175,8 +175,7 @@ def check_models(models: Sequence[str], base: str | None) -> dict[str, Any]:
     lines, warnings = examine(against, [one for one, _ in opened.values()])
     wrong += map(ArtefactError, lines)
     if wrong:
-        kind = VerificationError if all(isinstance(error, VerificationError) for error in wrong) else ArtefactError
-        raise kind("; ".join(map(str, wrong)))
+        raise together(sorted(wrong, key=lambda error: isinstance(error, VerificationError)))
     return {
         address: {
             "verdict": f"sound, {len(one.tensors)} tensors{', fits the base' if against else ''}{told}",

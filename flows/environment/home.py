@@ -110,10 +110,7 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
 
     environment = os.environ if environment is None else environment
     _make_folders(home)
-    quieten(environment)
-    paths = {variable: str(home / "cache" / folder) for variable, folder in CACHES.items()}
-    for variable, value in (paths | prefect_settings(home)).items():
-        environment.setdefault(variable, value)
+    settle(home, environment)
     servers = running(home)
     embedded = servers["mlflow"].api if "mlflow" in servers else tracking_uri(home)
     tracking = environment.get("MLFLOW_TRACKING_URI") or embedded
@@ -127,11 +124,16 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
     return Stores(home=home, tracking=tracking, artifacts=artifacts, prefect=environment.get("PREFECT_API_URL"))
 
 
-def quieten(environment: MutableMapping[str, str] | None = None) -> None:
-    """Sets what keeps libraries quiet and their waiting short, where nothing else is set; must come before the first
-    import of any of them."""
+def settle(home: Path, environment: MutableMapping[str, str] | None = None) -> None:
+    """Sets what keeps libraries quiet, their waiting short and their files in the home, where nothing else is set, and
+    makes nothing; must come before the first import of any of them.
+
+    Args:
+        home, environment: as of `prepare`.
+    """
     environment = os.environ if environment is None else environment
-    for variable, value in SETTINGS.items():
+    paths = {variable: str(home / "cache" / folder) for variable, folder in CACHES.items()}
+    for variable, value in (SETTINGS | paths | prefect_settings(home)).items():
         environment.setdefault(variable, value)
 
 

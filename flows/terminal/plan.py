@@ -11,6 +11,7 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     return [
         f"config {plan['config']}, home {plan['home']}",
         f"suite {plan['suite']['name']}: {', '.join(plan['suite']['benchmarks'])}",
+        f"items: {_items(plan['suite'])}",
         *_models(plan),
         *([f"an unfinished run goes on: it began on {plan['goes_on_since']}"] if plan["goes_on_since"] else []),
         *(f"moved: {line}" for line in plan["moved"]),
@@ -24,6 +25,19 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         f"registers models:/{plan['register_as']}",
         *(f"warning: {warning}" for warning in plan["warnings"]),
     ]
+
+
+def _items(suite: Mapping[str, Any]) -> str:
+    unseen = suite["unseen"]
+    tokens = suite["tokens"]
+    known = ", ".join(
+        f"{count(number)} {split}{f' (at most {count(tokens[split])} tokens)' if tokens else ''}"
+        for split, number in suite["items"].items()
+    )
+    if len(unseen) == len(suite["benchmarks"]):
+        return "known once the data sets are fetched"
+    beside = f"; those of {len(unseen)} benchmarks are known once their data sets are fetched" if unseen else ""
+    return f"{known}{beside}"
 
 
 def _time(plan: Mapping[str, Any]) -> str:

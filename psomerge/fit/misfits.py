@@ -97,7 +97,7 @@ def all_misfits(
 
 def misfit(lines: Sequence[str], base: Path) -> ArtefactError:
     """Returns the error, to be raised, that tells all misfits on one line."""
-    return ArtefactError("; ".join(lines) + f"; merge only checkpoints fine-tuned from one base ({base})")
+    return ArtefactError("\n".join(lines) + f"\nmerge only checkpoints fine-tuned from one base ({base})")
 
 
 def buffer_misfits(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str]:

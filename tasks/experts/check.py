@@ -43,7 +43,7 @@ def check(folders: Mapping[str, Path], tokenizer_from: str | None) -> Checked:
     found = open_fitting(folders, tokenizer_from, faults=lambda base, experts: measure(base, experts)[1])
     distances, faults = measure(found.basis.base, found.basis.experts)
     if faults:
-        raise ArtefactError("; ".join(faults))
+        raise ArtefactError("\n".join(faults))
     told = file_warnings(found.base, found.experts, found.tokenizer_from)
     return Checked(found.basis, found.tokenizer_from, (*told, *distance_warnings(distances)))
 

@@ -61,12 +61,12 @@ def open_fitting(
         except ArtefactError as error:
             broken.append(f'"{name}": {error}' if len(folders) > 1 else str(error))
     if (base := opened.pop("base", None)) is None:
-        raise ArtefactError("; ".join(broken))
+        raise ArtefactError("\n".join(broken))
     experts = tuple(opened.values())
     misfits = [*all_misfits(base, experts, read_pieces, spelt_out), *buffer_misfits(base, experts)]
     if lines := broken + misfits:
         lines += faults(base, experts)
-        raise misfit(lines, base.folder) if misfits else ArtefactError("; ".join(lines))
+        raise misfit(lines, base.folder) if misfits else ArtefactError("\n".join(lines))
     return Fitting(base, experts, *merging_basis(base, experts, tokenizer_from, compiled=compiled))
 
 

@@ -20,12 +20,23 @@ class Said:
 
     @property
     def line(self) -> str:
-        """What a refusal says: nothing on stdout, exactly one line on stderr, from the program and no traceback."""
+        """What a refusal says: nothing on stdout, on stderr exactly one line, from the program and no traceback."""
+        (line,) = self.lines
+        return line
+
+    @property
+    def lines(self) -> list[str]:
+        """What a refusal of several faults says: as `line`, one for each at least."""
         assert self.out == "", self.out
         lines = self.err.splitlines()
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("psomerge: ")
-        return lines[0].removeprefix("psomerge: ")
+        assert lines
+        assert all(line.startswith("psomerge: ") for line in lines), self.err
+        return [line.removeprefix("psomerge: ") for line in lines]
+
+    @property
+    def text(self) -> str:
+        """`lines` as one text."""
+        return "\n".join(self.lines)
 
 
 def psomerge(*arguments: object, home: Path, settings: Mapping[str, str] | None = None) -> Said:

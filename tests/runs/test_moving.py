@@ -16,7 +16,9 @@ from runs.watched_run import MOMENTS, PATIENCE, Running
 
 pytestmark = [
     pytest.mark.heavy,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
 ]
 
 

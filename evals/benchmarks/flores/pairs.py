@@ -3,7 +3,7 @@ give to lm-evaluation-harness."""
 
 from typing import TYPE_CHECKING, Any
 
-from psomerge.evals.benchmarks.flores.languages import IN_FLORES_PLUS, english_name
+from psomerge.evals.benchmarks.flores.languages import IN_FLORES_PLUS, check_code, english_name
 from psomerge.evals.benchmarks.flores.passages import FLORES
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ def dataset(*, language: str, hub: str, into_hub: bool, revision: str | None = N
         revision: of the data set on the hub.
 
     Raises:
-        ValueError: the two languages do not have the same sentences.
+        ValueError: no such code, or the two languages do not have the same sentences.
     """
     from datasets import Dataset, DatasetDict
 
+    check_code(language)
     ours, theirs = (_sentences(code, revision) for code in (language, hub))
     names = {
         "source_name": english_name(language if into_hub else hub),

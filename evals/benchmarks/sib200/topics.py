@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from psomerge.evals.benchmarks.flores.languages import check_code
 from psomerge.evals.benchmarks.flores.passages import groups_of
 
 if TYPE_CHECKING:
@@ -26,9 +27,13 @@ def dataset(*, language: str, passages: str, revision: str | None = None, **_: o
         passages: where articles are looked up: `flores`, or `belebele` in a suite that has no FLORES and need not ask
             for it.
         revision: of the data set on the hub.
+
+    Raises:
+        ValueError: no such code.
     """
     from datasets import Dataset, DatasetDict, load_dataset
 
+    check_code(language)
     articles = _articles(passages, revision)
     loaded: Any = load_dataset(NAME, language, revision=revision)
     rows = {

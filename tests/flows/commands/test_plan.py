@@ -77,11 +77,11 @@ def steady(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def refused(config: Path, home: Path, code: int) -> str:
-    """The line of a plan that is refused; nothing of it binds a later one."""
+    """What a plan says that is refused; nothing of it binds a later one."""
     said: Said = psomerge("plan", config, home=home)
     assert said.code == code, (said.code, said.err)
-    assert not list(home.rglob("names"))
-    return said.line
+    assert not list(home.rglob("pinned"))
+    return said.text
 
 
 def only_ranges_of_weights(served: Hub) -> bool:
@@ -307,7 +307,7 @@ def test_a_run_is_refused_by_the_plan_before_it_fetches_or_starts_anything(
     served.push("org/wide", small_model() | {"model.safetensors": save({NORM: torch.zeros(5)})})
     said = psomerge("run", written(tmp_path, of_hub("wide")), home=home)
     assert said.code == 3
-    assert "of shape [5], the base [4]" in said.line
+    assert "of shape [5], the base [4]" in said.text
     assert {path.name for path in home.iterdir()} == {"experts"}  # neither runs nor Prefect
     assert not list(home.rglob("*.safetensors"))
 

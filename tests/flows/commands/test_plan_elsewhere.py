@@ -83,7 +83,7 @@ def test_an_adapter_of_the_hub_is_held_against_its_base_by_its_header(served: Hu
         home=tmp_path / "second",
     )
     assert smaller.code == 3
-    assert "has a product of shape [64, 64], the base's tensor has [32, 32]" in smaller.line
+    assert "has a product of shape [64, 64], the base's tensor has [32, 32]" in smaller.text
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +118,9 @@ def test_versions_in_files_are_seen_where_they_are_and_an_alias_is_what_it_is_no
     assert again.source == "models:/merged/1"  # a plan binds nobody
     other = toy_checkpoint(tmp_path / "toy", {NORM: torch.zeros(4)})
     said = psomerge("plan", written(tmp_path, str(other), one="models:/merged/1"), home=home)
-    assert (said.code, "that the base has not" in said.line) == (3, True)
+    assert (said.code, "that the base has not" in said.text) == (3, True)
     said = psomerge("plan", written(tmp_path, str(other), one="models:/merged/7"), home=home)
-    assert (said.code, "has no such version; known are 1, 2" in said.line) == (3, True)
+    assert (said.code, "has no such version; known are 1, 2" in said.text) == (3, True)
 
 
 def test_of_a_server_headers_are_read_and_of_another_store_s_files_it_is_said_that_they_are_not(
@@ -148,14 +148,14 @@ def test_of_a_server_headers_are_read_and_of_another_store_s_files_it_is_said_th
         monkeypatch.setattr(registered_headers, "_SERVED", ())
         unseen = planned(written(tmp_path, str(longer), one="models:/merged/1"), home, MLFLOW_TRACKING_URI=address)
     assert (plan["warnings"], other_rows["warnings"]) == ([], [])
-    assert (unlike.code, "that the base has not" in unlike.line) == (3, True)
+    assert (unlike.code, "that the base has not" in unlike.text) == (3, True)
     assert plan["models"]["one"]["download_bytes"] == sum(
         len(content) for content in files(tmp_path / "made1" / "checkpoint").values()
     )
     assert unseen["warnings"] == ["one (models:/merged/1): whether its tensors fit is known once it is fetched"]
     assert not list(home.rglob("*.safetensors"))
     assert said.code == 3
-    assert "has hidden_size 64 in its config.json, the base 32" in said.line
+    assert "has hidden_size 64 in its config.json, the base 32" in said.text
 
 
 def test_a_larger_model_takes_as_much_longer_as_it_has_more_parameters(tmp_path: Path) -> None:

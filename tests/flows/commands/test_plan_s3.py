@@ -95,8 +95,8 @@ def test_a_plan_that_is_refused_binds_nobody_and_names_the_misfits(served: S3, h
     put(served, tiny_llama(tmp_path / "other", hidden=64), "other")
     said = psomerge("plan", written(tmp_path, "other"), home=home)
     assert said.code == 3
-    assert 'expert "other" has hidden_size 64 in its config.json, the base 256' in said.line
-    assert not list(home.rglob("names"))
+    assert 'expert "other" has hidden_size 64 in its config.json, the base 256' in said.text
+    assert not list(home.rglob("pinned"))
 
 
 def test_what_the_plan_saw_is_fetched_and_only_the_weights_are_asked_for(
@@ -119,4 +119,4 @@ def test_a_header_that_breaks_off_is_asked_for_again(served: S3, home: Path, tmp
     served.times((503, "SlowDown"), only="GET /bucket/models/base/model.safetensors", count=99)
     said = psomerge("plan", written(tmp_path, "adapter"), home=tmp_path / "second")
     assert said.code == 4
-    assert "s3://bucket/models/base" in said.line
+    assert "s3://bucket/models/base" in said.text

@@ -109,14 +109,16 @@ def test_a_field_that_one_config_leaves_out_is_no_misfit(tmp_path: Path) -> None
     assert found(tmp_path, tensors(), head_dim=64) == []
 
 
-def test_the_error_names_every_expert_that_does_not_fit_on_one_line_and_counts_what_it_cuts(tmp_path: Path) -> None:
+def test_the_error_names_every_expert_that_does_not_fit_on_a_line_and_counts_what_it_cuts(tmp_path: Path) -> None:
     base = opened(tmp_path / "base", {f"w{i}": torch.ones(1) for i in range(20)})
     empty = opened(tmp_path / "empty", {"w0": torch.ones(1)})  # 19 tensors missing
     other = opened(tmp_path / "other", {f"w{i}": torch.ones(2 if i == 3 else 1) for i in range(20)})
     text = str(misfit(all_misfits(base, [base, empty, other]), base.folder))
     assert '"empty" has 11 more misfits' in text  # 19 of which 8 are listed
     assert "expert \"other\" has tensor 'w3' of shape [2], the base [1]" in text
-    assert "\n" not in text
+    lines = text.splitlines()
+    assert len(lines) == 8 + 1 + 1 + 1  # those of the one, how many more, that of the other, what to do
+    assert lines[-1] == f"merge only checkpoints fine-tuned from one base ({base.folder})"
     assert len(misfits(base, empty)) == 19
 
 

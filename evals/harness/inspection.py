@@ -1,0 +1,52 @@
+"""All that is wrong with a suite, before anything is fetched: from its tasks' files, and from their data as far as
+these are on this machine."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psomerge.errors import PsomergeError, ServiceError
+from psomerge.evals.harness.building import scorer_of, sorted_documents
+from psomerge.evals.harness.fewshot import draw_outside_splits
+from psomerge.evals.harness.items import choose
+from psomerge.evals.harness.tasks import try_tasks
+from psomerge.evals.suites.suite import Suite
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Of a suite."""
+
+    problems: tuple[PsomergeError, ...]
+    """That keep it from being built, whatever the models are."""
+    unseen: tuple[str, ...] = ()
+    """Names of benchmarks whose data are not here."""
+    items: Mapping[str, int] = field(default_factory=dict)
+    """By split; of the benchmarks whose data are here."""
+
+
+def inspect(
+    suite: Suite, splits: Sequence[str], *, seed: int = 0, cache: Path | None = None, allow_task_code: bool = False
+) -> Inspection:
+    """Returns what is known of a suite without asking anybody elsewhere; arguments as of
+    `evals.harness.building.build_all`."""
+    tasks, found = try_tasks(suite, cache, allow_task_code=allow_task_code, offline=True)
+    problems = [error for error in found if not isinstance(error, ServiceError)]
+    items = dict.fromkeys(splits, 0)
+    documents = []
+    for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
+        try:
+            scorer_of(benchmark, allow_task_code or suite.shipped)
+            if task is not None:
+                documents.append(sorted_documents(suite, benchmark, task))
+                for split in splits:
+                    items[split] += len(choose(suite, benchmark, documents[-1], split, seed).indices)
+        except PsomergeError as error:
+            problems.append(error)
+    if len(documents) == len(tasks) and not problems:
+        try:
+            draw_outside_splits(suite, tasks, documents)
+        except PsomergeError as error:
+            problems.append(error)
+    unseen = [one.name for one, task in zip(suite.benchmarks, tasks, strict=True) if task is None]
+    return Inspection(tuple(problems), tuple(unseen) if not problems else (), items)
