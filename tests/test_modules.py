@@ -70,6 +70,7 @@ TESTED_IN = {
     "tasks/experts/rebuild": "psomerge/merge/test_materialize.py",
     "tasks/experts/sparsify": "tasks/search/test_steps.py",
     "tasks/release/champion": "runs/test_merge.py",
+    "tasks/release/delivery": "tasks/sources/test_registered.py",
     "tasks/release/flavour": "runs/test_seq2seq.py",
     "tasks/report": "tasks/report/test_summary.py",
     "tasks/report/leaderboard_figure": "tasks/report/test_leaderboard.py",
