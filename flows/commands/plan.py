@@ -70,7 +70,7 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
         raise _joined(problems)
     plan = _plan(config, home, suite, previews, room)
     plan["suite"] |= {"unseen": list(asked.unseen), "items": dict(asked.items), "tokens": {}}
-    if count_tokens and "base" in seen and not asked.unseen:
+    if count_tokens and "base" in seen and not previews["base"].to_train and not asked.unseen:
         plan["suite"]["tokens"] = _tokens(config, suite, seen["base"].folder, datasets)
     plan |= {
         "goes_on_since": unfinished and unfinished.since,

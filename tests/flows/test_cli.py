@@ -151,8 +151,8 @@ def test_an_expert_that_does_not_fit_is_refused_before_anything_is_made(small: S
     }[command]
     said = psomerge(command, *arguments, home=small.home)
     assert said.code == 3, said.err
-    assert words in said.line
-    assert "expert2" in said.line
+    assert words in said.text
+    assert "expert2" in said.text
     assert not out.exists()
     assert not small.home.exists()
 
