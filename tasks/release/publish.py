@@ -30,6 +30,7 @@ from psomerge.tasks.release import flavour
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
+GENERATION = "generation_config.json"
 TOP_FILES = ("README.md", "conda.yaml", "python_env.yaml", "recipe.json", "requirements.txt")
 UNLISTED = ("MLmodel", MANIFEST, "registered_model_meta")
 """Not in the manifest: MLflow writes ids into the first when a model is logged, and the last into every copy that it
@@ -77,6 +78,7 @@ def _model_folder(checkpoint: Path, building: Path, *, names: Sequence[str], rec
     weights = [name for name in names if name.endswith(".safetensors")]
     for name in set(names).difference(weights):
         shutil.copyfile(checkpoint / name, skeleton / name)
+    _sample_only_if_asked(skeleton / GENERATION)
     flavour.save_model(
         skeleton,
         building,
@@ -91,6 +93,14 @@ def _model_folder(checkpoint: Path, building: Path, *, names: Sequence[str], rec
     tokenizer.mkdir()
     for name in set(names).intersection(TOKENIZER_FILES):
         shutil.copyfile(checkpoint / name, tokenizer / name)
+
+
+def _sample_only_if_asked(path: Path) -> None:
+    """Has generation_config.json say that nothing is drawn unless it says otherwise: a pipeline of transformers samples
+    where it is silent."""
+    content = read_json(path, JSON_LIMIT) if path.exists() else {}
+    if "do_sample" not in content:
+        path.write_text(json.dumps(content | {"do_sample": False}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -51,7 +51,7 @@ def judge_part(judge: Judge, suite: Suite, recipe: Recipe, part: EvaluationSet, 
         own,
         {part.name: part},
         journal=journal,
-        on_judgement=lambda label, judgement: None,
+        on_judgement=lambda label, judgement, made: None,
         on_items=lambda key, examples: traces.write(examples, traces.path_of(folder, key)),
     )
     judgement = judging.judge(recipe, part.name, Label("evaluate"))

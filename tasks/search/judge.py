@@ -35,7 +35,7 @@ class Judging:
         sets: Mapping[str, EvaluationSet],
         *,
         journal: Journal,
-        on_judgement: Callable[[Label, Judgement], None],
+        on_judgement: Callable[[Label, Judgement, bool], None],
         guard: Callable[[], None] = lambda: None,
         references: Sequence[Recipe] = (),
         on_items: Callable[[str, Sequence[Example]], None] = lambda key, examples: None,
@@ -48,7 +48,8 @@ class Judging:
             suite: says how scores become fitness.
             sets: by split.
             journal: of the run.
-            on_judgement: called after every judgement, made or found.
+            on_judgement: called after every judgement; its last argument is whether it was made, or found in the
+                book.
             guard: called after an engine's work, before any of it counts; raises if the files behind the recipes are
                 no longer those of the recipes.
             references: the base, then the experts: where the suite's fitness is told beside them, they are judged first
@@ -104,7 +105,7 @@ class Judging:
                 known = self.book.find(recipes[place], split)
                 if known is not None and _counts(known, beat[place]):
                     found[place] = known
-                    self._on_judgement(labels[place], known)
+                    self._on_judgement(labels[place], known, False)
                 else:
                     asked.setdefault(self.book.key(recipes[place], split), place)
             places = list(asked.values())
@@ -119,7 +120,7 @@ class Judging:
                 place = places[number]
                 judgement = self._with_fitness(self._scored(recipes[place], split, answers, stops[number]), split)
                 found[place] = self.book.add(recipes[place], split, labels[place], judgement)
-                self._on_judgement(labels[place], found[place])
+                self._on_judgement(labels[place], found[place], True)
         return [found[place] for place in range(len(recipes))]
 
     def ask_again(self, recipe: Recipe, split: str) -> Answers:

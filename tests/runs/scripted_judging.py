@@ -93,7 +93,7 @@ def judging(
 ) -> Judging:
     """Judging with a journal in `folder`, opened as a new process would."""
     listed, journal = [] if told is None else told, Journal(folder / "journal.jsonl", RUN_KEY)
-    told_to: Callable[[Label, Judgement], None] = lambda label, judgement: listed.append(label)  # noqa: E731
+    told_to: Callable[[Label, Judgement, bool], None] = lambda label, judgement, made: listed.append(label)  # noqa: E731
     return Judging(
         OneEngine(engine),
         suite,

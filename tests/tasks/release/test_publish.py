@@ -71,6 +71,32 @@ def test_weights_and_tokenizer_are_the_checkpoints_byte_for_byte(model):
     assert (model / "model/model.safetensors").samefile(checkpoint / "model.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("said", "sampled"),
+    [
+        (None, False),
+        ({}, False),
+        ({"temperature": 5.0, "eos_token_id": 0}, False),
+        ({"do_sample": True, "temperature": 5.0}, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_pipeline_samples_only_where_the_checkpoint_says_so(tmp_path, said, sampled):
+    from transformers import pipeline
+
+    checkpoint = tiny_llama(tmp_path / "checkpoint")
+    generation = checkpoint / "generation_config.json"
+    generation.unlink() if said is None else generation.write_text(json.dumps(said))
+    recipe = Recipe(base=pin(checkpoint, "base", str(checkpoint)), experts=())
+    folder = publish.lay_out(checkpoint, tmp_path / "published", recipe=recipe, card="# a card\n")
+    assert publish.misfits(folder) == []
+    kept = json.loads((folder / "model" / "generation_config.json").read_text())
+    assert kept == {"do_sample": False} | (said or {})
+    generate = pipeline("text-generation", model=str(folder / "model"))
+    texts = {generate("Hello", max_new_tokens=12)[0]["generated_text"] for _ in range(4)}
+    assert (len(texts) > 1) == sampled
+
+
 def test_nothing_in_it_names_a_folder_of_this_machine(model):
     for path in model.rglob("*"):
         # The recipe pins sources as the user gave them.
