@@ -53,10 +53,10 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
     settle(home)
     datasets = home / "cache" / "datasets"
     asked = inspect(suite, SPLITS, seed=config.seed, cache=datasets, allow_task_code=config.allow_task_code)
-    unfinished = pinned(home, config.canonical(), program())
     with Progress() as progress:
         access = Access(home, progress.fetching, lambda: prepare(home).mlflow)
-        moved = unfinished.moved(config.addresses, access) if unfinished else []
+        unfinished = pinned(config.addresses, access, config.canonical(), program())
+        moved = unfinished.moved(access) if unfinished else []
         previews, failures = preview_all(unfinished.addresses if unfinished else config.addresses, access)
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     unfit, merged = _fit(config, seen)
@@ -67,11 +67,16 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
     except SpaceError as error:
         problems.append(error)
     if problems:
-        raise _joined(problems)
+        error = _joined(problems)
+        raise type(error)("\n".join([str(error), *moved])) if moved else error
     plan = _plan(config, home, suite, previews, room)
     plan["suite"] |= {"unseen": list(asked.unseen), "items": dict(asked.items), "tokens": {}}
-    if count_tokens and "base" in seen and not previews["base"].to_train and not asked.unseen:
-        plan["suite"]["tokens"] = _tokens(config, suite, seen["base"].folder, datasets)
+    teller = seen.get(merged[1]) if merged and not merged[0].union else None
+    if count_tokens and teller and not previews[teller.name].to_train and not asked.unseen:
+        try:
+            plan["suite"]["tokens"] = _tokens(config, suite, teller.folder, datasets)
+        except PsomergeError as error:
+            plan["warnings"].append(f"tokens are not counted: {error}")
     plan |= {
         "goes_on_since": unfinished and unfinished.since,
         "moved": moved,
@@ -82,7 +87,7 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
 
 
 def _tokens(config: Config, suite: Suite, tokenizer: Path, datasets: Path) -> dict[str, int]:
-    """Tokens of the requests of each split by the base's tokenizer, with the most that is written."""
+    """Tokens of the requests of each split with the most that is written."""
     sets = build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=datasets, allow_task_code=config.allow_task_code)
     return {split: one.batch.tokens for split, one in sets.items()}
 

@@ -144,11 +144,12 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
 
 def _pinned(config: Config, access: Access, progress: Progress) -> Pinned:
     """What the addresses are: those that the config's unfinished run began with, else what they mean now."""
-    if found := pinned(access.home, config.canonical(), program()):
-        for line in found.moved(config.addresses, access):
+    asked = (config.addresses, access, config.canonical(), program())
+    if found := pinned(*asked):
+        for line in found.moved(access):
             progress.say(line)
         return found
-    return pin_addresses(config.addresses, access, config.canonical(), program())
+    return pin_addresses(*asked)
 
 
 def _build(config: Config, suite: Suite, tokenizer: Path, cache: Path, stopping: Stopping) -> dict[str, EvaluationSet]:

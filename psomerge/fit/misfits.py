@@ -96,7 +96,7 @@ def all_misfits(
 
 
 def misfit(lines: Sequence[str], base: Path) -> ArtefactError:
-    """Returns the error, to be raised, that tells all misfits on one line."""
+    """Returns the error, to be raised, that tells all misfits, on a line each."""
     return ArtefactError("\n".join(lines) + f"\nmerge only checkpoints fine-tuned from one base ({base})")
 
 

@@ -1,4 +1,4 @@
-"""Which files of a repository or a prefix make up a checkpoint: the same for the hub and for S3."""
+"""Which files of a repository, a prefix or a registered version make up a checkpoint."""
 
 import re
 from collections.abc import Collection, Mapping

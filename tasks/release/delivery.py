@@ -5,7 +5,7 @@ where MLflow's transformers flavour keeps it (`model/`, or `peft/` for an adapte
 `components/tokenizer/`), else where it lies: at the top, or in the one folder that has one.
 """
 
-import shutil
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,6 +25,12 @@ from psomerge.tasks.tracking.store import MODEL_SCHEME, RUN_KEY, Store
 
 DEPTH = 3
 """Folders below each other that are looked into."""
+MOST = 10_000
+"""Files and folders of a version."""
+_PLAIN = re.compile(r"[\w.+=,@ -]+(/[\w.+=,@ -]+)*", re.ASCII)
+"""Paths that reach MLflow's addresses as they are; with `#` or `%20` another file would be meant."""
+_HUB_MODEL = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+_COMMIT = re.compile(r"[\w./-]{1,200}", re.ASCII)
 _TOKENIZER = "components/tokenizer"
 _MLMODEL_LIMIT = 2**20
 
@@ -54,6 +60,8 @@ def version_files(store: Store, address: str) -> tuple[str, dict[str, int]]:
                     sizes[one.path] = one.file_size or 0
                 elif one.path.count("/") < DEPTH:
                     folders.append(one.path)
+            if len(sizes) + len(folders) > MOST:
+                raise ArtefactError(f"{address}: holds more than {MOST} files and folders; this is no model")
         return repository.artifact_uri, sizes
 
 
@@ -79,7 +87,7 @@ def find_checkpoint(store: Store, address: str, files: Mapping[str, int], scratc
 def checkpoint_paths(address: str, files: Mapping[str, int]) -> dict[str, str]:
     """Returns what `find_checkpoint` does, from the paths alone; `address` is for messages. Raises ArtefactError."""
     folders: dict[str, dict[str, str]] = {}
-    for path in files:
+    for path in filter(_PLAIN.fullmatch, files):
         folder, _, name = path.rpartition("/")
         folders.setdefault(folder, {})[name] = path
     found: dict[str, dict[str, str]] = {}
@@ -89,7 +97,7 @@ def checkpoint_paths(address: str, files: Mapping[str, int]) -> dict[str, str]:
     customary = [folder for folder in ("peft", "model", "") if folder in found]
     chosen = customary[:1] or list(found)
     if len(chosen) != 1:
-        have = ", ".join(sorted(chosen or files)[:8]) or "nothing"
+        have = ", ".join(filter(str.isprintable, sorted(chosen or files)[:8])) or "nothing"
         what = "one checkpoint, found several" if chosen else "config.json and safetensors, or a LoRA adapter's, found"
         raise ArtefactError(f"{address}: expected {what}: {have}; name a version of such a model, or give a folder")
     model = found[chosen[0]]
@@ -141,21 +149,20 @@ def copy_files(store: Store, address: str, files: Mapping[str, tuple[str, int]],
         ArtefactError: a file came short: MLflow itself delivers such without a word.
         ServiceError, SpaceError: as `deliver`.
     """
-    model, arrived = folder / "model", folder / "arrived"
+    model = folder / "model"
     with writing(folder):
         model.mkdir(parents=True, exist_ok=True)
-        arrived.mkdir(exist_ok=True)
-    for name, (path, size) in files.items():
-        if (model / name).is_file():
-            continue
-        came = download(store, f"{address}/{path}", arrived)
-        if size and came.stat().st_size != size:
-            raise ArtefactError(
-                f"{address}: {path}: the registry lists {size} bytes, {came.stat().st_size} came; run the same "
-                "command again, or give a folder"
-            )
-        came.rename(model / name)
-    shutil.rmtree(arrived)
+    with tempfile.TemporaryDirectory(prefix="arrived.", dir=folder) as arrived:  # others may look at it meanwhile
+        for name, (path, size) in files.items():
+            if (model / name).is_file():
+                continue
+            came = download(store, f"{address}/{path}", Path(arrived))
+            if size and came.stat().st_size != size:
+                raise ArtefactError(
+                    f"{address}: {path}: the registry lists {size} bytes, {came.stat().st_size} came; run the same "
+                    "command again, or give a folder"
+                )
+            came.replace(model / name)
 
 
 def _named_only(store: Store, address: str, files: Mapping[str, int], scratch: Path) -> ArtefactError | None:
@@ -165,8 +172,11 @@ def _named_only(store: Store, address: str, files: Mapping[str, int], scratch: P
         return None
     with tempfile.TemporaryDirectory(dir=scratch) as place:
         path = download(store, f"{address}/MLmodel", Path(place))
-        with suppress(yaml.YAMLError, LookupError, TypeError, ArtefactError):
+        # A stranger's file: dates that are none and deep nesting raise what they like.
+        with suppress(yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError, ArtefactError):
             flavour = yaml.safe_load(read_bytes(path, _MLMODEL_LIMIT))["flavors"]["transformers"]
-            source = f"hf://{flavour['source_model_name']}@{flavour['source_model_revision']}"
-            return ArtefactError(f"{address}: holds no weights, it only names a model of the hub; name {source}")
+            name, revision = flavour["source_model_name"], flavour["source_model_revision"]
+            if _HUB_MODEL.fullmatch(name) and _COMMIT.fullmatch(revision):
+                source = f"hf://{name}@{revision}"
+                return ArtefactError(f"{address}: holds no weights, it only names a model of the hub; name {source}")
     return None

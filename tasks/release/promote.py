@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from psomerge.errors import EngineError, VerificationError
+from psomerge.errors import ArtefactError, EngineError, VerificationError
 from psomerge.evals.harness import FailedBenchmark
 from psomerge.evals.significance.intervals import Difference, paired
 from psomerge.evals.suites.scores import BenchmarkScore
@@ -73,7 +73,7 @@ def _by_table(
     experts = {one.label.removeprefix("expert "): one.test.scores for one in by_kind(table, "expert").values()}
     try:
         scores = champion()
-    except (EngineError, FailedBenchmark, VerificationError) as error:
+    except (ArtefactError, EngineError, FailedBenchmark, VerificationError) as error:
         return Promotion(False, f"the champion could not be judged: {error}")
     own = result.test.scores
     return decide(own, champion=scores, base=base.test.scores, experts=experts, lacks=lacks(own))

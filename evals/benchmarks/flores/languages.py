@@ -57,17 +57,17 @@ TWO_SCRIPTS = ("ace", "arb", "ben", "bjn", "hin", "kas", "knc", "min", "npi", "s
 USUAL = {"arb_Arab", "ben_Beng", "hin_Deva", "npi_Deva", "sin_Sinh", "urd_Arab"}
 
 
-@cache
 def check_code(code: str) -> None:
     """Raises ValueError for a code that is not a language and a script, such as `swh_Latn`: known before the data are
     asked for."""
     from babel import Locale
 
-    english_name(code)
     if code.partition("_")[2] not in Locale("en").scripts:
         raise ValueError(f"expected a language and a script, such as swh_Latn, found {code!r}")
+    english_name(code)
 
 
+@cache
 def english_name(code: str) -> str:
     """Returns the English name of a language, e.g. "Swahili" of `swh_Latn` and "Acehnese (Arabic script)" of
     `ace_Arab`.

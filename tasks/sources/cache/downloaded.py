@@ -1,11 +1,11 @@
 """Models that are downloaded, revision by revision, into a cache in the home: what the hub and S3 have in common."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from psomerge.errors import ServiceError
+from psomerge.errors import ServiceError, StateError
 from psomerge.files.locking import lock
 from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.download import Revision, download
@@ -80,12 +80,14 @@ class Downloaded:
             return self
         cache = self.remote.cache(access.home)
         try:
-            with self._locked(access):
-                return Downloaded(self.remote.at(self.remote.current(cache)))
+            return Downloaded(self.remote.at(self.remote.current(cache)))
         except ServiceError as error:
-            if (here := cache.latest()) is None:
-                raise
-            raise ServiceError(f"{error}; or name {here.source}, which is here, to ask nobody") from error
+            with suppress(StateError):
+                if here := cache.latest():
+                    raise ServiceError(
+                        f"{error}; or name {here.source}, the revision that was fetched last, to ask nobody"
+                    ) from error
+            raise
 
     def cached(self, home: Path) -> Fetched | None:
         """Returns the revision if it is here, complete and unchanged; asks nobody."""

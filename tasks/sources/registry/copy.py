@@ -114,7 +114,10 @@ def _misfits(copy: Copy, folder: Path) -> list[str]:
         raise StateError(
             f"{copy.record}: {error}; remove it: the version is then taken as the registry delivers it now"
         ) from error
-    found = _digests(folder)
+    try:
+        found = _digests(folder)
+    except ArtefactError as error:
+        return [str(error)]
     return [
         f"{name}: expected SHA-256 {known.get(name, 'of no such file')}, found {found.get(name, 'no such file')}"
         for name in sorted(known.keys() | found.keys())
@@ -132,8 +135,10 @@ def _download(copy: Copy, store: Store, progress: Progress) -> None:
 
     must_exist(copy, store)  # MLflow's own words for what is not there do not say what is
     progress(f"{copy.address}: copying", 0.0)
-    for leftover in copy.folder.parent.glob(f".{copy.version}.*"):
-        shutil.rmtree(leftover)  # of a process that was killed
+    look = copy.folder.with_name(f".{copy.version}.look")
+    for leftover in copy.folder.parent.glob(f".{copy.version}.*"):  # of a process that was killed
+        if leftover != look:  # which another process may be reading
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     with tempfile.TemporaryDirectory(prefix=f".{copy.version}.", dir=copy.folder.parent) as scratch:
         try:
             delivered = deliver(store, copy.address, Path(scratch))
@@ -150,4 +155,5 @@ def _download(copy: Copy, store: Store, progress: Progress) -> None:
             if copy.folder.exists():
                 shutil.rmtree(copy.folder)
             delivered.rename(copy.folder)
+    shutil.rmtree(look, ignore_errors=True)
     progress(f"{copy.address}: copied", 1.0)

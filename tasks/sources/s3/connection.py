@@ -95,7 +95,7 @@ class Connection:
                 answer["Body"].close()
         raise ArtefactError(
             f"{self.prefix.address}: {name} is no longer as it was listed, and the bucket keeps no version of it; "
-            "restore it, or name the prefix without a revision when nobody writes there"
+            "restore it, or take what is there when nobody writes: the prefix without a revision"
         )
 
 

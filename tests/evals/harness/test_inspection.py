@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from psomerge.errors import ConfigError
+from psomerge.evals.benchmarks.flores.languages import check_code
 from psomerge.evals.harness import inspect
 from psomerge.evals.harness.tasks import load_tasks
 from psomerge.evals.suites.file import load_suite
@@ -112,6 +113,25 @@ def test_all_faults_of_all_benchmarks_are_told_in_seconds(
         load_tasks(suite(folder, *entries[:5]), None, allow_task_code=True)
     assert len(str(caught.value).splitlines()) == 4  # of five, the fifth's group is read with its documents
     assert "WARNING" not in capfd.readouterr().err
+
+
+def test_the_harness_s_tasks_are_found_by_name_and_a_suite_s_own_comes_before_one_of_the_same_name(
+    folder: Path,
+) -> None:
+    own = folder / "tasks" / "arc_easy.yaml"
+    own.write_text((folder / "tasks" / "capitals.yaml").read_text().replace("capitals\n", "arc_easy\n"))
+    entries = [
+        {"task": name, "metric": "acc"} for name in ("arc_easy", "arc_challenge", "mmlu_anatomy", "ceval-valid_law")
+    ]
+    found = inspected(folder, *entries)
+    assert (found.problems, found.unseen) == ((), ("arc_challenge", "mmlu_anatomy", "ceval-valid_law"))
+    assert sum(found.items.values()) == 60
+
+
+@pytest.mark.parametrize("code", ["ben_Xxxx", "ben", "zzz_Beng", "ben_"])
+def test_a_code_of_flores_that_cannot_be_is_refused(code: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a language and a script|no English name"):
+        check_code(code)
 
 
 def test_folders_that_are_missing_or_not_trusted_are_all_named(folder: Path) -> None:

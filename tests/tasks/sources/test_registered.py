@@ -197,6 +197,46 @@ def test_files_are_held_to_what_they_were_at_the_first_fetch(shop: Shop) -> None
     shop.fetch(version)
 
 
+def test_what_a_kill_left_is_cleared_by_the_next_fetch(shop: Shop) -> None:
+    version = logged(shop.store, str(shop.folder / "expert"), "killed")
+    first = shop.fetch(version)
+    versions = first.folder.parents[1]
+    (versions / ".1.fetched.json.0a.tmp").write_text("half")  # while the record was written
+    (versions / ".1.scratch").mkdir()
+    shutil.rmtree(first.folder)  # while the old copy was removed
+    assert shop.fetch(version) == first
+    assert same(tensors(first.folder), tensors(shop.folder / "expert"))
+    assert {path.name for path in versions.iterdir()} == {"1", "1.fetched.json", ".lock"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 2001-99-99",
+        f"a: {'9' * 5000}",
+        "[" * 3000,
+        'flavors: {transformers: {source_model_name: "o/n\\e[31m", source_model_revision: "1\\n2"}}',
+        "flavors: {transformers: {source_model_name: [a, b], source_model_revision: {}}}",
+        "flavors: []",
+    ],
+)
+def test_a_stranger_s_mlmodel_is_read_with_care(shop: Shop, tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "strange"
+    folder.mkdir()
+    (folder / "MLmodel").write_text(text + "\n")
+    version = of_run(shop.store, {"": folder}, "strange")
+    for call in (shop.seen, shop.fetch):
+        with pytest.raises(ArtefactError, match=r"expected config\.json and safetensors, .* found:? MLmodel"):
+            call(version)
+
+
+def test_paths_that_mlflow_would_take_for_others_count_for_nothing(shop: Shop) -> None:
+    version = of_run(shop.store, {"a#b": shop.folder / "expert"}, "odd")
+    for call in (shop.seen, shop.fetch):
+        with pytest.raises(ArtefactError, match=r"odd/1: expected config\.json and safetensors"):
+            call(version)
+
+
 def test_one_that_psomerge_published_is_not_taken_without_its_manifest(shop: Shop, tmp_path: Path) -> None:
     run = track.start(shop.store, "merges", run_key="a" * 64, name="n")
     model = published(tmp_path)
@@ -222,7 +262,7 @@ def test_a_file_that_comes_short_is_refused(shop: Shop, monkeypatch: pytest.Monk
         return path
 
     monkeypatch.setattr(delivery, "download", short)
-    with pytest.raises(ArtefactError, match=r"short/1: model/model\.safetensors: registry lists \d+ bytes, \d+ came"):
+    with pytest.raises(ArtefactError, match=r"short/1: model/model\.safetensors: the registry lists \d+ bytes"):
         shop.fetch(version)
 
 

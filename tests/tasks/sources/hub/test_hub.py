@@ -98,7 +98,7 @@ def test_what_is_here_is_used_offline(served: Hub, home: Path, monkeypatch: pyte
     assert fetch(home, first.source) == first
     error = refused(home)
     assert isinstance(error, ServiceError)
-    assert str(error).endswith(f"; or name {first.source}, which is here, to ask nobody")
+    assert str(error).endswith(f"; or name {first.source}, the revision that was fetched last, to ask nobody")
 
 
 def test_whether_a_model_is_here_is_known_without_a_request(served: Hub, home: Path) -> None:

@@ -114,7 +114,7 @@ def test_what_is_here_is_used_when_nobody_answers(
     assert fetch(home, first.source) == first
     error = refused(home)
     assert isinstance(error, ServiceError)
-    assert str(error).endswith(f"; or name {first.source}, which is here, to ask nobody")
+    assert str(error).endswith(f"; or name {first.source}, the revision that was fetched last, to ask nobody")
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     assert fetch(home, first.source) == first
 
@@ -149,7 +149,7 @@ def test_what_was_written_since_is_another_revision(served: S3, home: Path) -> N
     assert isinstance(error, ArtefactError)
     assert (
         "model.safetensors is no longer as it was listed, and the bucket keeps no version of it; restore it, or "
-        "name the prefix without a revision" in str(error)
+        "take what is there when nobody writes: the prefix without a revision" in str(error)
     )
     served.put(FILES)
     assert (fetch(home, first.source).folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -218,7 +218,7 @@ def test_a_file_that_changes_meanwhile_is_refused_and_the_next_run_takes_what_is
     error = refused(home)
     assert isinstance(error, ArtefactError)
     assert "model.safetensors is no longer as it was listed" in str(error)
-    assert "name the prefix without a revision when nobody writes there" in str(error)
+    assert "take what is there when nobody writes: the prefix without a revision" in str(error)
     assert (fetch(home).folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
 
 
