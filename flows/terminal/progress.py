@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import cast
 
 from psomerge.tasks.report.wording import duration
 
@@ -78,7 +79,7 @@ class Progress:
         if begins or found:
             self._start, self._first = now, share
             if self._bar:  # a bar that was full once stands still for ever
-                self._bar.reset(self._task, completed=share)
+                self._bar.reset(self._task, completed=cast(int, share))  # rich takes any number
         if self._bar:
             self._bar.update(self._task, description=f"{phase} {note}".strip(), completed=share, visible=share < 1)
             return
