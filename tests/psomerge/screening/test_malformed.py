@@ -48,8 +48,17 @@ def misjudged(found: dict, kinds: Sequence[malformed.Kind]) -> list[str]:
         return [f"raised {found['error']}: {text}"]
     said = any(re.search(kind.says, text, re.DOTALL) for kind in kinds)
     return ([] if said else [f"says something else: {text}"]) + (
-        [] if text.isprintable() and len(text) <= 2000 else [f"not one clear line: {text!r}"]
+        [] if is_clear(text) else [f"not clear lines: {text!r}"]
     )
+
+
+def is_clear(text: str) -> bool:
+    """Whether a text is one line, or a line a misfit and one that says what to do: a file's own line breaks make
+    none."""
+    *misfits, last = text.split("\n")
+    ours = all(line.startswith(('expert "', '"')) for line in misfits)
+    advised = not misfits or last.startswith("merge only checkpoints fine-tuned from one base")
+    return ours and advised and text.replace("\n", "").isprintable() and len(text) <= 2000
 
 
 def check(place: Path, numbers: Sequence[int]) -> None:
@@ -62,7 +71,7 @@ def check(place: Path, numbers: Sequence[int]) -> None:
     assert not faults
 
 
-def test_a_sample_of_the_zoo_is_refused_in_one_line_each(tmp_path: Path) -> None:
+def test_a_sample_of_the_zoo_is_refused_in_clear_lines(tmp_path: Path) -> None:
     check(tmp_path, random.Random("sample").sample(range(malformed.CASES), malformed.SAMPLE))
 
 
