@@ -146,6 +146,7 @@ def _path(addresses: Mapping[str, str], access: Access, config: Mapping[str, Any
         name: one.resolve(access).address if isinstance(one, Folder) else one.address for name, one in origins.items()
     }
     if access.store and any(address.startswith(MODEL_SCHEME) for address in addresses.values()):
-        meant[MODEL_SCHEME] = access.store().address
+        store = access.store()
+        meant[MODEL_SCHEME] = "this home's" if store.artifacts else store.address  # with its servers or without
     meant |= {name: redact(os.environ.get(name, "")) for name in ENDPOINTS}
     return access.home / "pinned" / f"{digest_of({'config': config, 'meant': meant})[:16]}.json"

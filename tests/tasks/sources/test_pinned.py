@@ -99,6 +99,9 @@ def test_the_same_text_in_other_surroundings_is_bound_by_nothing(
     pin_addresses(address, registry, CONFIG, PROGRAM)
     assert found(registry, address) is not None
     assert found(replace(access, store=lambda: Store("http://two.example")), address) is None
+    own = replace(access, store=lambda: Store("sqlite:////home/mlflow.db", tmp_path))
+    pin_addresses(address, own, CONFIG, PROGRAM)
+    assert found(replace(access, store=lambda: Store("http://127.0.0.1:5000", tmp_path)), address) is not None
 
 
 def test_a_finished_run_binds_nobody(access: Access) -> None:
