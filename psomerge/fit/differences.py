@@ -24,6 +24,8 @@ _NO_SETTING = (
     "decoder_start_token_id",
 )
 """Keys of generation_config.json that say nothing, or are looked at as special tokens."""
+_SILENT = {"do_sample": False}
+"""What holds where generation_config.json says nothing: a published model says it."""
 
 
 def differences(base: Checkpoint, expert: Checkpoint, chosen: Checkpoint) -> list[FitWarning]:
@@ -85,7 +87,7 @@ def _special(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
 
 def _generation(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
     ours, theirs = _settings(chosen), _settings(expert)
-    keys = [key for key, value in theirs.items() if ours.get(key) != value]
+    keys = [key for key, value in theirs.items() if ours.get(key, _SILENT.get(key)) != value]
     if keys:
         expected, found = (", ".join(f"{key} {shown(one.get(key))}" for key in keys[:4]) for one in (ours, theirs))
         yield FitWarning(

@@ -109,7 +109,7 @@ def test_versions_in_files_are_seen_where_they_are_and_an_alias_is_what_it_is_no
     assert stocked.database
     home = stocked.database.parent
     plan = planned(written(tmp_path, "models:/merged/1", one="models:/merged@champion"), home)
-    weights = home / "made1" / "checkpoint"
+    weights = home / "made1" / "published" / "model"
     assert plan["models"]["one"]["source"] == "models:/merged/2"
     assert plan["disk"]["download_bytes"] == 2 * sum(file.stat().st_size for file in weights.iterdir())
     assert plan["model_bytes"] == costs.stored_bytes(open_checkpoint(weights))
@@ -150,7 +150,7 @@ def test_of_a_server_headers_are_read_and_of_another_store_s_files_it_is_said_th
     assert (plan["warnings"], other_rows["warnings"]) == ([], [])
     assert (unlike.code, "that the base has not" in unlike.text) == (3, True)
     assert plan["models"]["one"]["download_bytes"] == sum(
-        len(content) for content in files(tmp_path / "made1" / "checkpoint").values()
+        len(content) for content in files(tmp_path / "made1" / "published" / "model").values()
     )
     assert unseen["warnings"] == ["one (models:/merged/1): whether its tensors fit is known once it is fetched"]
     assert not list(home.rglob("*.safetensors"))
