@@ -41,7 +41,6 @@ TESTED_IN = {
     "flows/terminal/leaderboard": "tasks/report/test_leaderboard.py",
     "flows/terminal/leaderboard_words": "tasks/report/test_leaderboard.py",
     "flows/terminal/plan": "flows/commands/test_plan.py",
-    "flows/terminal/progress": "flows/test_cli.py",
     "psomerge/__main__": "flows/test_cli.py",
     "psomerge/arithmetic": "psomerge/merge/test_basis.py",
     "psomerge/arithmetic/low_rank": "psomerge/checkpoint/test_adapter.py",
