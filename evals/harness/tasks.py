@@ -59,12 +59,13 @@ def try_tasks(
     allowed = allow_task_code or suite.shipped
     register()
     manager, problems = _manager(suite, allowed)
+    known = set(manager.all_subtasks) if manager else set[str]()  # the harness sorts them anew each time
     tasks: list[Any] = []
     for benchmark in suite.benchmarks:
         where = f"suite {suite.name}: benchmark {benchmark.name}"
         tasks.append(None)
         try:
-            if manager and benchmark.task in manager.all_subtasks:
+            if benchmark.task in known:
                 with _alone() if offline else contextlib.nullcontext():
                     tasks[-1] = _load(manager, benchmark, cache, where, allowed, offline)
         except PsomergeError as error:

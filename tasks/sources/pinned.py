@@ -56,7 +56,7 @@ class Pinned:
         try:
             return fetch(self.addresses[name], access.home, access.progress, store=access.store)
         except ArtefactError as error:
-            if self.addresses[name] == parse(self.given[name]).address:
+            if self.addresses[name] == _meant(self.given[name], access):
                 raise
             raise type(error)(f"{error}; {self.advice}") from error
 
@@ -138,13 +138,16 @@ def _resolved(address: str, access: Access) -> Origin:
     return parse(address).resolve(access)
 
 
+def _meant(address: str, access: Access) -> str:
+    """An address as it would be told elsewhere on this machine: a folder's whole path; asks nobody."""
+    origin = parse(address)
+    return (origin.resolve(access) if isinstance(origin, Folder) else origin).address
+
+
 def _path(addresses: Mapping[str, str], access: Access, config: Mapping[str, Any]) -> Path:
     """The record of a config in these surroundings: the same text means other models in another folder, at another hub,
     bucket or registry."""
-    origins = {name: parse(address) for name, address in addresses.items()}
-    meant: dict[str, Any] = {
-        name: one.resolve(access).address if isinstance(one, Folder) else one.address for name, one in origins.items()
-    }
+    meant = {name: _meant(address, access) for name, address in addresses.items()}
     if access.store and any(address.startswith(MODEL_SCHEME) for address in addresses.values()):
         store = access.store()
         meant[MODEL_SCHEME] = "this home's" if store.artifacts else store.address  # with its servers or without

@@ -13,12 +13,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from psomerge.checkpoint.pins import digest_file
+from psomerge.checkpoint.pins import file_digests
 from psomerge.errors import ArtefactError, StateError, VerificationError
 from psomerge.files.digest import digest_of
 from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
 from psomerge.files.locking import lock
-from psomerge.files.untrusted import allowed, listing
 from psomerge.tasks.secrets import redact
 from psomerge.tasks.services.stores import tracking_uri
 from psomerge.tasks.sources.origin import Fetched, Progress
@@ -115,7 +114,7 @@ def _misfits(copy: Copy, folder: Path) -> list[str]:
             f"{copy.record}: {error}; remove it: the version is then taken as the registry delivers it now"
         ) from error
     try:
-        found = _digests(folder)
+        found = file_digests(folder / "model")
     except ArtefactError as error:
         return [str(error)]
     return [
@@ -123,10 +122,6 @@ def _misfits(copy: Copy, folder: Path) -> list[str]:
         for name in sorted(known.keys() | found.keys())
         if known.get(name) != found.get(name)
     ]
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {name: digest_file(folder / "model" / name) for name in sorted(listing(folder / "model")) if allowed(name)}
 
 
 def _download(copy: Copy, store: Store, progress: Progress) -> None:
@@ -145,7 +140,7 @@ def _download(copy: Copy, store: Store, progress: Progress) -> None:
         except VerificationError as error:
             raise VerificationError(f"{error}; name a sound version, or give a folder") from error
         if not (delivered / MANIFEST).exists() and not copy.record.exists():
-            write_atomic(copy.record, to_bytes(seal({"files": _digests(delivered)}), indent=2))
+            write_atomic(copy.record, to_bytes(seal({"files": file_digests(delivered / "model")}), indent=2))
         elif problems := _misfits(copy, delivered):
             raise VerificationError(
                 f"{copy.address} at {store.address} is not what it was when it was first fetched: {problems[0]} "

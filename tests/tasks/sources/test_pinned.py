@@ -145,6 +145,9 @@ def test_a_local_folder_is_pinned_by_the_path_that_means_it_from_anywhere(
     first = begun(access, base="model")
     assert first.addresses == {"base": str(tmp_path / "model")}
     assert first.moved(access) == []
+    (tmp_path / "model").rmdir()
+    with pytest.raises(ArtefactError, match=r"found nothing there; check the path$"):
+        first.fetch("base", access)  # no other day's meaning would help
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda text: text.replace(b"x@1", b"x@3")])
