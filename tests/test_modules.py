@@ -32,7 +32,6 @@ TESTED_IN = {
     "flows/commands/comparing": "runs/test_evaluation.py",
     "flows/commands/costs": "flows/commands/test_plan.py",
     "flows/commands/doctor": "flows/test_cli.py",
-    "flows/commands/pages": "tasks/services/test_servers.py",
     "flows/config/schema": "flows/config/test_loading.py",
     "flows/environment": "runs/test_servers.py",
     "flows/evaluation": "runs/test_evaluation.py",

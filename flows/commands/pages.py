@@ -69,7 +69,7 @@ def program(name: str) -> str:
     """Returns how a shell starts a program of this installation: by its name where that finds it, else by its path."""
     own = Path(sys.executable).with_name(name)
     found = shutil.which(name)
-    if found and os.path.samefile(found, own):
+    if found and Path(found) == own:  # not what it leads to: an environment's python is a link to the system's
         return name
     here = Path.cwd()
     return shlex.quote(str(own.relative_to(here) if own.is_relative_to(here) else own))
