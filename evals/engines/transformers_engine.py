@@ -73,9 +73,10 @@ class TransformersEngine:
         self._paired = bool(config.is_encoder_decoder)
         kind = AutoModelForSeq2SeqLM if self._paired else AutoModelForCausalLM
         self._model: Any = kind.from_config(config, dtype=self._dtype, trust_remote_code=False).eval()
-        # Some models hold several tensors of their checkpoints in one, as those of mixtures of experts: the library's
-        # own loader knows how.
-        self._converted = not self._basis.base.tensors.keys() <= self._model.state_dict().keys()
+        # Some models hold several tensors of their checkpoints in one, as those of mixtures of experts, or tie what a
+        # checkpoint holds apart, as Flan-T5's head: the library's own loader knows how.
+        state, names = self._model.state_dict(), self._basis.base.tensors.keys()
+        self._converted = not names <= state.keys() or len({state[name].data_ptr() for name in names}) < len(names)
         self._ready = False
 
     @property

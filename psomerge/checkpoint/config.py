@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from psomerge.checkpoint.tying import KEY, ties_head
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.files.untrusted import read_json
 from psomerge.recipe import DTYPES
@@ -147,6 +148,8 @@ def merged_config(like: Mapping[str, Any], tokenizer_from: Mapping[str, Any], wr
     and the dtype that is written."""
     config = dict(like)
     config.pop("_name_or_path", None)  # somebody's folder, written by older transformers
+    if (tied := ties_head(like)) is not None:
+        config[KEY] = tied  # said, as other libraries and versions have other defaults
     for key in STOP_KEYS:
         config.pop(key, None)
         if key in tokenizer_from:

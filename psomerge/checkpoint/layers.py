@@ -2,14 +2,16 @@
 embedding."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from psomerge.checkpoint.header import TensorInfo
 
-_HEADS = ("lm_head.weight", "embed_out.weight")
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "shared.weight")
+_HEADS = ("lm_head.weight", "embed_out.weight", "output_projection.weight")
+_EMBEDDINGS = (
+    *("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "shared.weight"),
+    *("tokens_embed.weight", "backbone.embeddings.weight"),
+)
 
 
 def is_head(name: str) -> bool:
@@ -59,26 +61,3 @@ def layer_order(name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
     if any(kind == 0 for kind, _, _ in parts):
         return 1, parts
     return (0 if any(word in name for word in ("embed", "wte", "wpe", "shared")) else 2), parts
-
-
-def doubled_head(names: Iterable[str], config: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Returns head and embedding where a config ties them and the files hold both all the same, else None."""
-    if config.get("tie_word_embeddings") is not True:
-        return None
-    names = list(names)
-    head = next((name for name in names if is_head(name)), None)
-    embedding = next((name for name in names if name.endswith(_EMBEDDINGS)), None)
-    return (head, embedding) if head and embedding else None
-
-
-def lacks_head(names: Iterable[str], config: Mapping[str, Any]) -> bool:
-    """Returns whether a causal model with Llama's names says that its head is not tied, and has none: loaders then draw
-    a random one."""
-    names = list(names)
-    causal = any(name.endswith("ForCausalLM") for name in config["architectures"])
-    return (
-        causal
-        and config.get("tie_word_embeddings") is False
-        and "model.embed_tokens.weight" in names
-        and not any(map(is_head, names))
-    )

@@ -15,8 +15,9 @@ import torch
 
 from psomerge.checkpoint.config import read_config
 from psomerge.checkpoint.header import MAX_TENSORS, TensorInfo, parse_header
-from psomerge.checkpoint.layers import doubled_head, is_head, lacks_head, layer_order
+from psomerge.checkpoint.layers import is_head, layer_order
 from psomerge.checkpoint.shard_index import check_index, weight_map_of
+from psomerge.checkpoint.tying import KEY, doubled_head, doubled_inputs, lacks_head
 from psomerge.errors import ArtefactError
 from psomerge.files.untrusted import MAX_TOKENIZER, listing, open_regular, read_bytes
 
@@ -193,20 +194,33 @@ def map_file(path: Path) -> tuple[mmap.mmap, _Stamp, dict[str, TensorInfo]]:
 def _settle_head(
     tensors: dict[str, TensorInfo], maps: Mapping[str, mmap.mmap], config: Mapping[str, Any], *, folder: Path
 ) -> None:
-    """Removes a stored copy of a tied output head; refuses a head about which loaders would disagree, or which they
-    would make up."""
+    """Removes stored copies of the input embedding: an encoder's, a decoder's, a tied output head. Refuses a head about
+    which loaders would disagree, or which they would make up."""
+
+    def equal(one: TensorInfo, other: TensorInfo) -> bool:
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            return False
+        return not maps or torch.equal(_view(maps[one.file], one), _view(maps[other.file], other))
+
+    for copy, shared in doubled_inputs(tensors):
+        if equal(tensors[copy], tensors[shared]):
+            del tensors[copy]
     if doubled := doubled_head(tensors, config):
-        head, embedding = (tensors[name] for name in doubled)
-        if (head.dtype, head.shape) != (embedding.dtype, embedding.shape) or (
-            maps and not torch.equal(_view(maps[head.file], head), _view(maps[embedding.file], embedding))
-        ):
+        head, embedding = doubled
+        if equal(tensors[head], tensors[embedding]):
+            del tensors[head]
+        elif not config.get("is_encoder_decoder"):  # there every loader takes the head that is stored
             raise ArtefactError(
-                f"{folder}: config.json ties {doubled[0]!r} to {doubled[1]!r}, but the files hold two different "
-                "ones; set tie_word_embeddings to false"
+                f"{folder}: {head!r} is {embedding!r} by {_said(config)}, but the files hold two different ones, and "
+                f"not all loaders take the one that is stored; set {KEY} to false in config.json if it is right"
             )
-        del tensors[doubled[0]]
     elif lacks_head(tensors, config):
         raise ArtefactError(
-            f"{folder}: has no 'lm_head.weight', but config.json says tie_word_embeddings is false; set it to true "
-            "if the head is the embedding"
+            f"{folder}: has no 'lm_head.weight', which by {_said(config)} is not the embedding; set {KEY} to true in "
+            "config.json if it is"
         )
+
+
+def _said(config: Mapping[str, Any]) -> str:
+    """Who says whether the head is tied."""
+    return f"config.json ({KEY})" if KEY in config else f"the default of its class ({config['model_type']})"

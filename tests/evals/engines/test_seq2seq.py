@@ -1,13 +1,16 @@
 """Sequence-to-sequence models: prompts cut as lm-evaluation-harness cuts them, answers as its own Hugging Face backend
 gives them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from made.architectures import tiny_t5
+from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.evals.engines.engine import Batch, Generation, Loglikelihood
 from psomerge.evals.engines.transformers_engine import TransformersEngine
 from psomerge.evals.harness import build
@@ -155,3 +158,36 @@ def test_a_merged_model_answers_as_its_checkpoint_does(tmp_path: Path) -> None:
     merged.load(recipe)
     written.load(plain())
     assert merged.answer(batch) == written.answer(batch)
+
+
+def with_own_head(folder: Path) -> Path:
+    """The files of Flan-T5 as its authors published them: a head of its own, and the shared embedding three times."""
+    tiny_t5(folder, 5, dtype=torch.float32)
+    tensors = load_file(folder / "model.safetensors")
+    shared = tensors["shared.weight"]
+    head = torch.randn(shared.shape, generator=torch.Generator().manual_seed(0))
+    copies = {f"{part}.embed_tokens.weight": shared.clone() for part in ("encoder", "decoder")}
+    save_file(tensors | copies | {"lm_head.weight": head}, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    return folder
+
+
+def test_a_head_of_its_own_is_not_written_over_the_embedding(tmp_path: Path) -> None:
+    from transformers import AutoModelForSeq2SeqLM
+
+    folder = with_own_head(tmp_path / "t5")
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
+    engine = TransformersEngine({"base": folder}, SETTINGS)
+    engine.load(plain())
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[10, 20, 30]]), decoder_input_ids=torch.tensor([[0, 40]])).logits[0]
+    expected = sum(float(row.log_softmax(-1)[token]) for row, token in zip(logits.double(), (40, 50), strict=True))
+    (answer,) = engine.loglikelihood([Loglikelihood((10, 20, 30), (40, 50))])
+    assert answer.logprob == pytest.approx(expected, abs=1e-4)
+
+
+def test_copies_of_the_shared_embedding_are_one_tensor_with_it(tmp_path: Path) -> None:
+    opened = open_checkpoint(with_own_head(tmp_path / "t5"))
+    assert [name for name in opened.tensors if "embed_tokens" in name] == []
+    assert {"shared.weight", "lm_head.weight"} <= opened.tensors.keys()
