@@ -5,7 +5,7 @@ library, type by type. Of a type that stands in no table nothing is known.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from psomerge.checkpoint.layers import is_embedding, is_head
 
@@ -48,10 +48,9 @@ TIED, UNTIED, TEXT_DECIDES = (frozenset(types.split()) for types in (_TIED, _UNT
 def ties_head(config: Mapping[str, Any]) -> bool | None:
     """Returns whether the installed library ties the output head to the input embedding by a config; None where the
     config is silent and its class not known. (T5's class ties whatever is said, but not a stored head that differs.)"""
-    kind, text = config.get("model_type"), config.get("text_config")
-    said = config.get(KEY)
-    if said is None and kind in TEXT_DECIDES and isinstance(text, Mapping):
-        said = text.get(KEY)
+    kind, said = config.get("model_type"), config.get(KEY)
+    if said is None and kind in TEXT_DECIDES and isinstance(config.get("text_config"), Mapping):
+        said = cast("Mapping[str, Any]", config["text_config"]).get(KEY)
     if isinstance(said, bool):
         return said
     return True if kind in TIED else False if kind in UNTIED else None

@@ -1,8 +1,8 @@
 """Is the registered version the model that was judged? Asked by a clean process that knows only the registry.
 
-It downloads the version, compares every file with the manifest, and has a fresh engine on the downloaded weights judge
-the validation items in the search's order. Run as `python -m psomerge.tasks.release.verify FOLDER`:
-`FOLDER/question.json` goes in, `FOLDER/answer.json` comes out.
+It downloads the version, compares every file with the manifest, has a fresh engine on the downloaded weights judge the
+validation items in the search's order, and plain transformers answer some of them. Run as
+`python -m psomerge.tasks.release.verify FOLDER`: `FOLDER/question.json` goes in, `FOLDER/answer.json` comes out.
 """
 
 import json
@@ -26,6 +26,7 @@ from psomerge.errors import PsomergeError, ServiceError, VerificationError
 from psomerge.evals.engines.engine import Answers, Batch, EngineSettings, Judge
 from psomerge.evals.engines.process.supervisor import SupervisedEngine
 from psomerge.recipe import Recipe
+from psomerge.tasks.release import consumer as plain
 from psomerge.tasks.release import publish, registry
 from psomerge.tasks.release.registry import Version
 from psomerge.tasks.secrets import redact
@@ -77,9 +78,9 @@ def verify(store: Store, version: Version, *, question: Question, scratch: Path,
         shutil.rmtree(scratch, ignore_errors=True)
     if "error" in answer:
         raise getattr(errors, answer["error"], PsomergeError)(answer["text"])
-    problems = answer["problems"] or differences(
-        question, msgspec.convert(answer["answers"], Answers), exact=answer["exact"]
-    )
+    problems = answer["problems"]
+    if "answers" in answer:
+        problems = differences(question, msgspec.convert(answer["answers"], Answers), exact=answer["exact"]) + problems
     registry.tag(store, version, {TAG: "failed" if problems else "passed"})
     if problems:
         registry.withdraw(store, version)
@@ -117,9 +118,22 @@ def _ask(folder: Path, version: Version, seconds: float) -> dict[str, Any]:
     return json.loads(result.read_text(encoding="utf-8"))
 
 
-def answer(asked: Mapping[str, Any], folder: Path, judge: Callable[[Path], Judge]) -> dict[str, Any]:
-    """Returns the child's answer: `problems` of the files, or `answers` of a judge on the downloaded weights and
-    whether it is `exact`."""
+def answer(
+    asked: Mapping[str, Any],
+    folder: Path,
+    judge: Callable[[Path], Judge],
+    consumer: Callable[[Path, str], list[str]],
+) -> dict[str, Any]:
+    """Returns the child's answer: `problems` of the files, or `answers` of a judge on the downloaded weights, whether
+    it is `exact`, and the `problems` of a consumer.
+
+    Args:
+        asked: the question, and where to find the version.
+        folder: to work in.
+        judge: of a model's folder.
+        consumer: tells, for a model's folder and the dtype that was computed in, what plain transformers answers
+            otherwise.
+    """
     target = folder / "download"
     target.mkdir()
     published = registry.download(Store(asked["tracking_uri"]), asked["uri"], target)
@@ -131,9 +145,11 @@ def answer(asked: Mapping[str, Any], folder: Path, judge: Callable[[Path], Judge
         engine.put(BATCH, msgspec.convert(asked["batch"], Batch))
         # The base alone is the downloaded model: there are no experts to add.
         answers = engine.judge(Recipe(base=pin(model, "base", asked["uri"]), experts=()), BATCH)
-        return {"problems": [], "answers": asdict(answers), "exact": engine.capabilities.exact}
+        found = {"answers": asdict(answers), "exact": engine.capabilities.exact}
+        dtype = engine.capabilities.dtype
     finally:
         engine.close()
+    return found | {"problems": consumer(model, dtype)}
 
 
 def differences(question: Question, found: Answers, *, exact: bool) -> list[str]:
@@ -194,8 +210,12 @@ def main(folder: Path) -> None:
             {"base": model}, asked["engine"], settings, work=folder / "engine", log=folder / "engine.log"
         )
 
+    def consumer(model: Path, dtype: str) -> list[str]:
+        batch, expected = msgspec.convert(asked["batch"], Batch), msgspec.convert(asked["expected"], Answers)
+        return plain.differences(model, batch, expected, dtype=dtype, threads=asked["settings"]["threads"])
+
     try:
-        content = answer(asked, folder, judge)
+        content = answer(asked, folder, judge, consumer)
     except PsomergeError as error:
         kind = next(one.__name__ for one in type(error).__mro__ if hasattr(errors, one.__name__))
         content = {"error": kind, "text": str(error)}

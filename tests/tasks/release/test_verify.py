@@ -132,8 +132,9 @@ def test_the_engine_judges_the_downloaded_weights_as_a_base_without_experts(stor
         "uri": version.uri,
         "batch": {"loglikelihood": [{"context": [1], "continuation": [2]}], "generation": []},
     }
-    answer = verify.answer(asked, tmp_path, lambda folder: seen.append(folder) or engine)
+    answer = verify.answer(asked, tmp_path, lambda folder: seen.append(folder) or engine, lambda *told: [str(told)])
     assert seen == [tmp_path / "download" / "model"]
+    assert answer["problems"] == [str((seen[0], engine.capabilities.dtype))]
     assert answer["answers"]["loglikelihood"] == ({"logprob": -1.0, "greedy": False},)
     (recipe,) = engine.judged
     assert (recipe.experts, recipe.coefficients) == ((), ((),))

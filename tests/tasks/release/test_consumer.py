@@ -1,0 +1,143 @@
+"""The published files, loaded by plain transformers, answer as the model that was judged."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from made.architectures import tiny, tiny_t5
+from made.models import tiny_llama
+from psomerge.evals.engines.engine import Answers, Batch, Continuation, Generation, Loglikelihood
+from psomerge.evals.engines.transformers_engine import TransformersEngine
+from psomerge.merge.basis import open_basis
+from psomerge.merge.materialize import write_model
+from psomerge.merge.methods.table import METHODS
+from psomerge.recipe import Recipe, Source
+from psomerge.tasks.release import consumer
+from runs.engine_cases import SETTINGS, exam, plain
+
+pytestmark = pytest.mark.heavy
+
+
+def judged(folder: Path, batch: Batch) -> Answers:
+    engine = TransformersEngine({"base": folder}, SETTINGS)
+    engine.load(plain())
+    return engine.answer(batch)
+
+
+def asked(folder: Path, batch: Batch, expected: Answers) -> list[str]:
+    return consumer.differences(folder, batch, expected, dtype="float32", threads=1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Batch, Answers]:
+    folder = tiny_llama(tmp_path_factory.mktemp("model") / "llama")
+    return folder, exam(), judged(folder, exam())
+
+
+def test_a_sound_copy_answers_as_it_was_judged(model: tuple[Path, Batch, Answers]) -> None:
+    assert asked(*model) == []
+
+
+def test_a_sequence_to_sequence_model_does(tmp_path: Path) -> None:
+    folder = tiny_t5(tmp_path / "t5", 3, dtype=torch.float32)
+    batch = Batch(exam().loglikelihood, (Generation((20, 30, 1), (), 12), Generation((40, 1), ("a",), 40)))
+    assert asked(folder, batch, judged(folder, batch)) == []
+
+
+def test_another_choice_than_the_judged_one_is_told(model: tuple[Path, Batch, Answers]) -> None:
+    folder, batch, expected = model
+    first, second, *others = expected.loglikelihood
+    swapped = replace(expected, loglikelihood=(replace(first, logprob=-1.0), second, *others))
+    assert first.logprob < max(one.logprob for one in expected.loglikelihood[:4])
+    (problem,) = asked(folder, batch, swapped)
+    assert problem.startswith("plain transformers answers request 0 otherwise: log-likelihoods [")
+
+
+def test_another_text_is_told_and_one_that_leaves_at_a_near_tie_is_not(
+    model: tuple[Path, Batch, Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, batch, expected = model
+    changed = replace(expected, generation=(expected.generation[0], "zzz", expected.generation[2]))
+    (problem,) = asked(folder, batch, changed)
+    assert problem.endswith("for text 1, judged was 'zzz'")
+    monkeypatch.setitem(consumer.TOLERANCE, "float32", 1e9)  # every rival is as good
+    assert asked(folder, batch, changed) == []
+
+
+def test_a_tensor_that_is_drawn_at_random_is_told(model: tuple[Path, Batch, Answers], tmp_path: Path) -> None:
+    folder, batch, expected = model
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, str(tmp_path / "model.safetensors"), metadata={"format": "pt"})
+    assert asked(tmp_path, batch, expected) == [
+        "plain transformers finds missing keys: model.layers.1.mlp.up_proj.weight"
+    ]
+
+
+def test_a_copy_that_cannot_be_loaded_is_told(model: tuple[Path, Batch, Answers], tmp_path: Path) -> None:
+    _, batch, expected = model
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    (problem,) = asked(tmp_path, batch, expected)
+    assert problem.startswith("plain transformers cannot load it: ")
+
+
+def with_two_heads(folder: Path, *, equal: bool, seed: int = 0) -> Path:
+    """A Gemma as some trainers save it: the tied head twice in the files, and nothing about it in config.json."""
+    tiny(folder, "gemma3_text", seed)
+    tensors = load_file(folder / "model.safetensors")
+    head = tensors["model.embed_tokens.weight"].clone()
+    tensors["lm_head.weight"] = head if equal else head + torch.randn_like(head) / 4
+    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("tie_word_embeddings", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_head_that_only_the_consumer_has_of_its_own_is_seen(tmp_path: Path) -> None:
+    """Judged with a head that is the embedding; in the files it is another one."""
+    expected = judged(with_two_heads(tmp_path / "judged", equal=True), exam())
+    delivered = with_two_heads(tmp_path / "delivered", equal=False)
+    assert any("answers request" in problem for problem in asked(delivered, exam(), expected))
+
+
+SHARE = {"dare": "drop_rate", "ties": "density"}
+
+
+@pytest.mark.parametrize("method", SHARE)
+def test_a_merge_of_models_that_store_a_tied_head_twice_is_what_every_loader_judges(
+    tmp_path: Path, method: str
+) -> None:
+    folders = {
+        name: with_two_heads(tmp_path / name, equal=True, seed=seed)
+        for seed, name in enumerate(("base", "one", "other"))
+    }
+    sources = [Source(name, "", "") for name in folders]
+    recipe = METHODS[method].recipe(Recipe(sources[0], tuple(sources[1:])), [0.8, 0.6], **{SHARE[method]: 0.5})
+    written = tmp_path / "merged"
+    write_model(recipe, open_basis(folders), written)
+    engine = TransformersEngine(folders, SETTINGS)
+    engine.load(recipe)
+    assert "lm_head.weight" not in load_file(written / "model.safetensors")
+    assert json.loads((written / "config.json").read_text())["tie_word_embeddings"] is True
+    assert asked(written, exam(), engine.answer(exam())) == []
+
+
+def test_the_closest_choices_are_asked_first_and_the_rest_is_spread() -> None:
+    draw = random.Random(0)
+    requests = tuple(Loglikelihood((n,), (k,)) for n in range(100) for k in (1, 2))
+    margins = [draw.uniform(0, 9) for _ in range(100)]
+    given = Answers(tuple(Continuation(-margins[n] * k, False) for n in range(100) for k in (0, 1)))
+    found = consumer._sample(Batch(requests), given, 0.05)
+    first = [indices[0] // 2 for indices in found]
+    assert len(set(first)) == consumer.CONTEXTS
+    assert first[:16] == sorted((n for n in range(100) if margins[n] > 0.05), key=lambda n: margins[n])[:16]
+    assert max(first[16:]) > 80
+    assert min(first[16:]) < 20
