@@ -1,11 +1,13 @@
 """What a finished run prints as next steps runs as it is, in the shell and the folder where the run was."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,8 @@ class Told:
         try:
             out, said = process.communicate(timeout=seconds)
         finally:
-            kill_all(process.pid)  # what it started in the background, where it did not come to end it
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it started in the background and did not come to end
         return subprocess.CompletedProcess(process.args, process.returncode, out, said)
 
 
