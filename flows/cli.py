@@ -41,7 +41,7 @@ Suite = Annotated[
 ]
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
+"""Exit code after Ctrl-C, and of a flow run that was cancelled on its page."""
 
 
 @app.callback()
@@ -100,7 +100,11 @@ def merge(
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="The model that all experts were made from.")],
     expert: Annotated[
         list[str],
-        typer.Option("--expert", metavar="MODEL[=WEIGHT]", help="May be repeated; the weight is 1 unless given."),
+        typer.Option(
+            "--expert",
+            metavar="MODEL[=WEIGHT]",
+            help="May be repeated; the weight is 1 unless given. What is there as a whole is the model.",
+        ),
     ],
     out: Out,
     set_: Annotated[
@@ -236,8 +240,9 @@ def _run(config: str, overrides: list[str], as_json: bool) -> None:
         print(f"warning: {warning}", file=sys.stderr)
     start_services(home)
     from psomerge.flows.merge import merge as flow
+    from psomerge.tasks.step import call
 
-    result = flow(config, overrides)
+    result = call(flow, config, overrides)
     if as_json:
         print(json.dumps(result, indent=2))
         return

@@ -30,8 +30,9 @@ from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.evaluate import PART, Scored, alone, join, judge_part
 from psomerge.tasks.search.run_identity import identity
 from psomerge.tasks.sources.named_model import NamedModel, named_model
-from psomerge.tasks.step import Bar, step
+from psomerge.tasks.step import Bar, cancellable, step
 from psomerge.tasks.tracking import evaluation as track_evaluation
+from psomerge.tasks.tracking.opening import open_stores
 from psomerge.tasks.tracking.store import Store
 
 KIND = "evaluations"
@@ -54,6 +55,7 @@ class Evaluation:
 
 
 @flow(name="psomerge evaluate", flow_run_name="{model} on {suite}", persist_result=False, validate_parameters=False)
+@cancellable
 def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
     """Returns the scores of a model on a suite; a finished evaluation's are read, an unfinished one goes on.
 
@@ -66,6 +68,7 @@ def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
         PsomergeError: as the command line reports it.
     """
     config, stores = evaluation_config(suite, overrides), prepare(home_folder())
+    step("open stores", open_stores, stores.mlflow)
     with Progress() as progress, _opened(model, config, stores, progress, {}) as evaluation:
         if finished := evaluation.folder.result():
             progress.say("this evaluation is finished: nothing is judged again")
@@ -75,6 +78,7 @@ def evaluate(model: str, suite: str, overrides: list[str]) -> dict[str, Any]:
 
 
 @flow(name="psomerge compare", flow_run_name="models on {suite}", persist_result=False, validate_parameters=False)
+@cancellable
 def compare(models: list[str], suite: str, overrides: list[str]) -> tuple[Leaderboard, dict[str, Scored]]:
     """Returns the leaderboard of models on the same items of a suite, and their scores by label; every model is
     evaluated that was not before.
@@ -87,6 +91,7 @@ def compare(models: list[str], suite: str, overrides: list[str]) -> tuple[Leader
         PsomergeError: as the command line reports it.
     """
     config, stores = evaluation_config(suite, overrides), prepare(home_folder())
+    step("open stores", open_stores, stores.mlflow)
     found = load_suite(config.suite, configs_folder() / "suites")
     scored: dict[str, Scored] = {}
     built: dict[str, EvaluationSet] = {}

@@ -17,11 +17,12 @@ from psomerge.tasks.search.baselines import tune
 from psomerge.tasks.search.select import rerank
 from psomerge.tasks.search.steps import Course, ask_step, begin, judge_step, observe_step
 from psomerge.tasks.search.table import Outcome, judge_results
-from psomerge.tasks.step import step
+from psomerge.tasks.step import cancellable, step
 from psomerge.tasks.tracking import run as track
 
 
 @flow(name="psomerge merge", flow_run_name="{config}", persist_result=False, validate_parameters=False)
+@cancellable
 def merge(config: str, overrides: list[str]) -> dict[str, Any]:
     """Returns the run's result; a finished run's is read, an unfinished run goes on.
 

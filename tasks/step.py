@@ -1,21 +1,98 @@
-"""A step of a flow: any plain function as a Prefect task, visible by name with its time.
+"""A step of a flow: any plain function as a Prefect task, visible by name with its time; and a flow that ends when it
+is cancelled on its page.
 
 Nothing is cached, persisted or retried by Prefect: the run's journal is the truth, and Prefect's records have no
 checksum.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from time import monotonic
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from psomerge.errors import PsomergeError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+SILENCE_S = 300.0
+"""For so long a server that did not answer is not asked again: each time its client tries for a minute."""
+
+
+class CancelledError(PsomergeError):
+    """A flow run was cancelled on Prefect's page; the same command goes on with it."""
+
+    exit_code = 130
+
+
+class _Page:
+    """What is known of the flow run's page, in seconds of the monotonic clock."""
+
+    asked = silent_until = float("-inf")
+
+
+def check_cancelled(*, every_s: float = 0.0) -> None:
+    """Raises CancelledError if somebody cancelled the flow run that this is called in; does nothing outside of one, nor
+    where Prefect's server does not answer: a run does not depend on its page.
+
+    Args:
+        every_s: the server is not asked again sooner.
+    """
+    now = monotonic()
+    if "prefect" not in sys.modules or now < max(_Page.silent_until, _Page.asked + every_s):
+        return
+    import httpx
+    from prefect.context import SyncClientContext
+    from prefect.exceptions import PrefectException
+    from prefect.runtime import flow_run
+
+    if (identity := flow_run.get_id()) is None:
+        return
+    _Page.asked = now
+    try:
+        with SyncClientContext.get_or_create() as context:
+            state = context.client.read_flow_run(UUID(identity)).state
+    except (httpx.HTTPError, PrefectException):
+        _Page.silent_until = monotonic() + SILENCE_S
+        return
+    if state and (state.is_cancelling() or state.is_cancelled()):
+        raise CancelledError("cancelled on Prefect's page; the same command goes on from here")
+
+
+def cancellable(function: Callable[P, T]) -> Callable[P, T]:
+    """Returns a flow's function that ends in Prefect's state Cancelled where CancelledError is raised: any other end of
+    a run that is being cancelled is refused by the server."""
+
+    @wraps(function)
+    def run(*arguments: P.args, **keywords: P.kwargs) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except CancelledError as error:
+            from prefect import states
+
+            return states.Cancelled(message=str(error))
+
+    return run
+
+
+def call(flow: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+    """Returns what a flow returns; raises what it raises, CancelledError where it was cancelled on its page."""
+    from prefect.exceptions import Abort, CancelledRun
+
+    try:
+        return flow(*arguments, **keywords)
+    except (CancelledRun, Abort) as error:  # Abort: of a run that the page has ended already
+        raise CancelledError(str(error) or "cancelled on Prefect's page; the same command goes on from here") from error
 
 
 def step(name: str, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
     """Runs `function` as a Prefect task called `name` and returns what it returns; raises what it raises.
 
-    Arguments are bound beforehand, so Prefect neither searches them for futures nor stores them.
+    Arguments are bound beforehand, so Prefect neither searches them for futures nor stores them. Raises CancelledError
+    instead where the flow run was cancelled.
     """
+    check_cancelled()
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 

@@ -11,12 +11,13 @@ from psomerge.evals.harness import inspect
 from psomerge.evals.suites.file import load_suite
 from psomerge.files.digest import digest_of
 from psomerge.flows.config.loading import configs_folder, evaluation_config
-from psomerge.flows.environment.home import home_folder, settle
+from psomerge.flows.environment.home import home_folder, open_named_stores, settle
 from psomerge.flows.environment.start import start_services
 from psomerge.flows.terminal.leaderboard import show
 from psomerge.tasks.report.leaderboard import Leaderboard, differing, from_dict
 from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.evaluate import Scored
+from psomerge.tasks.step import call
 
 WIDTH = 600
 """Characters of a prompt or an output that are printed."""
@@ -27,7 +28,7 @@ def evaluate_model(model: str, suite: str, overrides: list[str], *, as_json: boo
     _start(suite, overrides)
     from psomerge.flows.evaluation import evaluate
 
-    result = evaluate(model, suite, overrides)
+    result = call(evaluate, model, suite, overrides)
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -49,7 +50,7 @@ def compare_models(models: list[str], suite: str, overrides: list[str], *, items
     _start(suite, overrides)
     from psomerge.flows.evaluation import compare
 
-    board, scored = compare(models, suite, overrides)
+    board, scored = call(compare, models, suite, overrides)
     folder = home_folder() / "comparisons" / digest_of(board.to_dict())[:16]
     _keep(board, folder)
     apart = _apart(board, scored, items)
@@ -66,6 +67,7 @@ def _start(suite: str, overrides: list[str]) -> None:
     config = evaluation_config(suite, overrides)  # before anything slow: what cannot be is told at once
     home = home_folder()
     settle(home)
+    open_named_stores(home)
     found = inspect(
         load_suite(config.suite, configs_folder() / "suites"),
         (config.split,),

@@ -24,6 +24,8 @@ from psomerge.tasks.report.summary import read
 from psomerge.tasks.report.wording import size
 from psomerge.tasks.services.stores import tracking_uri
 from psomerge.tasks.sources.origin import Preview
+from psomerge.tasks.tracking.addresses import absolute
+from psomerge.tasks.tracking.store import TRACKING
 
 COPIES = 3
 """Of the merged model on the disk at a time: the run's checkpoint, MLflow's, and the one that is downloaded to be
@@ -115,7 +117,7 @@ def disk(config: Config, previews: Mapping[str, Preview], home: Path) -> Disk:
 
 def _copies(home: Path, config: str) -> int:
     """How many copies of the merged model a run of the config with this digest has still to write."""
-    tracking = os.environ.get("MLFLOW_TRACKING_URI")
+    tracking = absolute(os.environ.get(TRACKING, ""))
     copies = COPIES if not tracking or tracking == tracking_uri(home) else COPIES - 1
     for path in (home / "runs").glob("*/run.json"):
         with suppress(OSError, ValueError, KeyError, AttributeError):

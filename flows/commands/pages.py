@@ -17,6 +17,8 @@ from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.tasks.release.flavour import CONFIG_LIMIT, is_paired
 from psomerge.tasks.report import page as pages
 from psomerge.tasks.report.summary import read
+from psomerge.tasks.tracking.addresses import SERVERS
+from psomerge.tasks.tracking.store import REGISTRY, TRACKING
 
 KV_CACHE_BYTES = 2**30
 """Of the server that is told of."""
@@ -89,9 +91,9 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
     steps = [
         f"{program('psomerge')} ui    # the Prefect and MLflow pages, until Ctrl-C",
         f"{python} -m webbrowser {shlex.quote(Path(result['report']).as_uri())}",
-        f"export MLFLOW_TRACKING_URI={shlex.quote(result['tracking_uri'])}",
+        _export(result),
         f"{python} -c {shlex.quote(code)}",
-        f"{program('mlflow')} artifacts download --artifact-uri {uri} --dst-path champion",
+        f"{program('mlflow')} artifacts download --artifact-uri {shlex.quote(uri)} --dst-path champion",
     ]
     if not paired:
         # The CPU build's own `vllm serve` does not start. Without a size vLLM wants 0.92 of the memory, free or not.
@@ -103,6 +105,17 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
             f"{shlex.quote(json.dumps(asked))}",
         ]
     return steps
+
+
+def _export(result: Mapping[str, Any]) -> str:
+    """The line that has MLflow's own programs look where the model is: a server of the registry's own has its files,
+    too; files of any other are where the run was kept."""
+    tracking = result["tracking_uri"]
+    registry = result.get("registry_uri", tracking)  # results of before that was told have none
+    values = {TRACKING: registry if registry.startswith(SERVERS) else tracking, REGISTRY: registry}
+    if values[TRACKING] == values[REGISTRY] and not os.environ.get(REGISTRY):
+        del values[REGISTRY]
+    return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
 
 
 def showcase(result: Mapping[str, Any]) -> str:

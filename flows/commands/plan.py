@@ -19,7 +19,7 @@ from psomerge.fit.misfits import all_misfits, misfit
 from psomerge.flows.commands import costs
 from psomerge.flows.config.loading import configs_folder
 from psomerge.flows.config.schema import Config
-from psomerge.flows.environment.home import prepare, settle
+from psomerge.flows.environment.home import open_named_stores, prepare, settle
 from psomerge.flows.stages.opening import searches
 from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
@@ -46,7 +46,7 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
     Raises:
         ConfigError: the suite, an address or the home folder cannot be, or several tokenizers differ.
         ArtefactError: a checkpoint is broken or does not fit; the text holds all that is wrong with all of them.
-        ServiceError: a model is not here, and nobody tells what it is.
+        ServiceError: a model is not here, and nobody tells what it is; MLflow does not answer.
         SpaceError: no room for what would be fetched and written.
     """
     suite = load_suite(config.suite, configs_folder() / "suites")
@@ -60,7 +60,7 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
         previews, failures = preview_all(unfinished.addresses if unfinished else config.addresses, access)
     seen = {name: one.checkpoint for name, one in previews.items() if one.checkpoint}
     unfit, merged = _fit(config, seen)
-    problems = [*asked.problems, *_failed(config, failures), *unfit]
+    problems = [*asked.problems, *_unregistrable(config, home), *_failed(config, failures), *unfit]
     room = costs.disk(config, previews, home)
     try:
         room.check(home)
@@ -84,6 +84,14 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
         "warnings": [*plan["warnings"], *_told(config, seen, merged), *_unseen(config, previews)],
     }
     return plan
+
+
+def _unregistrable(config: Config, home: Path) -> Iterator[PsomergeError]:
+    """What keeps the run from being tracked, or its model from being registered."""
+    try:
+        open_named_stores(home, model=config.register_as.model)
+    except PsomergeError as error:
+        yield error
 
 
 def _tokens(config: Config, suite: Suite, tokenizer: Path, datasets: Path) -> dict[str, int]:

@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from psomerge.errors import nearest
+from psomerge.errors import ConfigError, nearest
 from psomerge.evals.engines.engine import EngineSettings
 from psomerge.merge.methods.table import baselines
 from psomerge.recipe import Recipe
 from psomerge.search.pso import Settings
 from psomerge.search.searches import SEARCHES
+from psomerge.tasks.tracking.store import check_model_name
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$")]
 Text = Annotated[str, Field(strict=True, min_length=1)]
@@ -25,6 +26,13 @@ def _known(what: str, table: Callable[[], Iterable[str]]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _registered(name: str) -> str:
+    try:
+        return check_model_name(name)
+    except ConfigError as error:  # which pydantic does not take for a value that cannot be
+        raise ValueError(str(error)) from error
 
 
 Baseline = Annotated[str, _known("baseline", baselines)]
@@ -88,8 +96,9 @@ class EngineConfig(_Strict):
 class RegisterConfig(_Strict):
     """Where the result goes."""
 
-    model: Name
-    """Name in the MLflow model registry."""
+    model: Annotated[str, Field(strict=True), AfterValidator(_registered)]
+    """Name in the MLflow model registry: letters, digits, _ and, after the first, - . + = , @ and blanks between them;
+    in a Unity Catalog CATALOG.SCHEMA.NAME."""
     experiment: Text = "psomerge"
     """MLflow experiment that the run appears in."""
 
@@ -100,11 +109,13 @@ class Config(_Strict):
     name: Name
     base: Text
     """Folder, `hf://ORG/NAME@REVISION`, `s3://BUCKET/PREFIX`, `models:/NAME/VERSION`, `models:/NAME@ALIAS` or
-    `embedded://base@SEED`."""
+    `embedded://base@SEED`. A path leads from this file's folder, `~` is the user's home; what is there as a folder is
+    that folder, whatever its name looks like."""
     experts: dict[Name, Text] = Field(min_length=1)
-    """Source by name; the order is the order of the coefficients."""
+    """Source by name, as of `base`; the order is the order of the coefficients."""
     suite: Text
-    """A shipped suite's name, or a path to a suite's YAML."""
+    """A shipped suite's name, or a path to a suite's YAML, from this file's folder. In a suite `include` and a task's
+    `data_files` lead from the suite's."""
     seed: int = Field(default=Settings.seed, ge=0)
     """Of the search; it also draws the optimisation items where the suite limits them."""
     swarm: SwarmConfig = SwarmConfig()

@@ -18,7 +18,9 @@ from pathlib import Path
 from psomerge.errors import ServiceError, SpaceError
 from psomerge.tasks.secrets import redact
 from psomerge.tasks.services.stores import QUIET, artifact_folder, make_private, prefect_settings, tracking_uri
-from psomerge.tasks.tracking.store import Store
+from psomerge.tasks.step import check_cancelled
+from psomerge.tasks.tracking.addresses import SERVERS, absolute
+from psomerge.tasks.tracking.store import REGISTRY, TRACKING, Store
 
 SETTINGS = QUIET | {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -75,7 +77,7 @@ class Stores:
     @property
     def mlflow(self) -> Store:
         """Where MLflow keeps runs and models."""
-        return Store(self.tracking, self.artifacts)
+        return Store(self.tracking, self.artifacts, may_act=check_cancelled)
 
 
 def home_folder(environment: MutableMapping[str, str] | None = None) -> Path:
@@ -97,7 +99,8 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
     """Set what is not set yet in `environment`, make the folders, and return the addresses that hold now.
 
     Servers come in this order: MLFLOW_TRACKING_URI and PREFECT_API_URL of the user, the servers that `psomerge ui` runs
-    over this home, the files of this home.
+    over this home, the files of this home. Models are registered where MLFLOW_REGISTRY_URI says, else there too. A
+    SQLite file's path is made absolute: child processes work in other folders.
 
     Args:
         home: absolute path of the home folder.
@@ -113,8 +116,10 @@ def prepare(home: Path, environment: MutableMapping[str, str] | None = None) -> 
     settle(home, environment)
     servers = running(home)
     embedded = servers["mlflow"].api if "mlflow" in servers else tracking_uri(home)
-    tracking = environment.get("MLFLOW_TRACKING_URI") or embedded
-    environment["MLFLOW_TRACKING_URI"] = tracking
+    tracking = absolute(environment.get(TRACKING) or embedded)
+    environment[TRACKING] = tracking
+    if registry := environment.pop(REGISTRY, ""):  # MLflow would take an empty one for an address
+        environment[REGISTRY] = absolute(registry)
     if not environment.get("PREFECT_API_URL"):
         environment.pop("PREFECT_API_URL", None)  # Prefect would take an empty one for an address
         if "prefect" in servers:
@@ -137,6 +142,24 @@ def settle(home: Path, environment: MutableMapping[str, str] | None = None) -> N
         environment.setdefault(variable, value)
 
 
+def open_named_stores(home: Path, *, model: str | None = None) -> None:
+    """Returns once the stores of MLflow that the user has named have answered, before anything else is done or made;
+    the home's own are this program's matter.
+
+    Args:
+        home: absolute path of the home folder; settled.
+        model: name that a version will be registered under; None where none will be.
+
+    Raises:
+        ConfigError, ServiceError, SpaceError: as `tasks.tracking.opening.open_stores`.
+    """
+    from psomerge.tasks.tracking.opening import open_stores
+
+    tracking = absolute(os.environ.get(TRACKING, ""))
+    if os.environ.get(REGISTRY) or tracking not in ("", tracking_uri(home)):
+        open_stores(prepare(home).mlflow, model=model)
+
+
 def check_servers(stores: Stores) -> None:
     """Returns if the servers that a run is to use answer, whatever they say; what runs in-process or keeps files is not
     asked.
@@ -144,12 +167,16 @@ def check_servers(stores: Stores) -> None:
     Without this Prefect ends in a RuntimeError, and MLflow's client tries for half a minute.
 
     Raises:
+        ConfigError, SpaceError: nothing can be kept at an address of MLflow's.
         ServiceError: no server answers at an address within 10 s.
     """
+    stores.mlflow.check()
     if stores.prefect is not None:
         _ask(stores.prefect, "Prefect", "PREFECT_API_URL")
-    if stores.tracking.startswith(("http://", "https://")):
-        _ask(stores.tracking, "MLflow", "MLFLOW_TRACKING_URI")
+    if stores.tracking.startswith(SERVERS):
+        _ask(stores.tracking, "MLflow", TRACKING)
+    if stores.mlflow.is_divided and stores.mlflow.registry_uri.startswith(SERVERS):
+        _ask(stores.mlflow.registry_uri, "MLflow's registry", REGISTRY)
 
 
 def _ask(address: str, name: str, variable: str) -> None:

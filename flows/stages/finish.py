@@ -64,13 +64,14 @@ def register(
         published = publish.lay_out(
             checkpoint, run.folder.path / "published", recipe=recipe, card=front_matter(paired=paired) + card
         )
-        model_id = registry.upload(tracking, published, run_key=key, name=name)
+        files = registry.run_for_files(tracking, run.config.register_as.experiment, run_key=key, name=name)
+        model_id = registry.upload(files, published, run_key=key, name=name)
         tags = {
             "psomerge.recipe": recipe.digest(),
             "psomerge.fitness": repr(outcome.selections[0].chosen.judgement.fitness),
             "psomerge.suite": run.inputs.suite.name,
         }
-        version = registry.register(tracking, name, run_key=key, model_id=model_id, tags=tags, description=card)
+        version = registry.register(files, name, run_key=key, model_id=model_id, tags=tags, description=card)
         run.monitor.say(f"registered {version.uri}")
         return version
 
@@ -161,6 +162,7 @@ def report(
         "promoted": promotion.promoted,
         "reason": promotion.reason,
         "tracking_uri": run.store.address,
+        "registry_uri": run.store.registry,
         "report": str(page),
         "summary": str(folder / "summary.json"),
         "scores": {one.label: None if one.mean is None else asdict(one.mean) for one in summary.rows},

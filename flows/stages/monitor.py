@@ -11,7 +11,10 @@ from psomerge.flows.terminal.progress import Progress
 from psomerge.tasks.report.summarise import Costs
 from psomerge.tasks.search.book import Label
 from psomerge.tasks.search.inputs import Inputs
-from psomerge.tasks.step import Bar
+from psomerge.tasks.step import Bar, check_cancelled
+
+CANCELLED_S = 1.0
+"""Judgements of tiny models take less than asking whether the run was cancelled."""
 
 
 class Monitor:
@@ -44,7 +47,7 @@ class Monitor:
         self._bar = Bar("judgements", "judgements made, of all that the run may ask for")
 
     def judged(self, label: Label, judgement: Judgement, made: bool) -> None:
-        """Adds a judgement's seconds up and shows how far the run is.
+        """Adds a judgement's seconds up and shows how far the run is. Raises CancelledError where it goes no further.
 
         Args:
             label: what it is for.
@@ -66,6 +69,7 @@ class Monitor:
             self.progress.show("judging", share, note, found=not made)
             if self._bar:
                 self._bar.show(share)
+            check_cancelled(every_s=CANCELLED_S)
 
     def say(self, text: str) -> None:
         """Says a line on stderr and on the flow's Prefect page."""

@@ -40,6 +40,7 @@ from psomerge.tasks.sources.fetch import pin_all
 from psomerge.tasks.sources.origin import Access
 from psomerge.tasks.sources.pinned import Pinned, pin_addresses, pinned
 from psomerge.tasks.step import step
+from psomerge.tasks.tracking.opening import open_stores
 from psomerge.tasks.tracking.store import Store
 
 
@@ -86,6 +87,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     home, begin = stores.home, monotonic()
     suite = load_suite(config.suite, configs_folder() / "suites")
     access = Access(home, progress.fetching, lambda: stores.mlflow)
+    step("open stores", open_stores, stores.mlflow, model=config.register_as.model)
     pins = step("resolve", _pinned, config, access, progress)
     models = {name: step(f"fetch {name}", pins.fetch, name, access) for name in pins.addresses}
     folders = {name: model.folder for name, model in models.items()}

@@ -11,7 +11,7 @@ from psomerge.files.digest import digest_of
 from psomerge.flows.stages.opening import Run
 from psomerge.tasks.experts.sparsify import Sparsified
 from psomerge.tasks.search.steps import Course
-from psomerge.tasks.step import show_table
+from psomerge.tasks.step import CancelledError, show_table
 from psomerge.tasks.tracking import run as track
 
 
@@ -42,7 +42,7 @@ def tracked(run: Run) -> Iterator[track.MlflowRun]:
         yield tracking
     except BaseException as error:
         with suppress(PsomergeError):  # what ended the run matters more, and may be what keeps this from being written
-            track.finish(tracking, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            track.finish(tracking, "KILLED" if isinstance(error, (KeyboardInterrupt, CancelledError)) else "FAILED")
         raise
     track.finish(tracking, "FINISHED")
 

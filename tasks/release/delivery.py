@@ -48,7 +48,7 @@ def version_files(store: Store, address: str) -> tuple[str, dict[str, int]]:
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    with connect(store):
+    with connect(store.models):
         repository: Any = get_artifact_repository(address)
         while hasattr(repository, "repo"):  # of models, then of runs, then of the files themselves
             repository = repository.repo
@@ -128,7 +128,7 @@ def deliver(store: Store, address: str, folder: Path) -> Path:
         published = download(store, address, place)
         if problems := misfits(published):
             raise VerificationError(
-                f"{address} at {store.address} is not what was published: {problems[0]} ({len(problems)} in all)"
+                f"{address} at {store.registry} is not what was published: {problems[0]} ({len(problems)} in all)"
             )
         return published
     paths = find_checkpoint(store, address, files, folder)

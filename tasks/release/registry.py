@@ -1,7 +1,7 @@
 """The model registry: a published folder becomes exactly one version per run key, is fetched again, and bears aliases.
 
-What lies in the folder is `tasks.release.publish`'s matter, whether a version deserves an alias
-`tasks.release.promote`'s.
+Before each act the store is asked whether it may be done: a run may have been cancelled. What lies in the folder is
+`tasks.release.publish`'s matter, whether a version deserves an alias `tasks.release.promote`'s.
 """
 
 import json
@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psomerge.errors import ConfigError
-from psomerge.tasks.tracking.run import MlflowRun, connect, once
-from psomerge.tasks.tracking.store import RUN_KEY, Store
+from psomerge.tasks.tracking.run import MlflowRun, connect, once, start
+from psomerge.tasks.tracking.store import MODEL_SCHEME, RUN_KEY, UNITY_CATALOG, Store, check_model_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
 
 DESCRIPTION_LIMIT = 5000
 """Characters that MLflow's tables hold; on PostgreSQL a longer text is an error, on SQLite it is not."""
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,99}")
+_LOGGED = re.compile(r"[^\w +=,-]")
+"""What the name of a logged model, unlike a registered one's, may not hold."""
 _ALIAS = re.compile(r"(?!latest$)(?!v\d+$)[a-z0-9_][a-z0-9_\-]{0,99}", re.IGNORECASE)
 
 
@@ -39,15 +41,6 @@ class Version:
         return f"models:/{self.name}/{self.version}"
 
 
-def check_model_name(name: str) -> str:
-    """Returns `name`. Raises ConfigError if a registered model cannot bear it."""
-    if not _MODEL_NAME.fullmatch(name):
-        raise ConfigError(
-            f"model name: expected 1 to 100 letters, digits, _ and - (first no -), found {name!r}; rename it"
-        )
-    return name
-
-
 def check_alias(alias: str) -> str:
     """Returns `alias`. Raises ConfigError if MLflow reserves it (`latest`, `v1`, ...) or cannot address it."""
     if not _ALIAS.fullmatch(alias):
@@ -56,6 +49,25 @@ def check_alias(alias: str) -> str:
             "choose another one"
         )
     return alias
+
+
+def run_for_files(run: MlflowRun, experiment: str, *, run_key: str, name: str) -> MlflowRun:
+    """Returns the run that a version's files must be logged to: `run`, unless another server than the one that keeps it
+    has the registry: that takes only files of its own, so a run of the same key there.
+
+    Args:
+        run: of the pipeline run.
+        experiment: that a run on the registry's server appears in.
+        run_key: of the pipeline run.
+        name: that a run on the registry's server bears.
+    """
+    if run.store.models == run.store:
+        return run
+    tags = {"psomerge.tracked_at": run.store.address, "psomerge.tracked_as": run.run_id}
+    copied = start(run.store.models, experiment, run_key=run_key, name=name, tags=tags)
+    with connect(run.store.models) as client:
+        client.set_terminated(copied.run_id, "FINISHED")
+    return copied
 
 
 def upload(run: MlflowRun, folder: Path, *, run_key: str, name: str) -> str:
@@ -73,12 +85,13 @@ def upload(run: MlflowRun, folder: Path, *, run_key: str, name: str) -> str:
             found = client.search_logged_models([run.experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'")
             return min(found, key=lambda model: model.creation_timestamp).model_id if found else None
 
+        run.store.may_act()
         tags = {RUN_KEY: run_key}
         model_id = once(
             find,
             lambda: (
                 client.create_logged_model(
-                    run.experiment_id, check_model_name(name), run.run_id, tags, model_type="merged"
+                    run.experiment_id, _LOGGED.sub("-", name), run.run_id, tags, model_type="merged"
                 ).model_id
             ),
         )
@@ -116,23 +129,21 @@ def register(
     response, the next look finds the version. Should a server have finished a call that had been given up, its younger
     versions are deleted again.
     """
-    check_model_name(name)
+    check_model_name(name, run.store.registry_uri)
     with connect(run.store) as client:
-        once(lambda: _registered(client, name), lambda: client.create_registered_model(name).name)
+        run.store.may_act()
+        once(lambda: _registered(client, name), lambda: client.create_registered_model(name))
 
         def create() -> str:
             every = {RUN_KEY: run_key} | dict(tags)
+            text = description[:DESCRIPTION_LIMIT]
+            run.store.may_act()
             return client.create_model_version(
-                name,
-                f"models:/{model_id}",
-                run.run_id,
-                every,
-                description=description[:DESCRIPTION_LIMIT],
-                model_id=model_id,
+                name, f"{MODEL_SCHEME}{model_id}", run.run_id, every, description=text, model_id=model_id
             ).version
 
-        once(lambda: next(iter(_versions(client, name, run_key)), None), create)
-        first, *surplus = _versions(client, name, run_key)
+        once(lambda: next(iter(_versions(client, run.store, name, run_key)), None), create)
+        first, *surplus = _versions(client, run.store, name, run_key)
         for version in surplus:
             client.delete_model_version(name, version)
         # What MLflow's own register_model leaves for its pages: from the logged model to its version.
@@ -140,14 +151,25 @@ def register(
         return _version(client, name, first)
 
 
-def _registered(client: "MlflowClient", name: str) -> str | None:
-    found = client.search_registered_models(f"name = '{name}'")
-    return found[0].name if found else None
+def _registered(client: "MlflowClient", name: str) -> "RegisteredModel | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+            return None
+        raise
 
 
-def _versions(client: "MlflowClient", name: str, run_key: str) -> list[str]:
-    found = client.search_model_versions(f"name = '{name}' AND tags.`{RUN_KEY}` = '{run_key}'")
-    return sorted((str(version.version) for version in found), key=int)
+def _versions(client: "MlflowClient", store: Store, name: str, run_key: str) -> list[str]:
+    if store.registry_uri.startswith(UNITY_CATALOG):  # it searches by name alone
+        every = [str(one.version) for one in client.search_model_versions(f"name = '{name}'")]
+        found = [one for one in every if client.get_model_version(name, one).tags.get(RUN_KEY) == run_key]
+    else:
+        search = f"name = '{name}' AND tags.`{RUN_KEY}` = '{run_key}'"
+        found = [str(one.version) for one in client.search_model_versions(search)]
+    return sorted(found, key=int)
 
 
 def _version(client: "MlflowClient", name: str, version: str) -> Version:
@@ -158,27 +180,29 @@ def _version(client: "MlflowClient", name: str, version: str) -> Version:
 def find(store: Store, name: str, *, run_key: str) -> Version | None:
     """Returns the version that was registered for `run_key`, if any."""
     with connect(store) as client:
-        found = _versions(client, check_model_name(name), run_key)
+        found = _versions(client, store, check_model_name(name), run_key)
         return _version(client, name, found[0]) if found else None
 
 
 def bearer(store: Store, name: str, alias: str) -> Version | None:
     """Returns the version that bears `alias`, or None, also if there is no such model."""
     with connect(store) as client:
-        models = client.search_registered_models(f"name = '{check_model_name(name)}'")
-        number = models[0].aliases.get(check_alias(alias)) if models else None
+        model = _registered(client, check_model_name(name))
+        number = model.aliases.get(check_alias(alias)) if model else None
         return None if number is None else _version(client, name, str(number))
 
 
 def give_alias(store: Store, version: Version, alias: str) -> None:
     """Moves `alias` to the version; the last writer wins."""
     with connect(store) as client:
+        store.may_act()
         client.set_registered_model_alias(version.name, check_alias(alias), version.version)
 
 
 def withdraw(store: Store, version: Version) -> None:
     """Takes every alias from the version."""
     with connect(store) as client:
+        store.may_act()
         for alias in _version(client, version.name, version.version).aliases:
             client.delete_registered_model_alias(version.name, alias)
 
@@ -186,6 +210,7 @@ def withdraw(store: Store, version: Version) -> None:
 def tag(store: Store, version: Version, tags: Mapping[str, str]) -> None:
     """Sets tags of the version."""
     with connect(store) as client:
+        store.may_act()
         for key, value in tags.items():
             client.set_model_version_tag(version.name, version.version, key, value)
 
@@ -198,5 +223,5 @@ def download(store: Store, uri: str, folder: Path) -> Path:
     """
     from mlflow.artifacts import download_artifacts
 
-    with connect(store):
-        return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store.tracking_uri))
+    with connect(store.models):
+        return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store.models.tracking_uri))

@@ -150,6 +150,8 @@ def _path(addresses: Mapping[str, str], access: Access, config: Mapping[str, Any
     meant = {name: _meant(address, access) for name, address in addresses.items()}
     if access.store and any(address.startswith(MODEL_SCHEME) for address in addresses.values()):
         store = access.store()
-        meant[MODEL_SCHEME] = "this home's" if store.artifacts else store.address  # with its servers or without
+        meant[MODEL_SCHEME] = (
+            "this home's" if store.artifacts and not store.is_divided else store.registry
+        )  # with its servers or without
     meant |= {name: redact(os.environ.get(name, "")) for name in ENDPOINTS}
     return access.home / "pinned" / f"{digest_of({'config': config, 'meant': meant})[:16]}.json"

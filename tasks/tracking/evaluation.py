@@ -78,12 +78,20 @@ def metrics(line: Line) -> dict[str, float]:
 
 
 def _model_id(store: Store, name: str, version: str) -> str | None:
-    """The id (`m-...`) of the logged model behind a version, None where it has none. MLflow's SQL store tells it in the
-    version's source alone."""
+    """The id (`m-...`) of the logged model behind a version, None where it has none or where it is kept elsewhere than
+    runs are. MLflow's SQL store tells it in the version's source alone."""
+    from mlflow.exceptions import MlflowException
+
     with connect(store) as client:
         found = client.get_model_version(name, version)
-    source = (found.source or "").removeprefix(MODEL_SCHEME)
-    return found.model_id or (source if source.startswith("m-") else None)
+        source = (found.source or "").removeprefix(MODEL_SCHEME)
+        identity = found.model_id or (source if source.startswith("m-") else None)
+        if identity and store.is_divided:
+            try:
+                client.get_logged_model(identity)
+            except MlflowException:
+                return None
+    return identity
 
 
 def _log_metrics(run: track.MlflowRun, values: Mapping[str, float], *, model_id: str | None) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from psomerge.errors import ConfigError, ServiceError, SpaceError
 from psomerge.evals.suites.scores import Judgement
 from psomerge.tasks.secrets import redact
-from psomerge.tasks.tracking.store import RUN_KEY, SETTINGS, Store, check_name, environment
+from psomerge.tasks.tracking.store import REGISTRY, RUN_KEY, SETTINGS, TRACKING, Store, check_name, environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,9 +60,11 @@ def connect(store: Store) -> Iterator["MlflowClient"]:
     """Yields a quiet client whose calls end within bounded time.
 
     Raises:
+        ConfigError: no store can be at an address.
         ServiceError: MLflow does not answer or refuses.
         SpaceError: the local store cannot be written.
     """
+    store.check()
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import mlflow
@@ -73,22 +75,34 @@ def connect(store: Store) -> Iterator["MlflowClient"]:
     logging.getLogger("mlflow.store.db.utils").setLevel(
         logging.CRITICAL
     )  # it writes a traceback of each error that it raises
+    before = os.environ.get(TRACKING)
     try:
         # The SQL store resolves `models:/m-...` through the process's address, not through the client's.
         mlflow.set_tracking_uri(store.tracking_uri)
-        mlflow.set_registry_uri(store.tracking_uri)
-        yield mlflow.MlflowClient(store.tracking_uri, store.tracking_uri)
+        _restore(TRACKING, before)
+        # Without one MLflow asks where the runs are, and writes the variable for its child processes otherwise.
+        mlflow.set_registry_uri(store.registry_uri if store.is_divided else "")
+        yield mlflow.MlflowClient(store.tracking_uri, store.registry_uri if store.is_divided else None)
     except (MlflowException, RequestException) as error:
         reason = redact(" ".join(str(error).split())[:300])
+        places, names = store.address, TRACKING
+        if store.is_divided:
+            places, names = f"{places} with its registry at {store.registry}", f"{TRACKING} and {REGISTRY}"
         raise ServiceError(
-            f"MLflow at {store.address}: {reason}; check that it runs and that MLFLOW_TRACKING_URI names it, then "
-            "repeat the command"
+            f"MLflow at {places}: {reason}; check that it runs and that {names} says so, then repeat the command"
         ) from error
     except OSError as error:
         raise SpaceError(
             f"{error.filename or store.artifacts}: cannot be written: {error.strerror or error}; free space or "
             "correct its rights"
         ) from error
+
+
+def _restore(name: str, value: str | None) -> None:
+    """MLflow writes its addresses into the environment, where child processes would take them for the user's."""
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
 
 
 def once(find: Callable[[], T | None], create: Callable[[], T]) -> T:

@@ -62,15 +62,15 @@ class Copy:
         return Fetched(self.model, self.address, f"{self.name}/{self.version}")
 
 
-def folder_of(home: Path, tracking: str | None) -> Path:
+def folder_of(home: Path, registry: str | None) -> Path:
     """Returns where the copies of a registry's models belong.
 
     Args:
         home: PSOMERGE_HOME.
-        tracking: the registry's address; None for this home's own.
+        registry: its address; None for this home's own.
     """
-    own = not tracking or tracking == tracking_uri(home)
-    return home / "experts" / "registry" / ("home" if own else digest_of({"registry": redact(str(tracking))})[:16])
+    own = not registry or registry == tracking_uri(home)
+    return home / "experts" / "registry" / ("home" if own else digest_of({"registry": redact(str(registry))})[:16])
 
 
 def update(copy: Copy, store: Store, progress: Progress) -> None:
@@ -98,7 +98,7 @@ def must_exist(copy: Copy, store: Store) -> None:
         found = {str(one.version) for one in client.search_model_versions(f"name = '{copy.name}'")}
     if copy.version not in found:
         known = f"known are {', '.join(sorted(found, key=int)[-10:])}" if found else "there is no model of this name"
-        raise ArtefactError(f"{copy.address}: the registry at {store.address} has no such version; {known}")
+        raise ArtefactError(f"{copy.address}: the registry at {store.registry} has no such version; {known}")
 
 
 def _misfits(copy: Copy, folder: Path) -> list[str]:
@@ -143,7 +143,7 @@ def _download(copy: Copy, store: Store, progress: Progress) -> None:
             write_atomic(copy.record, to_bytes(seal({"files": file_digests(delivered / "model")}), indent=2))
         elif problems := _misfits(copy, delivered):
             raise VerificationError(
-                f"{copy.address} at {store.address} is not what it was when it was first fetched: {problems[0]} "
+                f"{copy.address} at {store.registry} is not what it was when it was first fetched: {problems[0]} "
                 f"({len(problems)} in all); name another version, or remove {copy.record} to take this one"
             )
         with writing(copy.folder):

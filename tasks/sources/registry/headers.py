@@ -56,8 +56,8 @@ def preview(copy: Copy, name: str, base: Checkpoint | None, store: Store) -> Pre
     with _ONE_AT_A_TIME:
         if store.database and not store.database.exists():
             raise ArtefactError(
-                f"{copy.address}: there is no registry at {store.address} yet; name another model, or set "
-                "MLFLOW_TRACKING_URI"
+                f"{copy.address}: there is no registry at {store.registry} yet; name another model, or set "
+                "MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI"
             )
         must_exist(copy, store)
         location, files = version_files(store, copy.address)

@@ -1,6 +1,5 @@
 """Versions of the model registry: `models:/NAME/VERSION` or `models:/NAME@ALIAS`."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import TYPE_CHECKING
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.tasks.sources.origin import Access, Fetched, Preview, Scheme
 from psomerge.tasks.sources.registry.copy import Copy, folder_of, update
-from psomerge.tasks.tracking.store import MODEL_SCHEME, Store
+from psomerge.tasks.tracking.store import MODEL_NAME, MODEL_SCHEME, Store, check_model_name, registry_setting
 
 if TYPE_CHECKING:
     from psomerge.checkpoint.reader import Checkpoint
 
 _ADDRESS = re.compile(
-    r"models:/(?P<name>\w[\w-]{0,99})(/(?P<version>[1-9]\d{0,9})|@(?P<alias>\w[\w-]{0,99}))", re.ASCII
+    rf"models:/(?P<name>{MODEL_NAME})(/(?P<version>[1-9][0-9]{{0,9}})|@(?P<alias>[A-Za-z0-9_][A-Za-z0-9_-]*))"
 )
 
 
@@ -39,7 +38,7 @@ class Registered:
 
     def cached(self, home: Path) -> Fetched | None:
         """Returns the version if a copy is here; leaves its proof to `fetch`."""
-        copy = self._copy(home, os.environ.get("MLFLOW_TRACKING_URI")) if self.version else None
+        copy = self._copy(home, registry_setting()) if self.version else None
         return copy.fetched if copy and copy.model.is_dir() else None
 
     def look(self, access: Access, name: str, base: "Checkpoint | None") -> Preview:
@@ -62,7 +61,7 @@ class Registered:
         return access.store()
 
     def _copy_of(self, home: Path, store: Store) -> Copy:
-        return self._copy(home, None if store.artifacts else store.tracking_uri)
+        return self._copy(home, None if store.artifacts and not store.is_divided else store.registry_uri)
 
     def _copy(self, home: Path, tracking: str | None) -> Copy:
         assert self.version
@@ -73,8 +72,8 @@ class Registered:
 
         if (found := bearer(store, self.short, self.alias)) is None:
             raise ArtefactError(
-                f"{self.address}: the registry at {store.address} has no such model or alias; `psomerge ui` shows what "
-                "it has"
+                f"{self.address}: the registry at {store.registry} has no such model or alias; `psomerge ui` shows "
+                "what it has"
             )
         return found.version
 
@@ -83,9 +82,10 @@ def _parse(address: str) -> Registered:
     match = _ADDRESS.fullmatch(address)
     if not match:
         raise ConfigError(
-            f"{address}: expected models:/NAME/VERSION, VERSION a number, or models:/NAME@ALIAS; correct the address"
+            f"{address}: expected models:/NAME/VERSION, VERSION a number, or models:/NAME@ALIAS, NAME of letters, "
+            "digits, blanks and _ - . + = , @; correct the address"
         )
-    return Registered(address, match["name"], match["version"], match["alias"] or "")
+    return Registered(address, check_model_name(match["name"]), match["version"], match["alias"] or "")
 
 
 SCHEME = Scheme(("models:/NAME/VERSION", "models:/NAME@ALIAS"), _parse)

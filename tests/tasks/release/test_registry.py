@@ -6,6 +6,7 @@ import pytest
 from doubles.local_mlflow import local_store, lossy_proxy, published, server
 from psomerge.errors import ConfigError, ServiceError, SpaceError
 from psomerge.tasks.release import registry
+from psomerge.tasks.sources.fetch import fetch
 from psomerge.tasks.tracking import run as track
 from psomerge.tasks.tracking.store import Store
 
@@ -151,10 +152,45 @@ def test_an_alias_moves_and_is_withdrawn(tmp_path, model):
     assert registry.find(store, "merged", run_key="c" * 64) is None
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a:b", "a.b", "a@b", "line\nbreak", "<b>", "..", "x" * 101, "it's"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a/b",
+        "a:b",
+        "a@b",
+        "a?b",
+        "a#b",
+        "a%20b",
+        "line\nbreak",
+        "<b>",
+        "..",
+        ".a",
+        " a",
+        "a ",
+        "x" * 201,
+        "ж" * 101,
+        "it's",
+    ],
+)
 def test_model_names_that_cannot_be_addressed_are_refused(name):
     with pytest.raises(ConfigError, match="rename it"):
         registry.check_model_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen2.5-merge", "main.default.merge", "a merge", "a+b=c,d", "team@org", "модель", "a..b", "x" * 200, "1"]
+)
+def test_every_other_name_is_registered_found_and_addressed(tmp_path, model, name):
+    store = local_store(tmp_path)
+    version = register(store, model, name=name)
+    assert registry.find(store, name, run_key=KEY) == version
+    registry.give_alias(store, version, "champion")
+    assert registry.bearer(store, name, "champion").version == "1"
+    for address in (version.uri, f"models:/{name}@champion"):
+        fetched = fetch(address, tmp_path / "home", lambda what, share: None, store=lambda: store)
+        assert fetched.source == version.uri
+        assert (fetched.folder / "config.json").is_file()
 
 
 @pytest.mark.parametrize("alias", ["", "latest", "Latest", "v1", "V12", "a.b", "a b", "a\n"])
