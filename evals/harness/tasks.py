@@ -20,6 +20,7 @@ from unittest.mock import patch
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest, together
 from psomerge.evals.harness.corpus import corpus_metric, register
 from psomerge.evals.metrics import corpus
+from psomerge.evals.suites.paths import with_data_files
 from psomerge.evals.suites.suite import Benchmark, Suite
 
 _TASK = re.compile(r"""^["']?task["']? *: *["']?([^\s"'#\[\]{},|>]+)""", re.MULTILINE)
@@ -67,7 +68,8 @@ def try_tasks(
         try:
             if benchmark.task in known:
                 with _alone() if offline else contextlib.nullcontext():
-                    tasks[-1] = _load(manager, benchmark, cache, where, allowed, offline)
+                    located = with_data_files(benchmark, manager.task_index[benchmark.task].cfg or {}, suite.folder)
+                    tasks[-1] = _load(manager, located, cache, where, allowed, offline)
         except PsomergeError as error:
             problems.append(error)
     return tasks, problems

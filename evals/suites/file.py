@@ -1,6 +1,7 @@
 """A suite's file: its YAML keys, and the benchmarks that they stand for, one for each task and language."""
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,7 +114,7 @@ def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
         ConfigError: no such file or name, or a file that is not a suite; names the key and, for a misspelt one, the
             nearest.
     """
-    path = Path(name_or_path)
+    path = Path(os.path.expanduser(name_or_path))
     if is_name := path.suffix not in (".yaml", ".yml"):
         shipped = {file.stem: file for file in sorted(folder.glob("*.yaml"))} if folder else {}
         if str(name_or_path) not in shipped:
@@ -135,8 +136,9 @@ def load_suite(name_or_path: str | Path, folder: Path | None = None) -> Suite:
             f"{aggregate.worst}"
         )
     shares = {split: getattr(parsed.shares, split) for split in SPLITS} if parsed.shares else {}
+    include = tuple(os.path.expanduser(name) for name in parsed.include)
     return Suite(
-        parsed.name, parsed.salt, shares, benchmarks, parsed.include, path.resolve().parent, aggregate, shipped=is_name
+        parsed.name, parsed.salt, shares, benchmarks, include, path.resolve().parent, aggregate, shipped=is_name
     )
 
 

@@ -40,21 +40,33 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
-def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node), 10)
+_INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
+_FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_BASES = {"0o": 8, "0x": 16}
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    try:
+        return int(text, _BASES[text[:2]]) if text[:2] in _BASES else int(text, 10)
+    except ValueError as error:  # thousands of digits
+        raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+
+
+def _real(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node)
+    return float(text.replace(".", "") if text[-1].isalpha() else text)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", _INT, "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _real)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -92,6 +104,15 @@ def parse(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: expected YAML of a few levels, found hundreds of nested ones") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}{_place(error)}: {_problem(error)}") from error
+
+
+def parse_value(text: str, where: str) -> Any:
+    """Returns what a text means as the value of a key of a file, where it stands behind the key in one line. Arguments
+    and errors as of `parse`."""
+    content = parse(f"value: {text}", where)
+    if not isinstance(content, dict) or [*content] != ["value"]:
+        raise ConfigError(f"{where}: expected what may stand behind `KEY: ` in a file, found {text!r}")
+    return content["value"]
 
 
 def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:

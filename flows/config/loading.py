@@ -1,11 +1,17 @@
 """Configs from their files, with overrides laid over them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from psomerge.errors import ConfigError, nearest
-from psomerge.evals.suites.strict_yaml import parse, read, validate
+from psomerge.evals.suites.paths import lead
+from psomerge.evals.suites.strict_yaml import parse_value, read, validate
 from psomerge.flows.config.schema import Config, EvaluationConfig
+from psomerge.tasks.sources.address import parse
+from psomerge.tasks.sources.local import Folder
+
+_FILES = (".yaml", ".yml")
 
 
 def configs_folder() -> Path:
@@ -14,37 +20,49 @@ def configs_folder() -> Path:
 
 
 def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
-    """Returns the config in a file, with `a.b=c` overrides laid over it.
+    """Returns the config in a file, with `a.b=c` overrides laid over it, and whole paths in it.
 
     Args:
         name_or_path: a path that ends in .yaml or .yml, or the name of a shipped config.
-        overrides: each `key.key=value`; the value is read as in the file.
+        overrides: each `key.key=value`; the value is read as in the file, and a path leads from the file's folder; over
+            a shipped config, in which none stands, from the current one.
 
     Raises:
-        ConfigError: no such file, an unknown key (the nearest is named), or a value that cannot be.
+        ConfigError: no such file, an unknown key (the nearest is named), a value that cannot be, or a path that leads
+            to nothing but from the current folder.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
+    path = Path(os.path.expanduser(name_or_path))
+    folder = path.parent
+    if path.suffix not in _FILES:
         shipped = {file.stem: file for file in sorted(configs_folder().glob("*.yaml"))}
         if name_or_path not in shipped:
             raise ConfigError(
                 f"unknown config {name_or_path!r}{nearest(name_or_path, list(shipped))}; give a shipped name or a "
                 "path to a .yaml file"
             )
-        path = shipped[name_or_path]
+        path, folder = shipped[name_or_path], Path.cwd()
     content = read(path)
     for override in overrides or []:
         _lay_over(content, override)
-    suite = content.get("suite")
-    if isinstance(suite, str) and Path(suite).suffix in (".yaml", ".yml"):
-        content["suite"] = str((path.parent / suite).resolve())  # as written: beside the config
+    if isinstance(suite := content.get("suite"), str) and Path(suite).suffix in _FILES:
+        content["suite"] = lead(suite, folder, f"{path}: suite")
+    experts = content.get("experts")
+    for models, key in ((content, "base"), *((experts, name) for name in experts or () if isinstance(experts, dict))):
+        if isinstance(address := models.get(key), str) and address:
+            models[key] = _model(address, folder, f"{path}: {'' if models is content else 'experts.'}{key}")
     return validate(Config, content, str(path))
+
+
+def _model(address: str, folder: Path, where: str) -> str:
+    """The address of a model; of a folder its whole path."""
+    is_here = (folder / os.path.expanduser(address)).is_dir()
+    return lead(address, folder, where) if is_here or isinstance(parse(address), Folder) else address
 
 
 def evaluation_config(suite: str, overrides: list[str]) -> EvaluationConfig:
     """Returns the settings of an evaluation. Raises ConfigError as `load_config`."""
     content: dict[str, Any] = {
-        "suite": str(Path(suite).resolve()) if Path(suite).suffix in (".yaml", ".yml") else suite
+        "suite": str(Path(os.path.expanduser(suite)).resolve()) if Path(suite).suffix in _FILES else suite
     }
     for override in overrides:
         _lay_over(content, override)
@@ -61,4 +79,4 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
         place = place.setdefault(part, {})
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: {part!r} holds a value, no further keys")
-    place[last] = parse(value, f"--set {override}: the value is not YAML")
+    place[last] = parse_value(value, f"--set {override}: the value is not YAML")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from psomerge.errors import ConfigError
-from psomerge.flows.config.loading import evaluation_config, load_config
+from psomerge.flows.config.loading import configs_folder, evaluation_config, load_config
 
 CONFIG: dict[str, Any] = {
     "name": "small",
@@ -52,6 +52,24 @@ def in_override(folder: Path) -> Path:
         ("compare.swarms", "[star, paper]", ("star", "paper")),
         ("compare.swarms", "[&again star, *again]", ("star", "star")),
         ("register", "{model: NO}", "NO"),
+        ("seed", "0x1F", 31),
+        ("seed", "0o17", 15),
+        ("seed", "+7", 7),
+        ("swarm.scale", ".5", 0.5),
+        ("swarm.scale", "-1.", -1.0),
+        ("swarm.scale", "2E+1", 20.0),
+        ("register.experiment", "1_000", "1_000"),
+        ("register.experiment", "0b11", "0b11"),
+        ("register.experiment", "2001-01-01", "2001-01-01"),
+        ("register.experiment", "yes", "yes"),
+        ("register.experiment", "=", "="),
+        ("register.experiment", "<<", "<<"),
+        ("register.experiment", "٣", "٣"),
+        ("register.experiment", "a #b", "a"),
+        ("register.experiment", "a#b", "a#b"),
+        ("register.experiment", "'it''s: a'", "it's: a"),
+        ("register.experiment", '"\\/\\x41"', "/A"),
+        ("register", "{model: qwen2.5-merge}", "qwen2.5-merge"),
     ],
 )
 def test_a_value_is_the_same_in_a_file_and_by_set(tmp_path: Path, key: str, text: str, expected: object) -> None:
@@ -81,6 +99,14 @@ def test_a_value_is_the_same_in_a_file_and_by_set(tmp_path: Path, key: str, text
             "line N: could not determine a constructor for the tag 'tag:yaml.org,2002:python/name:os.getcwd'",
         ),
         ("name", "!mine x", "line N: could not determine a constructor for the tag '!mine'"),
+        ("name", "a: b", "line N: mapping values are not allowed here"),
+        ("name", "- a", "line N: sequence entries are not allowed here"),
+        ("name", "? a", "line N: mapping keys are not allowed here"),
+        ("name", "%YAML 1.1", "line N: found character '%' that cannot start any token"),
+        ("swarm.scale", ".inf", "swarm.scale: Input should be a finite number, found inf"),
+        ("swarm.scale", "-.INF", "swarm.scale: Input should be a finite number, found -inf"),
+        ("swarm.scale", ".NaN", "swarm.scale: Input should be a finite number, found nan"),
+        ("swarm.scale", "{<<: {a: 1}}", "swarm.scale: Input should be a valid number, found {'<<': {'a': 1}}"),
         ("name", "*none", "line N: found undefined alias 'none'"),
         ("swarm", "[" * 2000 + "]" * 2000, "expected YAML of a few levels, found hundreds of nested ones"),
     ],
@@ -101,3 +127,59 @@ def test_the_settings_of_an_evaluation_are_read_alike() -> None:
         evaluation_config("quickstart", ["engine.threads=12:30"])
     with pytest.raises(ConfigError, match=r"--set engine=\{kind: vllm, kind: auto\}: .*key 'kind' is given twice"):
         evaluation_config("quickstart", ["engine={kind: vllm, kind: auto}"])
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a config and models; the current folder is another."""
+    for name in ("project/models/one", "project/models/hf:", "here/models/two", "home/mine"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "project" / "suite.yaml").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "project"
+
+
+def project_config(folder: Path, **values: Any) -> str:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(CONFIG | values, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def test_paths_lead_from_the_config_s_folder(project: Path) -> None:
+    experts = {"a": "models/one", "b": "~/mine", "c": "hf://org/name", "d": "../project/models/hf:", "e": "none"}
+    found = load_config(project_config(project, base="./models/one", experts=experts, suite="suite.yaml"))
+    assert {name: str(Path(address)) for name, address in found.addresses.items() if name != "c"} == {
+        "base": f"{project}/models/one",
+        "a": f"{project}/models/one",
+        "b": f"{project.parent}/home/mine",
+        "d": f"{project}/../project/models/hf:",
+        "e": f"{project}/none",
+    }
+    assert (found.experts["c"], found.suite) == ("hf://org/name", f"{project}/suite.yaml")
+    again = load_config("../project/config.yaml", ["experts.f=models/one", "suite=quickstart"])
+    assert (again.experts["f"], again.suite) == (f"{project}/models/one", "quickstart")
+    assert again.base == found.base
+
+
+@pytest.mark.parametrize(("key", "value"), [("base", "models/two"), ("experts", {"x": "models/two"})])
+def test_a_path_that_leads_somewhere_from_the_current_folder_only_is_told(project: Path, key: str, value: Any) -> None:
+    words = r"leads from the file's folder to .*/project/models/two, where nothing is, .*/here/models/two"
+    with pytest.raises(ConfigError, match=rf"config\.yaml: {key}.*: models/two {words}"):
+        load_config(project_config(project, **{key: value}))
+
+
+def test_over_a_shipped_config_paths_lead_from_the_current_folder(project: Path) -> None:
+    found = load_config("quickstart", ["base=models/two", "experts.x=~/mine", "suite=../project/suite.yaml"])
+    assert (found.base, found.experts["x"]) == (f"{project.parent}/here/models/two", f"{project.parent}/home/mine")
+    assert Path(found.suite).resolve() == project / "suite.yaml"
+
+
+def test_the_shipped_config_of_folders_takes_them_where_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "smollm2" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert load_config("smollm2").base == f"{tmp_path}/models/smollm2/base"
+    with pytest.raises(ConfigError, match=rf"smollm2\.yaml: base: .* there is {tmp_path}/models/smollm2/base; write"):
+        load_config(str(configs_folder() / "smollm2.yaml"))

@@ -1,0 +1,80 @@
+"""Paths in a suite and its tasks lead from the suite's folder."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from psomerge.errors import ConfigError
+from psomerge.evals.suites.paths import lead, with_data_files
+from psomerge.evals.suites.suite import Benchmark
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a suite; the current folder is another."""
+    (tmp_path / "suites" / "data").mkdir(parents=True)
+    (tmp_path / "suites" / "data" / "one.jsonl").touch()
+    (tmp_path / "here" / "data").mkdir(parents=True)
+    (tmp_path / "here" / "data" / "two.jsonl").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "suites"))
+    return tmp_path / "suites"
+
+
+def benchmark(**config: Any) -> Benchmark:
+    return Benchmark(name="one", task="one", language="en", metric="acc", config=config)
+
+
+def test_a_path_leads_from_the_file_s_folder(folders: Path) -> None:
+    for text in ("data/one.jsonl", "~/data/one.jsonl", f"{folders}/data/one.jsonl", "./data/../data/one.jsonl"):
+        assert Path(lead(text, folders, "x")).resolve() == folders / "data" / "one.jsonl"
+    assert lead("data/*.jsonl", folders, "x") == f"{folders}/data/*.jsonl"
+    assert lead("data/none.jsonl", folders, "x") == f"{folders}/data/none.jsonl"  # told by whoever opens it
+
+
+@pytest.mark.parametrize("text", ["data/two.jsonl", "data/t*.jsonl", "../here/data/../../here/data/two.jsonl"])
+def test_what_is_there_from_the_current_folder_alone_is_told(folders: Path, text: str) -> None:
+    if (folders / text).exists():
+        assert lead(text, folders, "x")
+        return
+    with pytest.raises(ConfigError, match=r"x: data/.* leads from the file's folder to .*suites/data/t.*here/data/t"):
+        lead(text, folders, "x")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("data/one.jsonl", "{0}/data/one.jsonl"),
+        ({"test": "data/one.jsonl", "train": ["data/one.jsonl", "~/data/*.jsonl"]}, None),
+        ("https://host/one.jsonl", "https://host/one.jsonl"),
+        ("zip://one.jsonl::data/one.zip", "zip://one.jsonl::data/one.zip"),
+    ],
+)
+@pytest.mark.parametrize("said_by", ["task", "suite"])
+def test_a_task_s_data_files_lead_from_there_whoever_names_them(
+    folders: Path, given: Any, expected: Any, said_by: str
+) -> None:
+    expected = (
+        expected.format(folders)
+        if expected
+        else {"test": f"{folders}/data/one.jsonl", "train": [f"{folders}/data/one.jsonl", f"{folders}/data/*.jsonl"]}
+    )
+    kwargs = {"data_files": given, "delimiter": ";"}
+    task = {"dataset_path": "csv"} | ({"dataset_kwargs": kwargs} if said_by == "task" else {})
+    one = benchmark(**({"dataset_kwargs": kwargs} if said_by == "suite" else {}))
+    found = with_data_files(one, task, folders).config["dataset_kwargs"]
+    assert found == {"data_files": expected, "delimiter": ";"}
+
+
+def test_of_a_data_set_of_the_hub_or_in_a_folder_files_lead_from_that(folders: Path) -> None:
+    kwargs = {"dataset_kwargs": {"data_files": "data/two.jsonl"}}
+    one = benchmark()
+    assert with_data_files(one, {"dataset_path": "org/name", **kwargs}, folders) is one
+    assert with_data_files(one, {"dataset_path": "xnli"}, folders) is one
+    for path in ("data", "./data", "~/data"):
+        assert Path(with_data_files(one, {"dataset_path": path, **kwargs}, folders).config["dataset_path"]) == (
+            folders / "data"
+        )
+    with pytest.raises(ConfigError, match=r"benchmark one: data_files: data/two\.jsonl leads"):
+        with_data_files(one, {"dataset_path": "json", **kwargs}, folders)
