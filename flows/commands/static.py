@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from psomerge import recipe as recipes
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, VerificationError, nearest, together
+from psomerge.evals.suites.strict_yaml import parse_value
 from psomerge.fit.warning import FitWarning
 from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.flows.terminal.progress import Progress
@@ -22,7 +23,8 @@ from psomerge.merge.methods.table import METHODS, form_of
 from psomerge.recipe import Recipe, Source
 from psomerge.tasks.sources.address import parse
 from psomerge.tasks.sources.fetch import fetch, pin_fetched
-from psomerge.tasks.sources.origin import Fetched
+from psomerge.tasks.sources.local import Folder
+from psomerge.tasks.sources.origin import Access, Fetched
 from psomerge.tasks.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def merge_models(
     Args:
         method: a name in `psomerge.merge.methods.table.METHODS`.
         base: MODEL.
-        experts: `MODEL` or `MODEL=WEIGHT` each.
+        experts: `MODEL` or `MODEL=WEIGHT` each; what is there as a whole is the model.
         out: folder to write.
         settings: `KEY=VALUE` each, parameters of the method.
         tokenizer_from: `base` or an expert's address; None where it need not be said.
@@ -116,18 +118,31 @@ def _option(method: str, setting: str) -> tuple[str, float]:
 
 
 def _weighed(expert: str) -> tuple[str, float]:
+    """Address and weight; what is there as a whole is the address, and its weight 1."""
     address, equals, weight = expert.rpartition("=")
-    return (address, _number(weight, f"--expert {expert}")) if equals else (expert, 1.0)
+    if not equals or _is_there(expert):
+        return expert, 1.0
+    return address, _number(weight, f"--expert {expert}")
+
+
+def _is_there(address: str) -> bool:
+    """Whether a text is a model's whole address: a folder's at once; elsewhere it is asked for what holds a `=`, which
+    few may."""
+    try:
+        origin = parse(address)
+        if not isinstance(origin, Folder):
+            with Progress() as progress:
+                origin.resolve(Access(home_folder(), progress.fetching, _store))
+    except (ArtefactError, ConfigError):
+        return False
+    return not isinstance(origin, Folder) or origin.cached(home_folder()) is not None
 
 
 def _number(text: str, where: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    number = parse_value(text, where)
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
         raise ConfigError(f"{where}: expected a number after '=', found {text!r}")
-    return number
+    return float(number)
 
 
 def _names(addresses: Sequence[str]) -> list[str]:

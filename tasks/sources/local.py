@@ -1,5 +1,6 @@
 """A checkpoint in a folder of this machine."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ class Folder:
         raise self._missing()
 
     def _folder(self) -> Path:
-        return Path(self.address).expanduser().resolve()
+        return Path(os.path.expanduser(self.address)).resolve()  # which leaves the `~` of an unknown user alone
 
     def _missing(self) -> ArtefactError:
         return ArtefactError(f"{self._folder()}: expected a checkpoint folder, found nothing there; check the path")

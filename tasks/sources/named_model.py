@@ -8,6 +8,7 @@ from psomerge import recipe as recipes
 from psomerge.merge.materialize import check_pins
 from psomerge.merge.methods.table import form_of
 from psomerge.recipe import Recipe
+from psomerge.tasks.sources.address import is_recipe
 from psomerge.tasks.sources.fetch import fetch, pin_fetched
 from psomerge.tasks.sources.origin import Progress
 from psomerge.tasks.tracking.store import Store
@@ -29,7 +30,7 @@ def named_model(address: str, home: Path, progress: Progress, store: Callable[[]
     """Returns the model of an address, fetched and pinned; an alias means the version that it names now.
 
     Args:
-        address: a recipe's path (it ends in .json), or a checkpoint as of `tasks.sources.fetch`.
+        address: a recipe's path (it ends in .json and is no folder), or a checkpoint as of `tasks.sources.fetch`.
         home: PSOMERGE_HOME.
         progress: as of `tasks.sources.origin.Access`.
         store: gives the model registry.
@@ -38,7 +39,7 @@ def named_model(address: str, home: Path, progress: Progress, store: Callable[[]
         ArtefactError: a recipe or a checkpoint that is broken, or files that are not those that the recipe pins.
         PsomergeError: as `tasks.sources.fetch.fetch`.
     """
-    if not address.endswith(".json"):
+    if not is_recipe(address):
         fetched = fetch(address, home, progress, store=store)
         return NamedModel(address, fetched.source, Recipe(pin_fetched("base", fetched), ()), {"base": fetched.folder})
     recipe = recipes.read(Path(address))

@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from psomerge.errors import ConfigError
+from psomerge.errors import ArtefactError, ConfigError
 from psomerge.files.digest import digest_of
 from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.download import Revision
@@ -64,7 +64,12 @@ class S3Model:
             ConfigError, ServiceError: S3 cannot be used, cannot be reached or refuses.
         """
         with connected(self.prefix) as connection:
-            return _listed(connection, cache, None)[0]
+            try:
+                return _listed(connection, cache, None)[0]
+            except ArtefactError as error:
+                if "@" in self.prefix.key:
+                    raise ArtefactError(f"{error}; a revision, behind the last @, is 40 hex digits") from error
+                raise
 
     def at(self, revision: str) -> "S3Model":
         """Returns the prefix as it is or was at a revision."""
@@ -108,7 +113,6 @@ def _parse(address: str) -> Downloaded:
     key = key.removesuffix("/")
     sound = (
         key.isprintable()
-        and "@" not in key
         and len(key.encode(errors="replace")) <= 1000
         and not {"", ".", ".."} & set(key.split("/") if key else ())
     )

@@ -570,6 +570,8 @@ def test_credentials_and_endpoint_appear_in_no_file_and_no_message(
         ("s3://bucket/nothing", "found nothing; name such a model"),
         ("s3://bucket/models", "found nothing; name such a model"),
         ("s3://bucket/models/one/config.json", "found nothing; name such a model"),
+        ("s3://bucket/models/one@main", "a revision, behind the last @, is 40 hex digits"),
+        (f"s3://bucket/models/one@{'0' * 39}", "a revision, behind the last @, is 40 hex digits"),
         ("s3://nobucket/models/one", "there is no bucket 'nobucket'; check the name and AWS_ENDPOINT_URL"),
     ],
 )
@@ -580,18 +582,24 @@ def test_what_does_not_exist_is_named(served: S3, home: Path, address: str, text
 
 
 IMPOSSIBLE = """
-s3:// s3:///models s3://b s3://bu..cket/m s3://bucket/../m s3://bucket/a//b s3://bucket//a s3://bucket/./a s3://bucket/m@main
+s3:// s3:///models s3://b s3://bu..cket/m s3://bucket/../m s3://bucket/a//b s3://bucket//a s3://bucket/./a
 s3://key:secret@bucket/m
 """
 
 
-@pytest.mark.parametrize(
-    "address", [*IMPOSSIBLE.split(), "s3://bucket/a\nb", "s3://bucket/" + "a" * 1001, f"s3://bucket/m@{'0' * 39}"]
-)
+@pytest.mark.parametrize("address", [*IMPOSSIBLE.split(), "s3://bucket/a\nb", "s3://bucket/" + "a" * 1001])
 def test_an_address_that_cannot_be_is_refused(home: Path, address: str) -> None:
     for call in (lambda: cached(address, home), lambda: fetch(home, address)):
         with pytest.raises(ConfigError, match="expected s3://BUCKET/PREFIX or s3://BUCKET/PREFIX@REVISION"):
             call()
+
+
+@pytest.mark.parametrize("prefix", ["org@team/model", "run=5/step=1000", "a: b #c?d%20", "x@y=0.5"])
+def test_a_prefix_of_any_characters_is_the_model_that_lies_there(served: S3, home: Path, prefix: str) -> None:
+    served.put(FILES, f"{prefix}/")
+    found = fetch(home, f"s3://bucket/{prefix}")
+    assert found.source == f"s3://bucket/{prefix}@{found.revision}"
+    assert fetch(home, found.source) == found
 
 
 def test_a_long_prefix_of_any_letters_is_a_folder(served: S3, home: Path) -> None:
