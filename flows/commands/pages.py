@@ -113,7 +113,7 @@ def _export(result: Mapping[str, Any]) -> str:
     tracking = result["tracking_uri"]
     registry = result.get("registry_uri", tracking)  # results of before that was told have none
     values = {TRACKING: registry if registry.startswith(SERVERS) else tracking, REGISTRY: registry}
-    if values[TRACKING] == values[REGISTRY] and not os.environ.get(REGISTRY):
+    if values[TRACKING] == values[REGISTRY]:
         del values[REGISTRY]
     return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
 

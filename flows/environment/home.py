@@ -157,7 +157,7 @@ def open_named_stores(home: Path, *, model: str | None = None) -> None:
 
     tracking = absolute(os.environ.get(TRACKING, ""))
     if os.environ.get(REGISTRY) or tracking not in ("", tracking_uri(home)):
-        open_stores(prepare(home).mlflow, model=model)
+        open_stores(prepare(home).mlflow, model=model, make=False)
 
 
 def check_servers(stores: Stores) -> None:

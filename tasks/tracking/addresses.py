@@ -40,6 +40,7 @@ def check_address(uri: str, variable: str) -> None:
         ConfigError: a folder, a database in memory, a file that is no database, an address without its scheme.
         SpaceError: a file that cannot be made or written.
     """
+    uri = absolute(uri)
     if file := database(uri):
         _check_file(file, variable)
         return

@@ -86,9 +86,11 @@ def test_a_plan_tells_of_the_store_beside_all_else(tmp_path: Path) -> None:
     assert "nowhere: expected a checkpoint folder" in said.text
 
 
-def test_a_plan_in_the_home_s_own_store_makes_none(tmp_path: Path) -> None:
+def test_a_plan_makes_no_store(tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     small = small_run(tmp_path / "small")
-    said = psomerge("plan", small.config, home=small.home)
-    assert said.code == 0, said.err
-    assert not (small.home / "mlflow.db").exists()
+    named = {TRACKING: f"sqlite:///{tmp_path}/runs.db", REGISTRY: "sqlite:///models.db"}
+    for settings in ({}, named):
+        said = psomerge("plan", small.config, home=small.home, settings=settings)
+        assert said.code == 0, said.err
+        assert not list(tmp_path.rglob("*.db"))
