@@ -47,9 +47,10 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     if isinstance(suite := content.get("suite"), str) and Path(suite).suffix in _FILES:
         content["suite"] = lead(suite, folder, f"{path}: suite")
     experts = content.get("experts")
-    for models, key in ((content, "base"), *((experts, name) for name in experts or () if isinstance(experts, dict))):
+    named = experts if isinstance(experts, dict) else {}
+    for models, key, where in ((content, "base", "base"), *((named, name, f"experts.{name}") for name in named)):
         if isinstance(address := models.get(key), str) and address:
-            models[key] = _model(address, folder, f"{path}: {'' if models is content else 'experts.'}{key}")
+            models[key] = _model(address, folder, f"{path}: {where}")
     return validate(Config, content, str(path))
 
 

@@ -162,6 +162,19 @@ def test_paths_lead_from_the_config_s_folder(project: Path) -> None:
     assert again.base == found.base
 
 
+@pytest.mark.parametrize("value", [5, ["one"], None, {"a": 5}, {"a": None}, {"a": ""}, "one"])
+def test_models_of_another_form_are_told_as_such(project: Path, value: Any) -> None:
+    with pytest.raises(ConfigError, match="experts"):
+        load_config(project_config(project, experts=value))
+    with pytest.raises(ConfigError, match="base"):
+        load_config(project_config(project, base=[]))
+
+
+def test_the_tilde_of_nobody_is_a_letter(project: Path) -> None:
+    found = load_config(project_config(project, experts={"a": "~no-such-user/x"}))
+    assert found.experts == {"a": f"{project}/~no-such-user/x"}
+
+
 @pytest.mark.parametrize(("key", "value"), [("base", "models/two"), ("experts", {"x": "models/two"})])
 def test_a_path_that_leads_somewhere_from_the_current_folder_only_is_told(project: Path, key: str, value: Any) -> None:
     words = r"leads from the file's folder to .*/project/models/two, where nothing is, .*/here/models/two"
