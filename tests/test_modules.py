@@ -83,7 +83,6 @@ TESTED_IN = {
     "tasks/sources/hub": "tasks/sources/hub/test_hub.py",
     "tasks/sources/registry": "tasks/release/test_registry.py",
     "tasks/sources/s3": "tasks/sources/s3/test_s3.py",
-    "tasks/step": "runs/test_merge.py",
     "tasks/tracking/store": "tasks/tracking/test_run.py",
 }
 """A module, or all of a room that stand nowhere else, and the test where it is tested."""

@@ -24,8 +24,8 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
 
     Args:
         name_or_path: a path that ends in .yaml or .yml, or the name of a shipped config.
-        overrides: each `key.key=value`; the value is read as in the file, and a path leads from the file's folder; over
-            a shipped config, in which none stands, from the current one.
+        overrides: each `key.key=value`; the value is read as in the file, and a path leads from the file's folder too;
+            all paths of a shipped config lead from the current one.
 
     Raises:
         ConfigError: no such file, an unknown key (the nearest is named), a value that cannot be, or a path that leads

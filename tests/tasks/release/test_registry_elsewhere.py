@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -158,3 +161,24 @@ def test_a_unity_catalog_wants_three_levels(uri: str) -> None:
     for name in ("merge", "default.merge", "a.b.c.d", "a b.c.d", "a..c"):
         with pytest.raises(ConfigError, match=r"Unity Catalog: expected CATALOG\.SCHEMA\.NAME"):
             registry.check_model_name(name, uri)
+
+
+def test_a_unity_catalog_which_searches_by_name_alone_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Catalog:
+        def search_model_versions(self, search: str) -> list[Any]:
+            assert search == "name = 'main.default.merge'"
+            return [SimpleNamespace(version=number) for number in (10, 9, 2)]
+
+        def get_model_version(self, name: str, version: str) -> Any:
+            key = KEY if int(version) > 2 else "b" * 64
+            return SimpleNamespace(version=version, tags={"psomerge.run_key": key}, aliases=["challenger"])
+
+    @contextmanager
+    def connected(store: Store) -> Iterator[Any]:
+        yield Catalog()
+
+    monkeypatch.setenv(REGISTRY, "databricks-uc")
+    monkeypatch.setattr(registry, "connect", connected)
+    found = registry.find(Store("sqlite:////elsewhere/mlflow.db"), "main.default.merge", run_key=KEY)
+    assert found is not None
+    assert found.version == "9"
