@@ -30,9 +30,11 @@ from psomerge.tasks.experts.fitting import merging_basis
 from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.tasks.search.inputs import all_judgements
 from psomerge.tasks.search.run_identity import program
+from psomerge.tasks.secrets import redact
 from psomerge.tasks.sources.origin import Access, Preview
 from psomerge.tasks.sources.pinned import pinned
 from psomerge.tasks.sources.preview import preview_all
+from psomerge.tasks.tracking.store import REGISTRY, registry_setting
 
 
 def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[str, Any]:
@@ -182,6 +184,7 @@ def _plan(
         "threads": config.engine.threads,
         "cores": len(os.sched_getaffinity(0)),
         "register_as": config.register_as.model,
+        "registry": redact(registry_setting()) if os.environ.get(REGISTRY) else None,
         "warnings": memory.warnings() if memory else [],
     }
 

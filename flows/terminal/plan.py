@@ -22,7 +22,7 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         f"time: {_time(plan)}",
         _memory(plan["memory"]),
         _disk(plan),
-        f"registers models:/{plan['register_as']}",
+        " at ".join(filter(None, (f"registers models:/{plan['register_as']}", plan["registry"]))),
         *(f"warning: {warning}" for warning in plan["warnings"]),
     ]
 

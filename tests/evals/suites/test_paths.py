@@ -1,9 +1,11 @@
 """Paths in a suite and its tasks lead from the suite's folder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from psomerge.errors import ConfigError
 from psomerge.evals.suites.paths import lead, with_data_files
@@ -78,3 +80,36 @@ def test_of_a_data_set_of_the_hub_or_in_a_folder_files_lead_from_that(folders: P
         )
     with pytest.raises(ConfigError, match=r"benchmark one: data_files: data/two\.jsonl leads"):
         with_data_files(one, {"dataset_path": "json", **kwargs}, folders)
+
+
+@pytest.mark.parametrize("by", ["task", "included", "suite", "folder"])
+def test_a_suite_is_whole_from_every_folder(folders: Path, by: str) -> None:
+    from psomerge.evals.harness import inspect
+    from psomerge.evals.suites.file import load_suite
+    from psomerge.evals.suites.splits import SPLITS
+
+    rows = [{"country": f"C{n}", "choices": [f"A{n}", f"B{n}"], "label": n % 2} for n in range(30)]
+    (folders / "data" / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kwargs = {"dataset_kwargs": {"data_files": {"test": "data/one.jsonl"}}}
+    task: dict[str, Any] = {
+        "task": "capitals",
+        "dataset_path": "./data" if by == "folder" else "json",
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "The capital of {{country}} is",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+    }
+    if by == "folder":
+        (folders / "data" / "one.jsonl").rename(folders / "data" / "test.jsonl")
+    (folders / "tasks").mkdir()
+    (folders / "tasks" / "_data").write_text(yaml.safe_dump(kwargs))
+    task |= {"task": kwargs, "included": {"include": "_data"}}.get(by, {})
+    (folders / "tasks" / "capitals.yaml").write_text(yaml.safe_dump(task))
+    entry = {"task": "capitals", "metric": "acc"} | ({"config": kwargs} if by == "suite" else {})
+    shares = {"optimisation": 0.4, "validation": 0.3, "test": 0.3}
+    content = {"name": "own", "salt": "1", "shares": shares, "include": ["tasks"], "benchmarks": [entry]}
+    (folders / "own.yaml").write_text(yaml.safe_dump(content))
+    suite = load_suite("../suites/own.yaml")
+    found = inspect(suite, SPLITS, cache=folders / "cache", allow_task_code=True)
+    assert (found.problems, sum(found.items.values())) == ((), 30)

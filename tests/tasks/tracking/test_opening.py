@@ -94,3 +94,4 @@ def test_a_plan_makes_no_store(tmp_path: Path) -> None:
         said = psomerge("plan", small.config, home=small.home, settings=settings)
         assert said.code == 0, said.err
         assert not list(tmp_path.rglob("*.db"))
+        assert (f"small-model at sqlite:///{tmp_path}/models.db" in said.out) == bool(settings)
