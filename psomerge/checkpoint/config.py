@@ -1,12 +1,13 @@
 """config.json of a checkpoint: read with suspicion, asked for its dtype, and made for a merged model."""
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.tying import KEY, ties_head
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.files.untrusted import read_json
@@ -130,6 +131,24 @@ def output_dtype(stored: torch.dtype, dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
         raise ConfigError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
     return getattr(torch, dtype) if dtype != "base" and stored.is_floating_point else stored
+
+
+def main_dtype(tensors: Iterable[TensorInfo], dtype: str = "base") -> torch.dtype:
+    """Returns the float dtype that most of the bytes of tensors have, float32 where none are of floats.
+
+    Args:
+        tensors: as a base stores them.
+        dtype: that they are to be written in, one of `psomerge.recipe.DTYPES`.
+
+    Raises:
+        ConfigError: as `output_dtype`.
+    """
+    sizes: dict[torch.dtype, int] = {}
+    for info in tensors:
+        written = output_dtype(info.dtype, dtype)
+        if written.is_floating_point:
+            sizes[written] = sizes.get(written, 0) + info.end - info.begin
+    return max(sizes, key=lambda key: sizes[key], default=torch.float32)
 
 
 def resized_config(config: Mapping[str, Any], rows: int) -> dict[str, Any]:

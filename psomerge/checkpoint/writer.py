@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from psomerge.checkpoint.config import merged_config, output_dtype
+from psomerge.checkpoint.config import main_dtype, merged_config
 from psomerge.checkpoint.finite import check_finite_tensor
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.shards import Shard, ShardFile, plan_shards
@@ -76,7 +76,7 @@ def companion_files(like: Checkpoint, tokenizer_from: Checkpoint, dtype: str) ->
     Raises:
         ArtefactError: a file is damaged or larger than it can be.
     """
-    config = merged_config(like.config, tokenizer_from.config, _main_dtype(like, dtype))
+    config = merged_config(like.config, tokenizer_from.config, main_dtype(like.tensors.values(), dtype))
     copied = {name: tokenizer_from.companion(name) for name in _FROM_TOKENIZER if name in tokenizer_from.files}
     return {"config.json": _json(config)} | copied
 
@@ -94,16 +94,6 @@ def _write_companions(folder: Path, files: Mapping[str, bytes]) -> dict[str, str
     for name, content in files.items():
         write_durably(folder / name, content)
     return {name: sha256(content).hexdigest() for name, content in files.items()}
-
-
-def _main_dtype(like: Checkpoint, dtype: str) -> torch.dtype:
-    """Returns the float dtype that most of the written bytes have."""
-    sizes: dict[torch.dtype, int] = {}
-    for info in like.tensors.values():
-        written = output_dtype(info.dtype, dtype)
-        if written.is_floating_point:
-            sizes[written] = sizes.get(written, 0) + info.end - info.begin
-    return max(sizes, key=lambda key: sizes[key], default=torch.float32)
 
 
 def _json(content: object) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from psomerge.checkpoint.config import sections, stored_dtype
+from psomerge.checkpoint.config import main_dtype, sections, stored_dtype
 from psomerge.checkpoint.layers import has_row_a_token, vocabulary_rows
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
@@ -138,6 +138,7 @@ def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:
 
 def _tensor_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
     declared = stored_dtype(expert.config, str(expert.folder / "config.json"))
+    common = main_dtype(expert.tensors.values())
     rows, their_rows = vocabulary_rows(base.tensors), vocabulary_rows(expert.tensors)
     for name, ours in base.tensors.items():
         theirs = expert.tensors.get(name)
@@ -152,14 +153,26 @@ def _tensor_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
                 and ours.shape[1:] == theirs.shape[1:]
             ):
                 yield f"has tensor {name!r} of shape {list(theirs.shape)}, the base {list(ours.shape)}"
-        elif theirs.dtype != ours.dtype and not (ours.dtype.is_floating_point and theirs.dtype == declared):
-            says = f"its config says {_short(declared)}" if declared else "its config says none"
+        elif ours.dtype.is_floating_point != theirs.dtype.is_floating_point or (
+            theirs.dtype != ours.dtype and not ours.dtype.is_floating_point
+        ):
+            yield f"has tensor {name!r} in {_short(theirs.dtype)}, the base in {_short(ours.dtype)}"
+        elif theirs.dtype != ours.dtype and (doubt := _other_half(theirs.dtype, declared or common)):
+            says = f"its config says {doubt}" if declared else f"its other tensors are in {doubt}"
             yield (
-                f"has tensor {name!r} in {_short(theirs.dtype)}, but {says} and the base has it in {_short(ours.dtype)}"
+                f"has tensor {name!r} in {_short(theirs.dtype)}, but {says} and the base has it in "
+                f"{_short(ours.dtype)}; where the header is right, write dtype {_short(theirs.dtype)} into its "
+                f"config.json, else save it again"
             )
     for name in expert.tensors:
         if name not in base.tensors:
             yield f"has tensor {name!r} that the base has not"
+
+
+def _other_half(stored: torch.dtype, said: torch.dtype) -> str:
+    """Returns the other type of 16 bits where that is what is said of a tensor that is stored in one, else nothing: the
+    header is the truth but where the same bytes could have been meant as the other."""
+    return _short(said) if {stored, said} == {torch.float16, torch.bfloat16} else ""
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -65,6 +65,11 @@ def again(
     save_file(tensors, str(folder / SAFE), metadata=metadata)
 
 
+def widened(tensors: dict[str, torch.Tensor]) -> None:
+    """As sharded trainers save: what they hold, whatever the config says."""
+    tensors.update({name: tensor.float() for name, tensor in tensors.items()})
+
+
 def own_index(folder: Path) -> None:
     """Shards whose names follow no custom, and an index that says no total."""
     weight_map, index = sharded(folder)
@@ -154,6 +159,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "bfloat16": lambda f: None,
     "float16": lambda f: (shutil.rmtree(f), tiny_llama(f, 1, layers=1, dtype=torch.float16)),
     "float32": lambda f: (shutil.rmtree(f), tiny_llama(f, 1, layers=1, dtype=torch.float32)),
+    "float32 under a config that says bfloat16": lambda f: again(f, widened),
+    "one tensor in float32": lambda f: again(
+        f, lambda t: t.update({"model.norm.weight": t["model.norm.weight"].float()})
+    ),
     "dtype under its old key": lambda f: in_json(f, "config.json", dtype=None, torch_dtype="bfloat16"),
     "two shards": lambda f: sharded(f),
     "shards of any name": own_index,

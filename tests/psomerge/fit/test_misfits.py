@@ -14,6 +14,8 @@ from psomerge.checkpoint.pins import file_digests, pin
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.fit.misfits import all_misfits, buffer_misfits, misfit, misfits
+from psomerge.merge.methods.table import METHODS
+from psomerge.recipe import Recipe, Source
 from psomerge.tasks.experts.fitting import open_fitting
 from psomerge.vocabulary.tokenizer import has_chat_template, tokenizers_differ
 
@@ -46,14 +48,54 @@ def test_an_expert_in_another_dtype_fits_if_its_config_says_so(tmp_path: Path, d
 
 
 def test_both_names_of_the_config_dtype_are_understood(tmp_path: Path) -> None:
-    assert found(tmp_path, tensors(F32), torch_dtype=None, dtype="float32") == []
+    assert found(tmp_path, tensors(F16), torch_dtype=None, dtype="float16") == []
 
 
-def test_a_tensor_in_a_dtype_of_neither_config_nor_base_is_a_misfit(tmp_path: Path) -> None:
-    lines = found(tmp_path, tensors() | {"norm": torch.ones(2, dtype=F32)})
-    assert lines == [
-        "expert \"tam\" has tensor 'norm' in float32, but its config says bfloat16 and the base has it in bfloat16"
-    ]
+@pytest.mark.parametrize(
+    ("stored", "said", "base"),
+    [
+        (F32, "bfloat16", BF16),  # as sharded trainers save
+        (F32, "float16", BF16),
+        (F32, None, BF16),
+        (F16, "float32", BF16),
+        (F16, None, BF16),
+        (BF16, "float32", F32),
+        (BF16, None, F16),
+    ],
+)
+def test_the_header_is_the_truth_about_a_file_s_dtype(
+    tmp_path: Path, stored: torch.dtype, said: str | None, base: torch.dtype
+) -> None:
+    assert found(tmp_path, tensors(stored), tensors(base), torch_dtype=said) == []
+
+
+def test_one_wide_tensor_among_narrow_ones_is_what_its_header_says(tmp_path: Path) -> None:
+    assert found(tmp_path, tensors() | {"norm": torch.ones(2, dtype=F32)}) == []
+
+
+@pytest.mark.parametrize(("stored", "said"), [(F16, "bfloat16"), (BF16, "float16")])
+def test_bytes_that_may_be_of_another_type_of_16_bits_are_refused_with_what_to_do(
+    tmp_path: Path, stored: torch.dtype, said: str
+) -> None:
+    short = str(stored).removeprefix("torch.")
+    assert found(tmp_path, tensors(stored), tensors(F32), torch_dtype=said)[0] == (
+        f"expert \"tam\" has tensor 'norm' in {short}, but its config says {said} and the base has it in float32; "
+        f"where the header is right, write dtype {short} into its config.json, else save it again"
+    )
+
+
+def test_one_tensor_in_the_other_type_of_16_bits_is_refused_where_the_config_says_nothing(tmp_path: Path) -> None:
+    (line,) = found(tmp_path, tensors() | {"norm": torch.ones(2, dtype=F16)}, torch_dtype=None)
+    assert "has tensor 'norm' in float16, but its other tensors are in bfloat16 and the base" in line
+
+
+def test_a_wide_file_under_a_narrow_config_is_merged_by_its_own_values(tmp_path: Path) -> None:
+    wide = tensors(F32) | {"w": torch.full((4, 2), 1 + 2**-10)}  # bfloat16 has no such number
+    base, tam = opened(tmp_path / "base", tensors()), opened(tmp_path / "tam", wide, torch_dtype="bfloat16")
+    basis = open_fitting({"base": base.folder, "tam": tam.folder}, None).basis
+    recipe = METHODS["task_arithmetic"].recipe(Recipe(Source("base", "", ""), (Source("tam", "", ""),)), [16.0])
+    # 1 + 16 * 2^-10 = 1.015625, which bfloat16 has; rounded first, the expert would be the base.
+    assert basis.merged_tensor(recipe, "w").tolist() == [[1.015625] * 2] * 4
 
 
 def test_a_tensor_in_the_dtype_that_the_base_uses_for_it_fits_whatever_the_config_says(tmp_path: Path) -> None:
