@@ -166,7 +166,7 @@ def settled(
                 )
             tensors[tensor] = info
     if weight_map:
-        check_index(weight_map, tensors, folder)
+        check_index(weight_map, tensors, folder, untied=config.get("tie_word_embeddings") is False)
     if len(tensors) > MAX_TENSORS:
         raise ArtefactError(f"{folder}: {len(tensors)} tensors, expected at most {MAX_TENSORS}")
     _settle_head(tensors, maps, config, folder=folder)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import cast
 
 from psomerge.checkpoint.header import TensorInfo
+from psomerge.checkpoint.layers import is_head, tied_copy
 from psomerge.errors import ArtefactError
 from psomerge.files.untrusted import INDEX, MAX_INDEX, read_json
 from psomerge.screening.formats import refuse_other_formats
 
+_ADVICE = "the index is of another checkpoint: fetch both again from one place, or save the model again"
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 
@@ -74,21 +76,35 @@ def _check_single(folder: Path, files: Mapping[str, int], shards: list[str]) -> 
     raise ArtefactError(f"{folder}: expected model.safetensors, or shards and {INDEX}; {found}")
 
 
-def check_index(weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo], folder: Path) -> None:
-    """Raises ArtefactError unless the index names exactly the tensors that the files hold, each in its file."""
+def check_index(
+    weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo], folder: Path, *, untied: bool = False
+) -> None:
+    """Raises ArtefactError unless the index names the tensors that the files hold, each in its file; a copy of the
+    embedding that only one of both has (a tied head, as some trainers leave it in the index) is no fault.
+
+    Args:
+        weight_map: by `weight_map_of`.
+        tensors: that the files hold.
+        folder: for messages.
+        untied: whether the config says that the output head is a tensor of its own.
+    """
     for tensor, file in weight_map.items():
         if tensor not in tensors:
+            if not (copied := tied_copy(tensor, tensors)):
+                raise ArtefactError(
+                    f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but no shard does; {_ADVICE}"
+                )
+            if untied and is_head(tensor):
+                raise ArtefactError(
+                    f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but no shard does, and config.json "
+                    "says tie_word_embeddings is false; fetch the shards again, or set it to true if the head is "
+                    f"{copied!r}"
+                )
+        elif tensors[tensor].file != file:
             raise ArtefactError(
-                f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but no shard does; the index is of "
-                "another checkpoint"
-            )
-        if tensors[tensor].file != file:
-            raise ArtefactError(
-                f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but {tensors[tensor].file} does"
+                f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but {tensors[tensor].file} does; "
+                "fetch both again from one place"
             )
     for tensor, info in tensors.items():
-        if tensor not in weight_map:
-            raise ArtefactError(
-                f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; the index is of "
-                "another checkpoint"
-            )
+        if tensor not in weight_map and (untied or not tied_copy(tensor, tensors)):
+            raise ArtefactError(f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; {_ADVICE}")

@@ -78,6 +78,12 @@ def own_index(folder: Path) -> None:
     index.write_text(json.dumps({"weight_map": {name: f"Gewichte {file}" for name, file in weight_map.items()}}))
 
 
+def tied_in_index(folder: Path) -> None:
+    """As trainers leave it that count the head among the tensors, and store it only once."""
+    weight_map, index = sharded(folder)
+    index.write_text(json.dumps({"weight_map": weight_map | {"lm_head.weight": min(weight_map.values())}}))
+
+
 def crowded(folder: Path) -> None:
     """Beside the model lies what people leave there; none of it is opened."""
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(folder.parent / OUTSIDE / EXECUTED)))
@@ -166,6 +172,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "dtype under its old key": lambda f: in_json(f, "config.json", dtype=None, torch_dtype="bfloat16"),
     "two shards": lambda f: sharded(f),
     "shards of any name": own_index,
+    "an index that lists the tied head": tied_in_index,
     "without tokenizer": lambda f: [
         (f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     ],

@@ -430,6 +430,62 @@ def test_an_untied_model_without_head_is_refused_for_loaders_would_make_one_up(t
         open_checkpoint(headed(tmp_path / "base", None, False))
 
 
+def indexed(folder: Path, stored: dict[str, torch.Tensor], listed: list[str], **config: object) -> Path:
+    """One shard, and an index that lists some names of it."""
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    shard = "model-00001-of-00001.safetensors"
+    save_file(stored, str(folder / shard))
+    (folder / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(listed, shard)}))
+    (folder / "config.json").write_text(
+        json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"} | config)
+    )
+    return folder
+
+
+EMBEDDED = {"model.embed_tokens.weight": torch.ones(3, 2), "model.norm.weight": torch.ones(2)}
+HEAD = {"lm_head.weight": torch.ones(3, 2)}
+SHARED = {"shared.weight": torch.ones(3, 2)}
+
+
+@pytest.mark.parametrize(
+    ("stored", "listed", "config"),
+    [
+        (EMBEDDED, [*EMBEDDED, *HEAD], {"tie_word_embeddings": True}),
+        (EMBEDDED, [*EMBEDDED, *HEAD], {}),  # the class may tie them
+        ({"transformer.wte.weight": torch.ones(3, 2)}, ["transformer.wte.weight", *HEAD], {}),
+        ({**EMBEDDED, **HEAD}, [*EMBEDDED], {"tie_word_embeddings": True}),
+        (
+            SHARED,
+            ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", *HEAD],
+            {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"},
+        ),
+    ],
+)
+def test_an_index_may_list_or_forget_a_copy_of_the_embedding(
+    tmp_path: Path, stored: dict[str, torch.Tensor], listed: list[str], config: dict[str, object]
+) -> None:
+    checkpoint = open_checkpoint(indexed(tmp_path / "base", stored, listed, **config))
+    assert checkpoint.tensors.keys() == stored.keys() - HEAD.keys()
+    assert checkpoint.tied
+
+
+@pytest.mark.parametrize(
+    ("stored", "listed", "phrase"),
+    [
+        (EMBEDDED, [*EMBEDDED, *HEAD], "fetch the shards again, or set it to true if the head is 'model.embed_tokens"),
+        (HEAD, [*HEAD, "model.embed_tokens.weight"], "'model.embed_tokens.weight', but no shard does; the index is of"),
+        (SHARED, ["shared.weight", "encoder.norm.weight"], "fetch both again from one place, or save the model again"),
+    ],
+)
+def test_what_an_index_lists_and_is_no_copy_must_be_there(
+    tmp_path: Path, stored: dict[str, torch.Tensor], listed: list[str], phrase: str
+) -> None:
+    with pytest.raises(ArtefactError, match=phrase):
+        open_checkpoint(indexed(tmp_path / "base", stored, listed, tie_word_embeddings=False))
+
+
 def read_all(checkpoint: Checkpoint) -> dict[str, bytes]:
     return {
         name: checkpoint.tensor(name).reshape(-1).view(torch.uint8).numpy().tobytes() for name in checkpoint.tensors
