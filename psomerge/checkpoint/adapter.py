@@ -27,6 +27,7 @@ from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS, INDEX, listing
 from psomerge.screening.companions import check_companions
 
 MAX_LISTED = 8
+_ANOTHER_BASE = "give the base that it was trained on"
 _PREFIX = "base_model.model."
 _PARTS = {
     ".lora_A.weight": "A",
@@ -134,8 +135,7 @@ def adapter_of(stored: Checkpoint, base: Checkpoint) -> Adapter:
     if parts.faults:
         more = f"; {len(parts.faults) - MAX_LISTED} more" if len(parts.faults) > MAX_LISTED else ""
         raise ArtefactError(
-            f'adapter "{stored.name}" ({stored.folder}): {"; ".join(parts.faults[:MAX_LISTED])}{more}; give the base '
-            "that it was trained on"
+            f'adapter "{stored.name}" ({stored.folder}): {"; ".join(parts.faults[:MAX_LISTED])}{more}; {parts.remedy}'
         )
     return Adapter(
         **{field: getattr(base, field) for field in ("tied", "_maps", "_stamps")},
@@ -162,6 +162,10 @@ class Parts:
         self.resized: dict[str, TensorInfo] = {}
         """Tensors with one row for each token, where it has tokens of its own."""
         self.faults: list[str] = []
+        self.remedy = (
+            "the base is not at fault: save the adapter again with PEFT, or give the checkpoint that its "
+            "merge_and_unload makes"
+        )
         factors: dict[str, dict[str, str]] = {}
         for name in stored.tensors:
             if not name.startswith(_PREFIX):
@@ -205,6 +209,7 @@ class Parts:
         if not theirs.dtype.is_floating_point or (theirs.shape != info.shape and (beside or not by_token)):
             advice = "; merge it into a full checkpoint with PEFT's merge_and_unload" if by_token and beside else ""
             self.faults.append(f"tensor {name!r} has shape {list(theirs.shape)}, the base {list(info.shape)}{advice}")
+            self.remedy = self.remedy if by_token and beside else _ANOTHER_BASE
         elif beside and torch.equal(self._stored.tensor(name).float(), self._base.tensor(target).float()):
             pass  # PEFT stores an embedding that it adapts beside the factors; it is the base's own
         else:
@@ -254,6 +259,7 @@ class Parts:
                 f"module {module!r} has a product of shape {[left.shape[0], right.shape[1]]}, the base's tensor has "
                 f"{list(info.shape)}"
             )
+            self.remedy = _ANOTHER_BASE
         elif f"{module}.weight" in self.whole:
             self.faults.append(f"module {module!r} has both a product and a tensor of its own")
         else:
@@ -268,4 +274,5 @@ class Parts:
         if name not in self._base.tensors:
             tied = " (its output head is the embedding)" if self._base.tied and "head" in name else ""
             self.faults.append(f"changes {name!r}, which the base has not{tied}")
+            self.remedy = self.remedy if tied else _ANOTHER_BASE
         return self._base.tensors.get(name)
