@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from psomerge.checkpoint.header import TensorInfo
+from psomerge.checkpoint.rope import SPELLINGS, rope_contradictions
 from psomerge.checkpoint.tying import KEY, ties_head
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.files.untrusted import read_json
@@ -48,7 +49,7 @@ def read_config(folder: Path, files: Mapping[str, int]) -> dict[str, Any]:
 
     Raises:
         ArtefactError: it is missing, damaged, asks for remote code, is quantised, names no architecture or an absurd
-            size; or as `check_companions`.
+            size, or says its rope twice in two ways; or as `check_companions`.
     """
     path = folder / "config.json"
     if "config.json" not in files:
@@ -72,6 +73,7 @@ def read_config(folder: Path, files: Mapping[str, int]) -> dict[str, Any]:
     for prefix, section in objects(config):
         refuse_quantised(section, path)
         _check_sizes(prefix, section, path)
+    _check_rope(config, path)
     stored_dtype(config, str(path))
     return config
 
@@ -83,6 +85,16 @@ def sections(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
     for key, value in config.items():
         if isinstance(value, dict):
             yield f"{key}.", value
+
+
+def _check_rope(config: Mapping[str, Any], path: Path) -> None:
+    """Raises ArtefactError where a section says one setting of its rope twice, and in two ways."""
+    for prefix, section in sections(config):
+        if prefix not in SPELLINGS and (twice := next(rope_contradictions(section), None)):
+            raise ArtefactError(
+                f"{path}: says {prefix and f'in {prefix[:-1]} '}{twice}, which are one setting; libraries disagree "
+                "about which one counts: remove the one that the model was not trained with"
+            )
 
 
 def _check_sizes(prefix: str, section: Mapping[str, Any], path: Path) -> None:

@@ -107,4 +107,6 @@ def check_index(
             )
     for tensor, info in tensors.items():
         if tensor not in weight_map and (untied or not tied_copy(tensor, tensors)):
-            raise ArtefactError(f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; {_ADVICE}")
+            raise ArtefactError(
+                f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; {_ADVICE}"
+            )

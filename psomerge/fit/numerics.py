@@ -8,9 +8,10 @@ here: without it, two configs contradict each other only where both speak.
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from psomerge.checkpoint.config import sections
+from psomerge.checkpoint.config import DTYPE_KEYS, STOP_KEYS, sections
+from psomerge.checkpoint.rope import SPELLINGS, rope_settings
 
 FIELDS = (
     *(
@@ -75,13 +76,17 @@ FIELDS = (
         "do_layer_norm_before",
     ),
 )
-"""Compared as they stand. Window and rope are spelt in several ways: `_window` and `_rope` read them."""
-_ROPE_KEYS = {"type": "rope_type", "rotary_pct": "partial_rotary_factor"}
-_ROPE_TYPES = {"su": "longrope", "mrope": "default"}
-"""Older names of the same rope."""
-_NOT_COMPUTED = ("finetuned", "mscale_all_dim")
-
-
+"""Compared as they stand. Window and rope are spelt in several ways: `_window` and `rope_settings` read them."""
+_OFF_WHERE_NULL = ("attn_logit_softcapping", "final_logit_softcapping", "clip_qkv")
+_NOT_TELLING = (
+    "_name_or_path",
+    "transformers_version",
+    *DTYPE_KEYS,
+    *STOP_KEYS,
+    "use_cache",
+    "vocab_size",
+)
+"""Keys of config.json that change nothing of what is compared here."""
 Resolve = Callable[[Mapping[str, Any]], "Mapping[str, Any] | None"]
 """Gives a config with every setting of its class spelt out; None where nobody knows the class."""
 
@@ -93,12 +98,12 @@ class Contradiction:
     key: str
     ours: object
     theirs: object
-    unsaid: str = ""
-    """Which of both, `base` or `expert`, leaves it to its class."""
+    unsaid: tuple[str, ...] = ()
+    """Which of both, `base` or `expert`, leave it to their class."""
 
     def __str__(self) -> str:
         ours, theirs = (
-            f"{shown(value)}{' (as its class has it)' if self.unsaid == name else ''}"
+            f"{shown(value)}{' (as its class has it)' if name in self.unsaid else ''}"
             for name, value in (("base", self.ours), ("expert", self.theirs))
         )
         return f"has {self.key} {theirs} in its config.json, the base {ours}; {self._remedy()}"
@@ -119,21 +124,27 @@ class Contradiction:
 def contradictions(
     base: Mapping[str, Any], expert: Mapping[str, Any], resolve: Resolve = lambda config: None
 ) -> Iterator[Contradiction]:
-    """Yields every setting to which two configs give different values.
+    """Yields every setting to which two configs give different values. What a config means is what the library of its
+    class makes of it; where nobody knows the class, what both say.
 
     Args:
         base, expert: contents of config.json.
-        resolve: is asked where one of them leaves out what the other says.
+        resolve: is asked where they are not the same.
     """
+    if _telling(base) == _telling(expert):
+        return
     ours, theirs = _settings(base), _settings(expert)
-    for key, value in ours.items():
-        if key in theirs and theirs[key] != value:
-            yield Contradiction(key, value, theirs[key])
-    if (half := ours.keys() ^ theirs.keys()) and (whole := resolve(base)) and (other := resolve(expert)):
-        ours_whole, theirs_whole = _settings(whole), _settings(other)
-        for key in ours_whole:
-            if key in half and key in theirs_whole and ours_whole[key] != theirs_whole[key]:
-                yield Contradiction(key, ours_whole[key], theirs_whole[key], "expert" if key in ours else "base")
+    whole, other = resolve(base), resolve(expert)
+    ours_meant, theirs_meant = (_settings(whole), _settings(other)) if whole and other else (ours, theirs)
+    for key in ours_meant:
+        if key in theirs_meant and ours_meant[key] != theirs_meant[key]:
+            unsaid = [name for name, said in (("base", ours), ("expert", theirs)) if key not in said]
+            yield Contradiction(key, ours_meant[key], theirs_meant[key], tuple(unsaid))
+
+
+def _telling(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config may change what it means."""
+    return {key: value for key, value in config.items() if key not in _NOT_TELLING}
 
 
 def positions(config: Mapping[str, Any]) -> int | None:
@@ -148,12 +159,18 @@ def positions(config: Mapping[str, Any]) -> int | None:
 def _settings(config: Mapping[str, Any]) -> dict[str, object]:
     found: dict[str, object] = {}
     for prefix, section in sections(config):
-        if prefix in ("rope_parameters.", "rope_scaling."):
+        if prefix in SPELLINGS:
             continue
-        plain = {key: section[key] for key in FIELDS if section.get(key) is not None}
-        if section.get("hidden_activation") is not None:
-            plain.pop("hidden_act", None)  # Gemma's first configs hold both; the newer key counts
-        found |= {prefix + key: value for key, value in (plain | _window(section) | _rope(section)).items()}
+        plain = {
+            key: section[key]
+            for key in FIELDS
+            if section.get(key) is not None or (key in _OFF_WHERE_NULL and key in section)
+        }
+        if (newer := plain.pop("hidden_activation", None)) is not None:
+            plain["hidden_act"] = newer  # Gemma's first configs hold both; the newer key counts
+        if "layer_types" in plain:
+            plain.pop("sliding_window_pattern", None)  # classes make the layers' types of it where they are not said
+        found |= {prefix + key: value for key, value in (plain | _window(section) | rope_settings(section)).items()}
     return found
 
 
@@ -168,54 +185,6 @@ def _window(section: Mapping[str, Any]) -> dict[str, object]:
     if section.get("use_sliding_window") and section.get("max_window_layers") is not None:
         found["max_window_layers"] = section["max_window_layers"]
     return found
-
-
-def _rope(section: Mapping[str, Any]) -> dict[str, object]:
-    """Returns the rope settings of both spellings under one set of keys: `rope.X`, and `rope.local.X` for the layers
-    with a window.
-
-    Old: rope_theta, rope_scaling, rope_local_base_freq, partial_rotary_factor side by side. New: rope_parameters, one
-    for all layers or one for each type.
-    """
-    new = _mapping(section.get("rope_parameters"))
-    if any(isinstance(value, Mapping) for value in new.values()):
-        per_type = {str(kind): _mapping(value) for kind, value in new.items()}
-        main = per_type.get("full_attention", {})
-        local = per_type.get("sliding_attention", {})
-    else:
-        main = new
-        local = (
-            {"rope_theta": section["rope_local_base_freq"]} if section.get("rope_local_base_freq") is not None else {}
-        )
-    beside = {
-        key: section[key]
-        for key in ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "rotary_pct")
-        if section.get(key) is not None
-    }
-    if "rotary_emb_base" in beside:
-        beside["rope_theta"] = beside.pop("rotary_emb_base")
-    scaling = _mapping(section.get("rope_scaling"))
-    speaks = bool(new or beside or scaling or local)
-    # No class scales by default: a config that speaks of rope and names no scaling has none.
-    found = ({"rope_type": "default"} if speaks else {}) | _renamed(beside) | _renamed(scaling) | _renamed(main)
-    if found.get("rope_type") == "default":
-        found.pop("factor", None)
-    return {f"rope.{key}": value for key, value in found.items()} | {
-        f"rope.local.{key}": value for key, value in _renamed(local).items() if key == "rope_theta"
-    }
-
-
-def _renamed(rope: Mapping[str, object]) -> dict[str, object]:
-    named = {
-        _ROPE_KEYS.get(key, key): value for key, value in rope.items() if value is not None and key not in _NOT_COMPUTED
-    }
-    if "rope_type" in named:
-        named["rope_type"] = _ROPE_TYPES.get(str(named["rope_type"]), named["rope_type"])
-    return named
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def shown(value: object) -> str:

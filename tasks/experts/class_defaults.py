@@ -1,6 +1,7 @@
 """What a config.json leaves to its class: the settings as transformers makes them of it."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from psomerge.tasks.quiet import quiet
@@ -19,6 +20,6 @@ def spelt_out(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     try:
         with quiet("transformers"):
-            return CONFIG_MAPPING[config["model_type"]].from_dict(dict(config)).to_dict()
+            return CONFIG_MAPPING[config["model_type"]].from_dict(deepcopy(dict(config))).to_dict()  # it writes into it
     except Exception:  # a class of the library may stumble over anything; whether it takes this one is not asked here
         return None

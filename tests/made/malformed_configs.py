@@ -207,6 +207,22 @@ KINDS: dict[str, Kind] = {
         ),
         "expected at most",
     ),
+    "rope said twice": Kind(
+        changed(
+            "config.json",
+            lambda c, r: c.update(
+                r.choice(
+                    (
+                        {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+                        {"rope_theta": 1e6},
+                        {"rope_scaling": {"type": "yarn", "rope_type": "linear", "factor": 2.0}},
+                    )
+                ),
+                rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            ),
+        ),
+        "which are one setting",
+    ),
     "quantised": Kind(changed("config.json", quantised), "is quantised"),
     "junk in generation_config.json": Kind(
         changed("generation_config.json", lambda c, r: c.update(r.choice(SAMPLER))), "token", JUNK

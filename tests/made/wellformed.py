@@ -204,6 +204,13 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "rare values in the config": lambda f: in_json(
         f, "config.json", quantization_config=None, head_dim=None, time_step_limit=[0.0, float("inf")], x={"y": [[1]]}
     ),
+    "rope in both spellings": lambda f: in_json(
+        f,
+        "config.json",
+        rope_theta=10000.0,
+        rope_scaling=None,
+        rope_parameters={"rope_theta": 10000, "rope_type": "default"},
+    ),
     "patterns in use": patterns,
     "normalizer of SentencePiece": sentencepiece_like,
     "old settings": old_settings,

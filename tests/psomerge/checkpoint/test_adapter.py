@@ -316,7 +316,8 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(tmp_path: Path, base: 
 def test_of_a_tied_base_the_head_has_no_tensor_to_adapt(tmp_path: Path, base: Path) -> None:
     tied = tiny_llama(tmp_path / "tied", dtype=torch.float32)
     with pytest.raises(
-        ArtefactError, match=r"changes 'lm_head.weight', which the base has not \(its output head is the embedding\); the base is not"
+        ArtefactError,
+        match=r"changes 'lm_head.weight', which the base has not \(its output head is the embedding\); the base is not",
     ):
         open_adapter(lora(base, tmp_path / "one", target_modules=["lm_head"]), open_checkpoint(tied))
 

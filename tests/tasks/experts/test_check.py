@@ -184,6 +184,106 @@ def test_what_a_config_leaves_to_its_class_may_be_what_the_base_says(tmp_path: P
     assert check(folders, None).warnings == ()
 
 
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+DEFAULT = {"rope_type": "default", "rope_theta": 500000.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        (
+            LLAMA3,
+            {"rope_scaling": LINEAR, "rope_parameters": DEFAULT},
+            "rope_parameters.rope_type 'default' and rope",
+        ),
+        (
+            LLAMA3,
+            {"rope_parameters": DEFAULT | {"rope_theta": 1e4}},
+            "rope_parameters.rope_theta 10000.0 and rope",
+        ),
+        (LLAMA3, {"rope_scaling": LINEAR | {"type": "yarn"}}, "rope_scaling.rope_type 'linear' and rope_scaling.type"),
+        (LLAMA3, {"rotary_emb_base": 1e4}, "rope_theta 500000.0 and rotary_emb_base 10000.0"),
+        (LLAMA3, {"rotary_pct": 0.25, "partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 and rotary_pct 0.25"),
+        (
+            GEMMA3,
+            {"rope_parameters": {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 5e3}}},
+            "rope_parameters.sliding_attention.rope_theta 5000.0 and rope_local_base_freq 10000.0",
+        ),
+        (
+            GEMMA3,
+            {"rope_scaling": LINEAR, "rope_parameters": {"full_attention": {"rope_type": "default"}}},
+            "rope_parameters.full_attention.rope_type 'default' and rope_scaling.rope_type 'linear'",
+        ),
+        (
+            LLAMA3,
+            {"text_config": {"rope_scaling": LINEAR, "rope_parameters": DEFAULT}},
+            "in text_config rope_parameters.rope_type 'default'",
+        ),
+    ],
+)
+def test_a_rope_said_twice_in_two_ways_is_refused_in_any_model(
+    tmp_path: Path, family: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    folders = pair(tmp_path, family, **changes)
+    for name, one in (("tam", folders), ("base", {"base": folders["tam"]})):
+        with pytest.raises(ArtefactError, match=f'^"{name}": ' if len(one) > 1 else "config.json: says") as caught:
+            check(one, None)
+        assert f"{folders['tam'] / 'config.json'}: says {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        (LLAMA3, {"rope_parameters": DEFAULT}),  # as versions between both wrote
+        (LLAMA3, {"rope_scaling": {"rope_type": "default", "type": "mrope"}}),
+        (LLAMA3, {"rope_scaling": {}, "rope_parameters": DEFAULT}),
+        (
+            GEMMA3,
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                }
+            },
+        ),
+    ],
+)
+def test_a_rope_said_twice_in_one_way_is_no_fault(
+    tmp_path: Path, family: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    folders = pair(tmp_path, family, **changes)
+    for folder in folders.values():
+        edit(folder, "config.json", num_attention_heads=2)
+    assert check(folders, None).warnings == ()
+
+
+def test_asking_the_library_leaves_a_config_as_it_was_read(tmp_path: Path) -> None:
+    folders = pair(tmp_path, rope_scaling={"type": "linear", "factor": 2.0})
+    edit(folders["base"], "config.json", rope_scaling={"type": "linear", "factor": 2.0}, num_attention_heads=2)
+    edit(folders["tam"], "config.json", num_attention_heads=2, hidden_act="silu", attention_bias=False)
+    # the library writes rope_theta and rope_type into what it is given
+    assert check(folders, None).basis.base.config["rope_scaling"] == {"type": "linear", "factor": 2.0}
+
+
+def test_a_config_means_what_the_library_makes_of_it(tmp_path: Path) -> None:
+    # Of 26 layers every sixth, or every 26th, or none is without a window: the pattern makes the layers' types.
+    folders = pair(tmp_path, GEMMA3)
+    for name, pattern in (("base", 6), ("tam", 26)):
+        edit(folders[name], "config.json", num_attention_heads=2, num_hidden_layers=4, sliding_window_pattern=pattern)
+    assert check(folders, None).warnings == ()  # all four have a window in both
+    edit(folders["tam"], "config.json", sliding_window_pattern=2)
+    with pytest.raises(ArtefactError, match=r'expert "tam" has layer_types \[.*\] \(as its class has it\)'):
+        check(folders, None)
+
+
+def test_a_null_that_switches_something_off_is_held_against_the_base(tmp_path: Path) -> None:
+    folders = pair(tmp_path, GEMMA3)
+    for folder, value in ((folders["base"], 50.0), (folders["tam"], None)):
+        edit(folder, "config.json", num_attention_heads=2, final_logit_softcapping=value)
+    with pytest.raises(ArtefactError, match=r'"tam" has final_logit_softcapping none in its config.json, the base 50'):
+        check(folders, None)
+
+
 def test_a_class_that_the_library_has_not_is_compared_by_what_is_said(tmp_path: Path) -> None:
     folders = pair(tmp_path)
     for folder in folders.values():
