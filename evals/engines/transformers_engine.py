@@ -33,6 +33,7 @@ from psomerge.evals.engines.engine import (
 from psomerge.evals.engines.host import device_name
 from psomerge.evals.engines.prefix import Prefix
 from psomerge.evals.engines.shell import write_shell
+from psomerge.fit.loading import loading_of
 from psomerge.merge.basis import open_basis
 from psomerge.recipe import Recipe
 
@@ -125,12 +126,13 @@ class TransformersEngine:
         settings = {"config": self._model.config, "state_dict": made, "dtype": self._dtype, "output_loading_info": True}
         self._model, told = type(self._model).from_pretrained(None, **settings)
         self._model.eval()
+        loading, tensors = loading_of(self._model), self._basis.base.tensors
         for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if told[fault]:
-                raise EngineError(
-                    f"swap refused: {fault.replace('_', ' ')} of the model of this config: "
-                    f"{sorted(map(str, told[fault]))[0]}"
-                )
+            names = sorted(map(str, told[fault]))
+            if fault == "unexpected_keys":  # the library reports some that its classes make themselves, or never had
+                names = [name for name in names if name not in tensors or not loading.ignores(name, tensors[name])]
+            if names:
+                raise EngineError(f"swap refused: {fault.replace('_', ' ')} of the model of this config: {names[0]}")
 
     def _finite(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self._basis.merged_tensors(recipe):

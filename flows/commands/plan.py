@@ -25,7 +25,7 @@ from psomerge.flows.terminal.progress import Progress
 from psomerge.merge.basis import Basis
 from psomerge.search.search import first_points
 from psomerge.tasks.experts.check import file_warnings
-from psomerge.tasks.experts.class_defaults import spelt_out
+from psomerge.tasks.experts.class_defaults import loading, spelt_out
 from psomerge.tasks.experts.fitting import merging_basis
 from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.tasks.search.inputs import all_judgements
@@ -123,7 +123,7 @@ def _fit(config: Config, seen: Mapping[str, Checkpoint]) -> tuple[list[PsomergeE
     if "base" not in seen:
         return problems, None
     base, experts = seen["base"], [one for name, one in seen.items() if name != "base"]
-    if lines := all_misfits(base, experts, read_pieces, spelt_out):
+    if lines := all_misfits(base, experts, read_pieces, spelt_out, loading):
         problems.append(misfit(lines, base.folder))
     fitting = [one for one in experts if not any(f'"{one.name}"' in line for line in lines)]
     merged = None

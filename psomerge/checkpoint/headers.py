@@ -15,6 +15,7 @@ from psomerge.checkpoint.adapter_config import read_adapter_config
 from psomerge.checkpoint.config import read_config
 from psomerge.checkpoint.header import parse_header
 from psomerge.checkpoint.layers import is_head
+from psomerge.checkpoint.layout import laid_out
 from psomerge.checkpoint.reader import Checkpoint, settled
 from psomerge.checkpoint.shard_index import weight_map_of
 from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS
@@ -59,7 +60,7 @@ def checkpoint_of_headers(
         name: that messages use: `base`, or an expert's name.
         files: as of `header_guesses`.
         headers: the first bytes of each weights file named there, with the whole header.
-        base: that an adapter was trained on; else not looked at.
+        base: that an adapter was trained on, or whose names an expert's tensors get; None for a base itself.
 
     Raises:
         ArtefactError: as `psomerge.checkpoint.reader.open_checkpoint` and `open_adapter`.
@@ -71,9 +72,10 @@ def checkpoint_of_headers(
         return _adapter(replace(empty, config=read_adapter_config(folder), tensors=found[ADAPTER_WEIGHTS]), base)
     config = read_config(folder, files)
     tensors = settled(found, weight_map_of(folder, files), config, {}, folder=folder)
-    return replace(
+    seen = replace(
         empty, config=MappingProxyType(config), tensors=MappingProxyType(tensors), tied=not any(map(is_head, tensors))
     )
+    return seen if base is None else laid_out(seen, base)
 
 
 def _adapter(stored: Checkpoint, base: Checkpoint) -> Adapter:

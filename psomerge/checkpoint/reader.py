@@ -62,6 +62,12 @@ class Checkpoint:
         whole = _view(self._maps[info.file], info)
         return whole if rows is None else whole[rows]
 
+    def is_view(self, name: str) -> bool:
+        """Returns whether a whole tensor is a view on the mapped file, so that keeping it costs no memory; one at an
+        odd address is a copy."""
+        info = self.tensors[name]
+        return info.begin % info.dtype.itemsize == 0
+
     def companion(self, name: str) -> bytes:
         """Returns a file that stands beside the weights. Raises ArtefactError where it is missing or larger than a
         tokenizer can be."""

@@ -1,5 +1,5 @@
 """What an expert has otherwise than the merged model will have it, though it can be merged: chat template, stop tokens,
-generation config, positions.
+generation config, positions, tensors that its class loads without.
 
 The files beside the weights only; `distance` looks at the weights.
 """
@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from psomerge.checkpoint.config import MAX_CONFIG
+from psomerge.checkpoint.layout import LaidOut, laid_out
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.files.untrusted import MAX_TOKENIZER, read_bytes, read_json
 from psomerge.fit.numerics import positions, shown
 from psomerge.fit.warning import FitWarning
 from psomerge.vocabulary.special_tokens import special_tokens
+from psomerge.vocabulary.tokens import few
 
 _NO_SETTING = (
     "transformers_version",
@@ -45,7 +47,19 @@ def differences(base: Checkpoint, expert: Checkpoint, chosen: Checkpoint) -> lis
         if expert is chosen
         else [*_template(expert, chosen), *_special(expert, chosen), *_generation(expert, chosen)]
     )
-    return [*found, *_positions(base, expert)]
+    return [*_apart(expert, base), *found, *_positions(base, expert)]
+
+
+def _apart(expert: Checkpoint, base: Checkpoint) -> Iterator[FitWarning]:
+    laid = laid_out(expert, base)
+    if not isinstance(laid, LaidOut):
+        return
+    if laid.left_out:
+        found, advice = few([*map(repr, laid.left_out)]), "its class loads without them: they are left out"
+        yield FitWarning(expert.name, "tensors that the base has not", "none", found, advice)
+    if laid.taken:
+        found, advice = f"none of {few([*map(repr, laid.taken)])}", "its class loads without them: they are the base's"
+        yield FitWarning(expert.name, "tensors that the base has", "all of them", found, advice)
 
 
 def _decided(chosen: Checkpoint) -> str:

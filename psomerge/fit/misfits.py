@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from psomerge.checkpoint.config import main_dtype, sections, stored_dtype
-from psomerge.checkpoint.layers import has_row_a_token, vocabulary_rows
+from psomerge.checkpoint.layout import LaidOut, laid_out
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
+from psomerge.fit.loading import Load
 from psomerge.fit.numerics import Resolve, contradictions
 from psomerge.fit.vocabulary import compared, vocabulary_misfits
-from psomerge.vocabulary.tokens import Reader, read_vocabulary
+from psomerge.screening.formats import resaving
+from psomerge.vocabulary.tokens import Reader, few, read_vocabulary
 
 MAX_LISTED = 8
 """Misfits of one expert in an error's text; `misfits` returns them all."""
@@ -54,7 +56,11 @@ another number of heads do not fit."""
 
 
 def misfits(
-    base: Checkpoint, expert: Checkpoint, read: Reader = read_vocabulary, resolve: Resolve = lambda config: None
+    base: Checkpoint,
+    expert: Checkpoint,
+    read: Reader = read_vocabulary,
+    resolve: Resolve = lambda config: None,
+    load: Load = lambda config: None,
 ) -> list[str]:
     """Returns what keeps an expert from being merged with a base, one line each, all of them; empty if it fits. No
     weights are read.
@@ -63,13 +69,15 @@ def misfits(
         base, expert: opened, or their headers only.
         read: gives a checkpoint's vocabulary.
         resolve: gives a config with every setting that its class has, None where it has no such class; asked where
-            one of two configs is silent.
+            two configs differ.
+        load: gives how the class of a config loads a checkpoint, None where it has no such class; asked where tensors
+            have no partner.
 
     Raises:
         ArtefactError: a tokenizer file is damaged or larger than one can be.
     """
     told = [*_config_misfits(base, expert, resolve), *vocabulary_misfits(base, expert, compared(base, expert, read))]
-    return [f'expert "{expert.name}" {line}' for line in (*told, *_tensor_misfits(base, expert))]
+    return [f'expert "{expert.name}" {line}' for line in (*told, *_tensor_misfits(base, expert, load))]
 
 
 def all_misfits(
@@ -77,6 +85,7 @@ def all_misfits(
     experts: Sequence[Checkpoint],
     read: Reader = read_vocabulary,
     resolve: Resolve = lambda config: None,
+    load: Load = lambda config: None,
 ) -> list[str]:
     """Returns the misfits of all experts with the base; of each the first few and the number of the rest.
 
@@ -86,7 +95,7 @@ def all_misfits(
     read = cache(read)
     for expert in experts:
         try:
-            found = misfits(base, expert, read, resolve)
+            found = misfits(base, expert, read, resolve, load)
         except ArtefactError as error:
             found = [str(error)]
         lines += [line for line in found[:MAX_LISTED] if line not in lines]
@@ -136,37 +145,51 @@ def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _tensor_misfits(base: Checkpoint, expert: Checkpoint) -> Iterator[str]:
+def _tensor_misfits(base: Checkpoint, expert: Checkpoint, load: Load) -> Iterator[str]:
+    laid = laid_out(expert, base)
+    if isinstance(laid, LaidOut):
+        yield from _unmatched(base, laid, load)
     declared = stored_dtype(expert.config, str(expert.folder / "config.json"))
     common = main_dtype(expert.tensors.values())
-    rows, their_rows = vocabulary_rows(base.tensors), vocabulary_rows(expert.tensors)
     for name, ours in base.tensors.items():
-        theirs = expert.tensors.get(name)
-        if theirs is None:
-            yield f"has no tensor {name!r} that the base has"
-        elif theirs.shape != ours.shape:
-            # Embedding and head of another vocabulary are merged token by token; `vocabulary_misfits` says where they
-            # cannot be.
-            if not (
-                has_row_a_token(name, ours, rows)
-                and has_row_a_token(name, theirs, their_rows)
-                and ours.shape[1:] == theirs.shape[1:]
-            ):
-                yield f"has tensor {name!r} of shape {list(theirs.shape)}, the base {list(ours.shape)}"
-        elif ours.dtype.is_floating_point != theirs.dtype.is_floating_point or (
-            theirs.dtype != ours.dtype and not ours.dtype.is_floating_point
-        ):
-            yield f"has tensor {name!r} in {_short(theirs.dtype)}, the base in {_short(ours.dtype)}"
-        elif theirs.dtype != ours.dtype and (doubt := _other_half(theirs.dtype, declared or common)):
+        theirs = laid.tensors[name]
+        if theirs.dtype != ours.dtype and (doubt := _other_half(theirs.dtype, declared or common)):
             says = f"its config says {doubt}" if declared else f"its other tensors are in {doubt}"
             yield (
                 f"has tensor {name!r} in {_short(theirs.dtype)}, but {says} and the base has it in "
                 f"{_short(ours.dtype)}; where the header is right, write dtype {_short(theirs.dtype)} into its "
                 f"config.json, else save it again"
             )
-    for name in expert.tensors:
-        if name not in base.tensors:
-            yield f"has tensor {name!r} that the base has not"
+
+
+def _unmatched(base: Checkpoint, expert: LaidOut, load: Load) -> Iterator[str]:
+    """Yields the tensors for which there is no partner and which the class needs."""
+    if not (expert.taken or expert.left_out):
+        return
+    loading, stored = load(base.config), expert.inner.tensors
+    lacking = [name for name in expert.taken if not (loading and loading.does_without(name, base.tensors[name]))]
+    spare = [name for name in expert.left_out if not (loading and loading.ignores(name, stored[name]))]
+    if lacking and spare and not stored.keys() & {*lacking} and _values(base, lacking) == _values(expert.inner, spare):
+        yield (
+            f"is the same model in another layout: it has {few([*map(repr, spare)])} where the base has "
+            f"{few([*map(repr, lacking)])}, as many values; save both again with one version of transformers, this one "
+            f"with: {resaving(expert.folder, expert.config['architectures'][0])}"
+        )
+        return
+    for name in lacking:
+        ours, theirs = base.tensors[name], stored.get(name)
+        if theirs is None:
+            yield f"has no tensor {name!r} that the base has"
+        elif theirs.shape != ours.shape:
+            yield f"has tensor {name!r} of shape {list(theirs.shape)}, the base {list(ours.shape)}"
+        else:
+            yield f"has tensor {name!r} in {_short(theirs.dtype)}, the base in {_short(ours.dtype)}"
+    for name in spare:
+        yield f"has tensor {name!r} that the base has not"
+
+
+def _values(one: Checkpoint, names: Sequence[str]) -> int:
+    return sum(torch.Size(one.tensors[name].shape).numel() for name in names)
 
 
 def _other_half(stored: torch.dtype, said: torch.dtype) -> str:

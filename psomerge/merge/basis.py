@@ -18,6 +18,7 @@ from psomerge.arithmetic.fused import Workspace, merge_compiled, merge_eager
 from psomerge.arithmetic.low_rank import LowRank, weighted_sum
 from psomerge.arithmetic.masks import keep_threshold, mask_keys
 from psomerge.checkpoint.adapter import Adapter, is_adapter, open_adapter
+from psomerge.checkpoint.layout import laid_out
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.merge.grouping import groups
@@ -246,12 +247,10 @@ class Basis:
             return self._views[name]
         models = [self.base, *(self.experts[place] for place in stored)]
         flat = [one.tensor(name, rows).reshape(-1) for one in models]
-        infos = [
-            one.stored.tensors[one.whole[name]] if isinstance(one, Adapter) else one.tensors[name] for one in models
+        views = [
+            one.stored.is_view(one.whole[name]) if isinstance(one, Adapter) else one.is_view(name) for one in models
         ]
-        if rows is None and all(
-            info.begin % info.dtype.itemsize == 0 for info in infos
-        ):  # one at an odd address is a copy: not to be kept
+        if rows is None and all(views):
             self._views[name] = flat
         return flat
 
@@ -272,8 +271,8 @@ class Basis:
 
 
 def open_basis(folders: Mapping[str, Path], tokenizer_from: str = "base", *, compiled: bool | None = None) -> Basis:
-    """Returns the basis of local folders, `base` among them; the other keys are the experts' names, in the recipe's
-    order.
+    """Returns the basis of local folders that were found to fit, `base` among them; the other keys are the experts'
+    names, in the recipe's order. A tensor that an expert lacks is the base's.
 
     Args:
         folders: local folder by name.
@@ -298,6 +297,6 @@ def basis_of(
 
 
 def open_expert(folder: Path, name: str, base: Checkpoint) -> Checkpoint:
-    """Returns the checkpoint in a folder, or what the adapter there makes of the base. Raises ArtefactError as
-    `open_checkpoint` and `open_adapter`."""
-    return open_adapter(folder, base, name) if is_adapter(folder) else open_checkpoint(folder, name)
+    """Returns the checkpoint in a folder by the base's names, or what the adapter there makes of the base. Raises
+    ArtefactError as `open_checkpoint` and `open_adapter`."""
+    return open_adapter(folder, base, name) if is_adapter(folder) else laid_out(open_checkpoint(folder, name), base)

@@ -83,11 +83,17 @@ def refuse_quantised(config: Mapping[str, Any], path: Path) -> None:
     )
 
 
-def _command(folder: Path, how: str, save: str) -> str:
+def resaving(folder: Path, architecture: str) -> str:
+    """Returns a shell command that saves a folder's model of a class of transformers to CONVERTED, in the layout that
+    the installed version writes; its tokenizer stays where it is."""
+    return _command(folder, "", _SAVE, architecture)
+
+
+def _command(folder: Path, how: str, save: str, architecture: str = "AutoModelForCausalLM") -> str:
     """Returns a shell command that loads a folder's model and saves it to CONVERTED as safetensors; but for GGUF, its
     tokenizer stays where it is."""
     code = (
-        f"import transformers as t; m = t.AutoModelForCausalLM.from_pretrained({_text(folder)}, "
+        f"import transformers as t; m = t.{architecture}.from_pretrained({_text(folder)}, "
         f'dtype="auto"{how and f", {how}"}); {save}'
     )
     return f"python -c {shlex.quote(code)}"

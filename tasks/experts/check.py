@@ -12,7 +12,7 @@ from psomerge.fit.misfits import all_misfits, buffer_misfits
 from psomerge.fit.vocabulary import compared
 from psomerge.fit.warning import FitWarning
 from psomerge.merge.basis import Basis
-from psomerge.tasks.experts.class_defaults import spelt_out
+from psomerge.tasks.experts.class_defaults import loading, spelt_out
 from psomerge.tasks.experts.fitting import choose_tokenizer, missing_tokens, open_fitting
 from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.vocabulary.aligned import align
@@ -122,7 +122,7 @@ def examine(base: Checkpoint | None, models: Sequence[Checkpoint]) -> tuple[list
     """
     if base is None:
         return [line for model in models for line in measure(model, [])[1]], []
-    unfit = [*all_misfits(base, models, read_pieces, spelt_out), *buffer_misfits(base, models)]
+    unfit = [*all_misfits(base, models, read_pieces, spelt_out, loading), *buffer_misfits(base, models)]
     distances, faults = measure(base, models) if unfit else measure(*align(base, models, base)[:2])
     lines = unfit + faults
     return lines, [] if lines else [warning for model in models for warning in _alone(base, model)] + distance_warnings(

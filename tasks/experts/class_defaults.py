@@ -1,10 +1,14 @@
-"""What a config.json leaves to its class: the settings as transformers makes them of it."""
+"""What a config.json leaves to its class: the settings as transformers makes them of it, and which tensors it loads."""
 
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+from psomerge.fit.loading import Loading, loading_of
 from psomerge.tasks.quiet import quiet
+
+MAX_LAYERS = 512
+"""Of a model that is built, without memory, to see which tensors it has; the largest that are published have 126."""
 
 
 def spelt_out(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -22,4 +26,28 @@ def spelt_out(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         with quiet("transformers"):
             return CONFIG_MAPPING[config["model_type"]].from_dict(deepcopy(dict(config))).to_dict()  # it writes into it
     except Exception:  # a class of the library may stumble over anything; whether it takes this one is not asked here
+        return None
+
+
+def loading(config: Mapping[str, Any]) -> Loading | None:
+    """Returns how the class of a config loads a checkpoint; None where the library has no such class, or does not take
+    the config.
+
+    Args:
+        config: as of `spelt_out`.
+    """
+    import torch
+    import transformers
+
+    kind = getattr(transformers, config["architectures"][0], None)
+    if config["model_type"] not in transformers.CONFIG_MAPPING or not isinstance(kind, type):
+        return None
+    try:
+        with quiet("transformers"), torch.device("meta"):
+            settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(deepcopy(dict(config)))
+            text = settings.get_text_config()
+            if not issubclass(kind, transformers.PreTrainedModel) or text.num_hidden_layers > MAX_LAYERS:
+                return None
+            return loading_of(kind(settings))
+    except Exception:  # as of `spelt_out`
         return None

@@ -11,7 +11,7 @@ from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit.misfits import all_misfits, buffer_misfits, misfit
 from psomerge.fit.vocabulary import compared
 from psomerge.merge.basis import Basis, basis_of, open_expert
-from psomerge.tasks.experts.class_defaults import spelt_out
+from psomerge.tasks.experts.class_defaults import loading, spelt_out
 from psomerge.tasks.experts.numbering import check_numbering
 from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.vocabulary.tokenizer import differing_flags, has_chat_template, has_tokenizer, tokenizers_differ
@@ -63,7 +63,7 @@ def open_fitting(
     if (base := opened.pop("base", None)) is None:
         raise ArtefactError("\n".join(broken))
     experts = tuple(opened.values())
-    misfits = [*all_misfits(base, experts, read_pieces, spelt_out), *buffer_misfits(base, experts)]
+    misfits = [*all_misfits(base, experts, read_pieces, spelt_out, loading), *buffer_misfits(base, experts)]
     if lines := broken + misfits:
         lines += faults(base, experts)
         raise misfit(lines, base.folder) if misfits else ArtefactError("\n".join(lines))

@@ -70,6 +70,12 @@ def widened(tensors: dict[str, torch.Tensor]) -> None:
     tensors.update({name: tensor.float() for name, tensor in tensors.items()})
 
 
+def composite(tensors: dict[str, torch.Tensor]) -> None:
+    """The names that the text part of a model of several parts has."""
+    for name in list(tensors):
+        tensors[name.replace("model.", "model.language_model.")] = tensors.pop(name)
+
+
 def own_index(folder: Path) -> None:
     """Shards whose names follow no custom, and an index that says no total."""
     weight_map, index = sharded(folder)
@@ -200,6 +206,21 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "the head stored although tied": lambda f: again(
         f, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()})
     ),
+    "rotary tables of an older version": lambda f: again(
+        f, lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(16)})
+    ),
+    "positions and masks of an older version": lambda f: again(
+        f,
+        lambda t: t.update(
+            {
+                "model.position_ids": torch.arange(8)[None],
+                "model.layers.0.self_attn.masked_bias": torch.tensor(-1e9),
+                "model.layers.0.self_attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.bool).tril(),
+            }
+        ),
+    ),
+    "a head for several tokens": lambda f: again(f, lambda t: t.update({"mtp.fc.weight": torch.ones(64, 128)})),
+    "names as of a composite model": lambda f: again(f, composite),
     "files of others": crowded,
     "rare values in the config": lambda f: in_json(
         f, "config.json", quantization_config=None, head_dim=None, time_step_limit=[0.0, float("inf")], x={"y": [[1]]}
