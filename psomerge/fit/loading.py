@@ -65,7 +65,7 @@ def loading_of(model: Any) -> Loading:
     """
     needed = frozenset(plain_name(name) for name in model.state_dict())
     buffers = {name: plain_name(name) for name, _ in model.named_buffers()}
-    spared = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
+    spared: list[re.Pattern[str]] = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
     text = model.config.get_text_config()
     return Loading(
         needed=needed,

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+from psomerge.checkpoint.config import sections
 from psomerge.fit.loading import Loading, loading_of
 from psomerge.tasks.quiet import quiet
 
-MAX_LAYERS = 512
-"""Of a model that is built, without memory, to see which tensors it has; the largest that are published have 126."""
+MAX_PARTS = 1024
+"""Layers, or experts of a layer, of a model that is built, without memory, to see which tensors it has."""
 
 
 def spelt_out(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -45,9 +46,21 @@ def loading(config: Mapping[str, Any]) -> Loading | None:
     try:
         with quiet("transformers"), torch.device("meta"):
             settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(deepcopy(dict(config)))
-            text = settings.get_text_config()
-            if not issubclass(kind, transformers.PreTrainedModel) or text.num_hidden_layers > MAX_LAYERS:
+            if not issubclass(kind, transformers.PreTrainedModel) or _parts(settings.to_dict()) > MAX_PARTS:
                 return None
             return loading_of(kind(settings))
     except Exception:  # as of `spelt_out`
         return None
+
+
+def _parts(config: Mapping[str, Any]) -> int:
+    """The largest number of layers or experts that a config says."""
+    counts = [
+        value
+        for _, section in sections(config)
+        for key, value in section.items()
+        if type(value) is int
+        and any(word in key for word in ("layer", "depth", "block", "expert"))
+        and "size" not in key
+    ]
+    return max(counts, default=0)

@@ -208,4 +208,5 @@ def test_a_class_that_nobody_knows_ignores_nothing(tmp_path: Path) -> None:
     assert loading(config | {"architectures": ["AutoTokenizer"]}) is None
     assert loading(config | {"hidden_size": "x"}) is None
     assert loading(config | {"num_hidden_layers": 9_999}) is None  # which would take a minute
+    assert loading(config | {"vision_config": {"depth": 10**6}}) is None
     assert isinstance(loading(config), Loading)
