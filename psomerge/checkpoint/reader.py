@@ -19,7 +19,7 @@ from psomerge.checkpoint.layers import is_head, layer_order
 from psomerge.checkpoint.shard_index import check_index, weight_map_of
 from psomerge.checkpoint.tying import KEY, doubled_head, doubled_inputs, lacks_head
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import MAX_TOKENIZER, listing, open_regular, read_bytes
+from psomerge.files.untrusted import MAX_TOKENIZER, listing, open_regular, read_bytes, status_of
 
 # Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else
 # Linux refuses a file larger than memory.
@@ -79,7 +79,7 @@ class Checkpoint:
         for file, stamp in self._stamps.items():
             path = self.folder / file
             try:
-                found = _stamp(path.lstat())
+                found = _stamp(status_of(path))
             except OSError as error:
                 raise ArtefactError(
                     f'"{self.name}": {path} is gone while it is used ({error.strerror}); put it back and run the '

@@ -1,7 +1,8 @@
 """Opening the files of a checkpoint folder without trusting them.
 
-Only regular files that lie in the folder itself are opened, never what a link, a FIFO or a device leads to; JSON is
-bounded in size and holds no key twice. Nothing here knows tensors.
+Only regular files that lie in the folder itself are opened, or in `blobs` of the hub cache that the folder is a
+snapshot of (`hub_links`), never what another link, a FIFO or a device leads to; JSON is bounded in size and holds no
+key twice. Nothing here knows tensors.
 """
 
 import errno
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from psomerge.errors import ArtefactError
+from psomerge.files.hub_links import blob_of
 
 MAX_ENTRIES = 20_000
 MAX_TOKENIZER = 48 * 2**20
@@ -50,7 +52,10 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
-_COPY = "pass a real copy, e.g. of a snapshot in a hub cache made with `cp -rL SNAPSHOT COPY`"
+_COPY = (
+    "links are followed from a snapshot of a hub cache into its own blobs only; pass a real copy, made with `cp -rL "
+    "FOLDER COPY`"
+)
 
 
 def allowed(name: str) -> bool:
@@ -63,13 +68,14 @@ def listing(folder: Path) -> dict[str, int]:
     them is read.
 
     Raises:
-        ArtefactError: the folder is missing, is none, cannot be read, or holds a link, FIFO, socket or device.
+        ArtefactError: the folder is missing, is none, cannot be read, or holds a FIFO, socket, device, or a link that
+            is not a hub cache's own.
     """
     try:
         with os.scandir(folder) as entries:
             found: dict[str, os.stat_result] = {}
             for entry in entries:
-                found[entry.name] = entry.stat(follow_symlinks=False)
+                found[entry.name] = status_of(folder / entry.name)
                 if len(found) > MAX_ENTRIES:
                     raise ArtefactError(
                         f"{folder}: more than {MAX_ENTRIES} files; expected the folder of one checkpoint"
@@ -101,17 +107,37 @@ def _must_be_regular(status: os.stat_result, path: Path) -> None:
     )
 
 
+def status_of(path: Path) -> os.stat_result:
+    """Returns the status of a path itself, of the blob where it is a hub cache's link to one.
+
+    Raises:
+        ArtefactError: the blob is not there.
+        OSError: as `lstat`.
+    """
+    blob = blob_of(path)
+    try:
+        return (blob or path).lstat()
+    except FileNotFoundError as error:
+        if blob is None:
+            raise
+        raise ArtefactError(
+            f"{str(path)!r} leads to {blob}, which is not there; fetch the model again, or remove the link if nothing "
+            "needs the file"
+        ) from error
+
+
 def open_regular(path: Path) -> int:
     """Returns a read-only file descriptor of a regular file; the caller closes it.
 
     Raises:
-        ArtefactError: the file is missing, cannot be read, or is a link, FIFO, socket, device or folder.
+        ArtefactError: the file is missing, cannot be read, or is a FIFO, socket, device, folder, or a link that is not
+            a hub cache's own.
     """
     try:
-        _must_be_regular(path.lstat(), path)
+        _must_be_regular(status_of(path), path)
         # Between lstat and open the file may be exchanged: O_NOFOLLOW refuses a link then, O_NONBLOCK keeps a FIFO from
         # hanging us, fstat looks again.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(blob_of(path) or path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise ArtefactError(f"{path}: no such file; the checkpoint is incomplete") from error
     except OSError as error:

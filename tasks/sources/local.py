@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psomerge.errors import ArtefactError
+from psomerge.files.hub_links import snapshots_of
 from psomerge.tasks.sources.origin import Access, Fetched, Preview, Scheme
 
 if TYPE_CHECKING:
@@ -30,8 +31,14 @@ class Folder:
         return Folder(str(self._folder()))
 
     def cached(self, home: Path) -> Fetched | None:
-        """Returns the folder as it is, under the path that means it from anywhere."""
+        """Returns the folder as it is, under the path that means it from anywhere. Raises ArtefactError where it is
+        that of a repository in a hub cache, whose models lie in its snapshots."""
         folder = self._folder()
+        if snapshots := snapshots_of(folder):
+            raise ArtefactError(
+                f"{folder}: expected a checkpoint folder, found that of a repository in a hub cache; give its snapshot "
+                f"{snapshots[0]}"
+            )
         return Fetched(folder, str(folder)) if folder.is_dir() else None
 
     def look(self, access: Access, name: str, base: "Checkpoint | None") -> Preview:

@@ -30,6 +30,7 @@ from places import ROOT
 from psomerge.checkpoint.writer import companion_files
 from psomerge.errors import PsomergeError
 from psomerge.evals.harness.encoding import Encoder
+from psomerge.files.hub_links import SNAPSHOTS
 from psomerge.tasks.experts.check import check
 from psomerge.vocabulary.tokenizer import has_chat_template, tokenizers_differ
 
@@ -78,7 +79,7 @@ def guard(folder: Path, base: Path) -> list[str]:
     """Installs the audit hook; returns the list that it writes what happened against the rules into."""
     broken: list[str] = []
     inside = (
-        os.path.realpath(folder),
+        os.path.realpath(folder).partition(f"/{SNAPSHOTS}/")[0],  # of a snapshot, all of its repository's folder
         os.path.realpath(base),
         *INSTALLED,
         str(ROOT),
@@ -239,7 +240,10 @@ def main(place: Path, asked: list[str]) -> None:
         report(
             name, handle(partial(take, folder, folder if name in wellformed.OWN_BASE else base), (folder, base), place)
         )
-        shutil.rmtree(folder)
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
     for number in map(int, asked if asked[0].isdecimal() else ()):
         case = malformed.draw(number, KINDS)
         malformed.spoil(case, KINDS, adapter if KINDS[case.kinds[0]].adapter else model, folder)

@@ -5,12 +5,14 @@ import io
 import json
 import pickle
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from made.hub_cache import snapshot
 from made.malformed import EXECUTED, OUTSIDE, TEMPLATE
 from made.malformed_adapters import CONFIG, RANK
 from made.malformed_folders import Payload, sharded
@@ -162,6 +164,13 @@ def old_settings(folder: Path) -> None:
     in_json(folder, "tokenizer_config.json", **paths, init_inputs=[], auto_mapping=None)
 
 
+def cached(folder: Path) -> None:
+    """A snapshot of a hub cache, as the hub's client leaves it: all files are links into the cache."""
+    found = snapshot(folder, Path(tempfile.mkdtemp(dir=folder.parent)))
+    shutil.rmtree(folder)
+    folder.symlink_to(found)
+
+
 def readonly(folder: Path) -> None:
     for path in folder.iterdir():
         path.chmod(0o444)
@@ -236,6 +245,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "normalizer of SentencePiece": sentencepiece_like,
     "old settings": old_settings,
     "read-only files": readonly,
+    "snapshot of a hub cache": cached,
 }
 """By name: what makes a rare checkpoint of a plain one; all fit the same base."""
 
@@ -262,6 +272,7 @@ ADAPTERS: dict[str, Callable[[Path], object]] = {
     "adapter with patterns": lambda f: in_json(
         f, CONFIG, r=9, rank_pattern={"q_proj": RANK, "layers.0.self_attn.v_proj": RANK}, alpha_pattern={"v_proj": 1.5}
     ),
+    "adapter in a snapshot of a hub cache": cached,
     "rank-stabilised adapter": lambda f: in_json(f, CONFIG, use_rslora=True, init_lora_weights="gaussian"),
 }
 """As CHANGES, of a plain adapter."""

@@ -1,0 +1,34 @@
+"""The links of a hub cache: what lies in `snapshots/REVISION` of a repository's folder are links to files in its
+`blobs`. No other link is one of these, whatever it leads to.
+
+Source: the layout of huggingface_hub's cache, "Understand caching".
+"""
+
+import os
+from pathlib import Path
+
+SNAPSHOTS, BLOBS = "snapshots", "blobs"
+
+
+def blob_of(path: Path) -> Path | None:
+    """Returns the file in a repository's `blobs` that a link in one of its snapshots leads to, be it there or not; None
+    where `path` is no link or leads anywhere else."""
+    try:
+        target = os.readlink(path)
+    except OSError:
+        return None
+    folder = Path(os.path.realpath(path.parent))
+    place, name = os.path.split(folder / target)
+    blobs = Path(os.path.realpath(place))
+    return next((blobs / name for one in folder.parents if one.name == SNAPSHOTS and one.parent / BLOBS == blobs), None)
+
+
+def snapshots_of(repository: Path) -> list[Path]:
+    """Returns the snapshots in a repository's folder of a hub cache, that of its main branch first; none where it is no
+    such folder."""
+    if not (repository / BLOBS).is_dir() or not (repository / SNAPSHOTS).is_dir():
+        return []
+    main = repository / "refs" / "main"
+    first = main.read_text(errors="replace").strip() if main.is_file() else ""
+    found = sorted(path for path in (repository / SNAPSHOTS).iterdir() if path.is_dir())
+    return sorted(found, key=lambda path: path.name != first)
