@@ -1,4 +1,4 @@
-"""What a tokenizer.json makes its reader do to every text: regular expressions that may take exponential time, and
+"""What a tokenizer.json makes its reader do to every text: regular expressions that take exponential time, and
 steps that make a text longer and longer.
 
 Vocabulary and merges are not looked at, nor whether the parts are known: the library that opens the file says so.
@@ -14,6 +14,8 @@ from typing import Any, cast
 from psomerge.errors import ArtefactError
 from psomerge.files.untrusted import MAX_TOKENIZER, parse_object, read_bytes
 from psomerge.screening.charsmap import is_sound
+from psomerge.screening.pattern_items import times
+from psomerge.screening.pattern_time import slowness
 
 MAX_GROWTH = 100
 """Times that the replacements of a normalizer may lengthen a text, all of them together."""
@@ -34,8 +36,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _UNUSUAL = re.compile(r"\\[1-9kg].*|\(\?(\#|~|\(|R|P<.*|[a-zA-Z-]*x.*|)", re.DOTALL)
-"""References to what was found before, calls, conditions, comments: no tokenizer needs them, and what they take cannot
-be told from the text."""
+"""References to what was found before, calls, conditions, comments: what they take cannot be told from the pattern."""
 _seen: set[bytes] = set()
 """Digests of what was found sound: experts of one base mostly bring its tokenizer along."""
 
@@ -55,10 +56,9 @@ def check_tokenizer(path: Path) -> None:
     for part in _PARTS:
         for step in _objects(data.get(part)):
             pattern = step.get("Regex")
-            if isinstance(pattern, str) and (fault := fault_of(pattern)):
+            if isinstance(pattern, str) and (doubt := doubt_about(pattern)) and (slow := slowness(pattern)):
                 raise ArtefactError(
-                    f"{path}: the regular expression {pattern[:80]!r} of its {part} {fault}, which may take for "
-                    "ever; correct it"
+                    f"{path}: the regular expression {pattern[:80]!r} of its {part} {doubt}, and {slow}; correct it"
                 )
             table: object = step.get("precompiled_charsmap")
             if table is not None and not (isinstance(table, str) and is_sound(table)):
@@ -99,11 +99,11 @@ def _growth(step: Mapping[str, Any]) -> float:
     return max(1.0, len(text) / (len(plain) or 0.5) if isinstance(plain, str) else float(len(text)))
 
 
-def fault_of(pattern: str) -> str:
+def doubt_about(pattern: str) -> str:
     """Returns what may make a regular expression take more than a small power of a text's length; empty if nothing.
 
-    A bound, not a proof: a repeated group may hold neither a choice nor a repetition of varying length, unless it
-    cannot be gone back into (`(?>...)`, `++`).
+    A bound: a repeated group may hold neither a choice nor a repetition of varying length, unless it cannot be gone
+    back into (`(?>...)`, `++`). Much that goes beyond it is quick all the same, which `slowness` tells.
     """
     if len(pattern) > MAX_PATTERN:
         return f"has {len(pattern)} characters"
@@ -147,7 +147,7 @@ class _Group:
 
     def repeat(self, text: str, group: "_Group | None") -> str:
         """Counts a repetition of what stands before it, `group` if that is one; returns what is wrong with it."""
-        low, high = _times(text)
+        low, high = times(text)
         possessive = len(text) > 1 and text[0] in "*+?" and text.endswith("+")
         if group is not None and high > 1 and group.varies and not group.atomic and not possessive:
             return "repeats a group that can match one text in several ways"
@@ -157,13 +157,6 @@ class _Group:
             self.varies |= low != high
             self.ends += high == math.inf
         return f"has more than {MAX_OPEN} repetitions without an end in a row" if self.ends > MAX_OPEN else ""
-
-
-def _times(text: str) -> tuple[float, float]:
-    if text[0] != "{":
-        return {"*": (0, math.inf), "+": (1, math.inf), "?": (0, 1)}[text[0]]
-    low, comma, high = text[1 : text.index("}")].partition(",")
-    return float(low or 0), float(high or math.inf) if comma else float(low)
 
 
 def _without_classes(pattern: str) -> tuple[str, bool]:

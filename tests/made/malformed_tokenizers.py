@@ -10,11 +10,11 @@ TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 SLOW = (
     r"(\w+)+!",
     r"(a|a)*b",
-    r"(?:[a-z]*)*$",
+    r"([a-z]*)*;",
     r"((?:\w|\d)+\s?)+:",
     r"(.*)*,",
     r"(\w+){20,}!",
-    r"(?:(?:a+)+)+$",
+    r"((a+)+)+[^a]b",
     r"(x+x+)+y",
     r"(a|aa)+$",
     r"(?=(\w+)+!)a",

@@ -18,6 +18,7 @@ from made.malformed_adapters import CONFIG, RANK
 from made.malformed_folders import Payload, sharded
 from made.malformed_weights import SAFE, split
 from made.models import tiny_llama
+from made.patterns import PATTERNS
 
 LONG_TEMPLATE = """
 {%- macro show(x) -%}
@@ -33,23 +34,6 @@ LONG_TEMPLATE = """
 {%- if strftime_now is defined -%}{{ strftime_now('%Y')[:0] }}{%- endif -%}
 {{ {'a': 1}|tojson }}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}
 """
-PATTERNS = (
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| "
-    r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| "
-    r""
-    r""
-    r""
-    r""
-    r"?[^\s\p{L}\p{N}]+[\r\n/]*",
-    r"(?=(\d{3})+(?!\d))",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| "
-    r"?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    r" ?[^(\s|[.,!?…。，、।۔،])]+",
-    r"[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
-)
-"""How tokenizers in wide use cut text, as their authors published it."""
 
 
 def in_json(folder: Path, file: str, **values: object) -> None:
@@ -110,7 +94,7 @@ def more_templates(folder: Path) -> None:
 def patterns(folder: Path) -> None:
     steps = [
         {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-        for pattern in PATTERNS
+        for pattern in PATTERNS.values()
     ]
     content = json.loads((folder / "tokenizer.json").read_text())
     in_json(

@@ -15,7 +15,7 @@ from made.models import toy_checkpoint
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.screening.charsmap import is_sound
-from psomerge.screening.tokenizer_json import fault_of
+from psomerge.screening.tokenizer_json import doubt_about
 
 
 def model(folder: Path, **files: object) -> Path:
@@ -84,7 +84,8 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     ),
     "slow pattern": (
         {"tokenizer__json": {"pre_tokenizer": {"pattern": {"Regex": r"(\w+)+!"}}}},
-        r"the regular expression .* of its pre_tokenizer repeats a group",
+        r"the regular expression .* of its pre_tokenizer repeats a group that can match one text in several ways, and "
+        r"is given up by tokenizers on \d+ characters that begin with 'a+'; correct it$",
     ),
     "slow pattern of the decoder": (
         {"tokenizer__json": {"decoder": {"decoders": [replace({"Regex": r"(a|a)*b"}, "")]}}},
@@ -166,7 +167,6 @@ def test_a_tokenizer_of_the_largest_size_in_use_is_looked_at_in_seconds(tmp_path
     assert time.process_time() - start < 8
 
 
-SLOW = (*malformed_tokenizers.SLOW, r"(a?){50}b")
 STRANGE = (
     r"(a)\1",
     r"(?<x>a)\k<x>",
@@ -199,19 +199,19 @@ SOUND = (
 )
 
 
-@pytest.mark.parametrize("pattern", SLOW)
-def test_a_pattern_that_can_go_back_in_exponentially_many_ways_is_found(pattern: str) -> None:
-    assert fault_of(pattern)
+@pytest.mark.parametrize("pattern", [*malformed_tokenizers.SLOW, r"(a?){50}b"])
+def test_a_pattern_that_can_go_back_in_exponentially_many_ways_is_doubted(pattern: str) -> None:
+    assert doubt_about(pattern)
 
 
 @pytest.mark.parametrize("pattern", STRANGE)
-def test_a_pattern_that_cannot_be_judged_is_refused(pattern: str) -> None:
-    assert fault_of(pattern)
+def test_a_pattern_that_cannot_be_judged_is_doubted(pattern: str) -> None:
+    assert doubt_about(pattern)
 
 
 @pytest.mark.parametrize("pattern", SOUND)
-def test_a_pattern_with_one_way_through_is_taken(pattern: str) -> None:
-    assert fault_of(pattern) == ""
+def test_a_pattern_with_one_way_through_is_not_doubted(pattern: str) -> None:
+    assert doubt_about(pattern) == ""
 
 
 def test_the_slow_patterns_are_slow_indeed() -> None:
