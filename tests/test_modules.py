@@ -46,6 +46,7 @@ TESTED_IN = {
     "psomerge/arithmetic/randomness": "psomerge/search/test_pso.py",
     "psomerge/checkpoint": "psomerge/checkpoint/test_reader.py",
     "psomerge/checkpoint/adapter_config": "psomerge/checkpoint/test_adapter.py",
+    "psomerge/checkpoint/adapter_parts": "psomerge/checkpoint/test_adapter_keys.py",
     "psomerge/checkpoint/finite": "psomerge/fit/test_misfits.py",
     "psomerge/checkpoint/headers": "flows/commands/test_plan.py",
     "psomerge/checkpoint/layers": "psomerge/merge/test_basis.py",

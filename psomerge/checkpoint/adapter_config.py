@@ -1,9 +1,10 @@
-"""adapter_config.json of a LoRA adapter, read with suspicion: what describes no sum of the base and low-rank products
-is refused."""
+"""adapter_config.json of a LoRA adapter, of PEFT or MLX, read with suspicion: what describes no sum of the base and
+low-rank products is refused."""
 
 import math
 import re
 import reprlib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -58,14 +59,17 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     than a low-rank sum."""
     path = folder / ADAPTER
     config = read_json(path, MAX_CONFIG)
+    if is_mlx(config):
+        _check_mlx(config, path)
+        return config
     if config.get("peft_type") != "LORA":
         raise ArtefactError(
-            f"{path}: expected peft_type LORA, found {reprlib.repr(config.get('peft_type'))}; {_expand(folder)}"
+            f"{path}: expected peft_type LORA, found {reprlib.repr(config.get('peft_type'))}; {expand(folder, config)}"
         )
     if further := sorted(key for key, value in config.items() if key not in _PLAIN and value):
         raise ArtefactError(
             f"{path}: {further[0]} is {reprlib.repr(config[further[0]])}, so this is no sum of the base and low-rank "
-            f"products; {_expand(folder)}"
+            f"products; {expand(folder, config)}"
         )
     if (init := config.get("init_lora_weights")) not in _ON_PLAIN_BASE:
         raise ArtefactError(
@@ -79,7 +83,31 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _expand(folder: Path) -> str:
+def is_mlx(config: Mapping[str, Any]) -> bool:
+    """Returns whether this is what MLX's trainer writes: its own settings."""
+    return "peft_type" not in config and ("fine_tune_type" in config or "lora_parameters" in config)
+
+
+def _check_mlx(config: Mapping[str, Any], path: Path) -> None:
+    kind = config.get("fine_tune_type", "lora")
+    if kind not in ("lora", "full"):
+        raise ArtefactError(
+            f"{path}: expected fine_tune_type lora or full, found {reprlib.repr(kind)}; {expand(path.parent, config)}"
+        )
+    settings: object = config.get("lora_parameters")
+    for key in ("rank", "scale") if kind == "lora" else ():
+        value = cast("dict[str, object]", settings).get(key) if isinstance(settings, dict) else None
+        _positive(value, f"{path}: lora_parameters.{key}")
+
+
+def expand(folder: Path, config: Mapping[str, Any]) -> str:
+    """Returns what makes a full checkpoint of an adapter that is no low-rank sum: a command of its own trainer."""
+    if is_mlx(config):
+        model = shlex.quote(str(config.get("model") or "MODEL"))
+        return (
+            "where you trust it, merge it into a checkpoint: python -m mlx_lm fuse "
+            f"--model {model} --adapter-path {shlex.quote(str(folder))} --save-path MERGED"
+        )
     return (
         'where you trust it, merge it into a checkpoint: python -c "from peft import AutoPeftModelForCausalLM as M; '
         f"M.from_pretrained({str(folder)!r}).merge_and_unload().save_pretrained('MERGED')\""
@@ -112,8 +140,39 @@ def _patterns(patterns: Any, where: str) -> None:
             raise ArtefactError(f"{where}: {reprlib.repr(pattern)} is no regular expression ({error})") from error
 
 
-def by_pattern(config: Mapping[str, Any], key: str, module: str) -> float | None:
-    """Returns the value of the first pattern under `key` that ends a module's name, as PEFT reads them; None if none
-    does."""
+def rank_of(config: Mapping[str, Any], module: str) -> float:
+    """Returns the rank of a module's factors, as the settings of PEFT or MLX say it."""
+    if is_mlx(config):
+        return config["lora_parameters"]["rank"] if "lora_parameters" in config else 0
+    return _by_pattern(config, "rank_pattern", module) or config["r"]
+
+
+def scale_of(config: Mapping[str, Any], module: str) -> float:
+    """Returns what a module's product is multiplied by.
+
+    Source: arXiv 2106.09685, section 4.1, alpha / rank; rank-stabilised: arXiv 2312.03732, alpha / sqrt(rank). MLX says
+    the scale itself.
+    """
+    if is_mlx(config):
+        return config["lora_parameters"]["scale"]
+    rank, alpha = rank_of(config, module), _by_pattern(config, "alpha_pattern", module) or config["lora_alpha"]
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def is_saved_whole(config: Mapping[str, Any], module: str) -> bool:
+    """Returns whether the settings say that a module was trained whole, by its name or the end of it."""
+    stored: object = config.get("modules_to_save")
+    names = cast("list[object]", stored) if isinstance(stored, list) else [stored]
+    return any(isinstance(name, str) and (module == name or module.endswith(f".{name}")) for name in names)
+
+
+def trained_on(config: Mapping[str, Any]) -> str:
+    """Returns what the settings call the base that an adapter was trained on; empty if they say nothing."""
+    name = config.get("model" if is_mlx(config) else "base_model_name_or_path")
+    return name if isinstance(name, str) else ""
+
+
+def _by_pattern(config: Mapping[str, Any], key: str, module: str) -> float | None:
+    """The value of the first pattern under `key` that ends a module's name, as PEFT reads them; None if none does."""
     patterns: Mapping[str, float] = config.get(key) or {}
     return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module)), None)

@@ -12,13 +12,15 @@ from types import MappingProxyType
 
 from psomerge.checkpoint.adapter import Adapter, adapter_of
 from psomerge.checkpoint.adapter_config import read_adapter_config
+from psomerge.checkpoint.adapter_keys import read_key
+from psomerge.checkpoint.adapter_parts import OF_BASE
 from psomerge.checkpoint.config import read_config
 from psomerge.checkpoint.header import parse_header
 from psomerge.checkpoint.layers import is_head
 from psomerge.checkpoint.layout import laid_out
 from psomerge.checkpoint.reader import Checkpoint, settled
 from psomerge.checkpoint.shard_index import weight_map_of
-from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS
+from psomerge.files.untrusted import ADAPTER, adapter_weights
 from psomerge.screening.companions import check_companions
 
 GUESS = 2**16
@@ -39,7 +41,7 @@ def header_guesses(folder: Path, files: Mapping[str, int]) -> dict[str, int]:
         ArtefactError: names and index contradict each other.
     """
     if ADAPTER in files:
-        return {ADAPTER_WEIGHTS: GUESS}
+        return {adapter_weights(files): GUESS}
     weight_map = weight_map_of(folder, files)
     if not weight_map:
         return {"model.safetensors": GUESS}
@@ -69,7 +71,7 @@ def checkpoint_of_headers(
     empty = Checkpoint(folder, name, {}, {}, MappingProxyType(dict(files)), False, {}, {})
     if ADAPTER in files and base is not None:
         check_companions(folder, files)
-        return _adapter(replace(empty, config=read_adapter_config(folder), tensors=found[ADAPTER_WEIGHTS]), base)
+        return _adapter(replace(empty, config=read_adapter_config(folder), tensors=found[adapter_weights(files)]), base)
     config = read_config(folder, files)
     tensors = settled(found, weight_map_of(folder, files), config, {}, folder=folder)
     seen = replace(
@@ -80,8 +82,10 @@ def checkpoint_of_headers(
 
 def _adapter(stored: Checkpoint, base: Checkpoint) -> Adapter:
     """The adapter's factors are views on pages that nobody has filled and nobody reads: they take no memory."""
-    size = stored.files[ADAPTER_WEIGHTS]
+    weights = adapter_weights(stored.files)
+    size = stored.files[weights]
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
-    # What PEFT stores of the base's own beside the factors is told from a tensor that was trained by its values only.
-    own = {tensor: info for tensor, info in stored.tensors.items() if ".base_layer." not in tensor}
-    return replace(adapter_of(replace(stored, tensors=own, _maps={ADAPTER_WEIGHTS: pages}), base), stored=stored)
+    # What is the base's own is told from a tensor that was trained by its values only.
+    keys = {tensor: read_key(tensor, base.tensors) for tensor in stored.tensors}
+    own = {tensor: info for tensor, info in stored.tensors.items() if keys[tensor].kind not in OF_BASE}
+    return replace(adapter_of(replace(stored, tensors=own, _maps={weights: pages}), base, values=False), stored=stored)

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +36,7 @@ TOKENIZER_FILES = (
 INDEX = "model.safetensors.index.json"
 MAX_INDEX = 32 * 2**20
 """Bytes of a shard index that is read."""
-ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER, ADAPTER_WEIGHTS, MLX_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapters.safetensors"
 ALLOWED = ("config.json", "generation_config.json", ADAPTER, INDEX, *TOKENIZER_FILES)
 """Files of a checkpoint that are read, digested and copied, besides `*.safetensors`; all others are left alone."""
 
@@ -61,6 +61,11 @@ _COPY = (
 def allowed(name: str) -> bool:
     """Returns whether a file of this name belongs to a checkpoint."""
     return name in ALLOWED or name.endswith(".safetensors")
+
+
+def adapter_weights(names: Container[str]) -> str:
+    """Returns the file that holds an adapter's weights among those of its folder: PEFT's unless only MLX's is there."""
+    return MLX_WEIGHTS if MLX_WEIGHTS in names and ADAPTER_WEIGHTS not in names else ADAPTER_WEIGHTS
 
 
 def listing(folder: Path) -> dict[str, int]:

@@ -12,6 +12,7 @@ from psomerge.checkpoint.config import MAX_CONFIG
 from psomerge.checkpoint.layout import LaidOut, laid_out
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.files.untrusted import MAX_TOKENIZER, read_bytes, read_json
+from psomerge.fit.adapters import adapter_warnings
 from psomerge.fit.numerics import positions, shown
 from psomerge.fit.warning import FitWarning
 from psomerge.vocabulary.special_tokens import special_tokens
@@ -47,7 +48,7 @@ def differences(base: Checkpoint, expert: Checkpoint, chosen: Checkpoint) -> lis
         if expert is chosen
         else [*_template(expert, chosen), *_special(expert, chosen), *_generation(expert, chosen)]
     )
-    return [*_apart(expert, base), *found, *_positions(base, expert)]
+    return [*_apart(expert, base), *found, *_positions(base, expert), *adapter_warnings(base, expert)]
 
 
 def _apart(expert: Checkpoint, base: Checkpoint) -> Iterator[FitWarning]:

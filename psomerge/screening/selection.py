@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS, INDEX, MAX_INDEX, allowed, read_json
+from psomerge.files.untrusted import ADAPTER, INDEX, MAX_INDEX, adapter_weights, allowed, read_json
 
 WEIGHTS = ".safetensors"
 _PLAIN = re.compile(r"\w[\w.+=, @-]{0,199}", re.ASCII)
+_OF_MLX = re.compile(r"\d+_adapters\.safetensors", re.ASCII)
+"""What MLX's trainer leaves of the steps before the last."""
 T = TypeVar("T")
 
 
@@ -25,9 +27,9 @@ def checkpoint_files(address: str, files: Mapping[str, T]) -> dict[str, T]:
         ArtefactError: there is neither among them.
     """
     found = {name: one for name, one in files.items() if allowed(name) and _PLAIN.fullmatch(name)}
-    adapter = {name: found.pop(name) for name in (ADAPTER, ADAPTER_WEIGHTS) if name in found}
-    if len(adapter) == 2 and not any(name.endswith(WEIGHTS) for name in found):
-        return found | adapter
+    adapter = {name: found.pop(name) for name in (ADAPTER, adapter_weights(found)) if name in found}
+    if len(adapter) == 2 and not any(name.endswith(WEIGHTS) and not _OF_MLX.fullmatch(name) for name in found):
+        return {name: one for name, one in found.items() if not _OF_MLX.fullmatch(name)} | adapter
     if "config.json" not in found or not any(name.endswith(WEIGHTS) for name in found):
         others = ", ".join(sorted(name for name in files if name.isprintable())[:6]) or "nothing"
         raise ArtefactError(

@@ -90,7 +90,7 @@ def elsewhere(tensors: dict[str, torch.Tensor], rng: random.Random) -> None:
         (
             "base_model.model.model.layers.7.self_attn.q_proj",
             "base_model.model.../../etc/passwd",
-            "model.layers.0.self_attn.q_proj",
+            "base_model.layers.0.self_attn.q_proj",
             "base_model.model.",
         )
     )
@@ -160,9 +160,7 @@ KINDS: dict[str, Kind] = {
     ),
     "adapter: wrong shape": Kind(retensored(reshaped), "shape|rank", adapter=True),
     "adapter: half a pair": Kind(retensored(lambda t, r: t.pop(r.choice(sorted(t)))), "has the factors", adapter=True),
-    "adapter: names outside the base": Kind(
-        retensored(elsewhere), "which the base has not|does not begin with", adapter=True
-    ),
+    "adapter: names outside the base": Kind(retensored(elsewhere), "which the base has not", adapter=True),
     "adapter: integers": Kind(
         retensored(lambda t, r: t.update({n: x.to(r.choice((torch.int32, torch.uint8))) for n, x in t.items()})),
         "factors|dtype|float",

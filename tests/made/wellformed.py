@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from made.hub_cache import snapshot
 from made.malformed import EXECUTED, OUTSIDE, TEMPLATE
-from made.malformed_adapters import CONFIG, RANK
+from made.malformed_adapters import CONFIG, RANK, WEIGHTS
 from made.malformed_folders import Payload, sharded
 from made.malformed_weights import SAFE, split
 from made.models import tiny_llama
@@ -245,6 +245,31 @@ OWN_BASE: dict[str, Callable[[Path], object]] = {
 """As CHANGES, but other tensors than the plain one's: these are taken beside a base of their own kind."""
 
 
+def keyed(change: Callable[[str], str], **more: torch.Tensor) -> Callable[[Path], object]:
+    """An adapter whose tensors are called otherwise, with further ones, `__` for a dot in their names."""
+
+    def build(folder: Path) -> None:
+        tensors = {change(name): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
+        save_file(tensors | {name.replace("__", "."): one for name, one in more.items()}, str(folder / WEIGHTS))
+
+    return build
+
+
+def of_mlx(folder: Path) -> None:
+    """As MLX's trainer writes it: factors the other way up, a scale, settings of its own."""
+    stored = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    names = {name: name.removeprefix("base_model.model.").removesuffix(".weight") for name in stored}
+    tensors = {f"{new[:-1]}{new[-1].lower()}": stored[old].t().contiguous() for old, new in names.items()}
+    save_file(tensors, str(folder / "adapters.safetensors"), metadata={"format": "mlx"})
+    settings = {"rank": RANK, "scale": 20.0, "dropout": 0.0}
+    (folder / CONFIG).write_text(
+        json.dumps(
+            {"fine_tune_type": "lora", "lora_parameters": settings, "model": "mlx-community/x", "num_layers": 16}
+        )
+    )
+
+
 ADAPTERS: dict[str, Callable[[Path], object]] = {
     "adapter": lambda f: None,
     "adapter without tokenizer": lambda f: [
@@ -257,6 +282,14 @@ ADAPTERS: dict[str, Callable[[Path], object]] = {
         f, CONFIG, r=9, rank_pattern={"q_proj": RANK, "layers.0.self_attn.v_proj": RANK}, alpha_pattern={"v_proj": 1.5}
     ),
     "adapter in a snapshot of a hub cache": cached,
+    "adapter with a name in its keys": keyed(lambda name: name.replace(".weight", ".default.weight")),
+    "adapter with the prefix twice": keyed(lambda name: f"base_model.model.{name}"),
+    "adapter without a prefix": keyed(lambda name: name.removeprefix("base_model.model.")),
+    "adapter of a compiled model": keyed(lambda name: f"_orig_mod.{name}"),
+    "adapter with an empty base layer": keyed(
+        str, base_model__model__model__layers__0__self_attn__q_proj__base_layer__weight=torch.zeros(0)
+    ),
+    "adapter of MLX": of_mlx,
     "rank-stabilised adapter": lambda f: in_json(f, CONFIG, use_rslora=True, init_lora_weights="gaussian"),
 }
 """As CHANGES, of a plain adapter."""

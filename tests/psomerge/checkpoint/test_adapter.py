@@ -239,8 +239,7 @@ REFUSED = {
     "alpha that is no number": ({"lora_alpha": "8"}, "lora_alpha is '8', expected a positive number"),
     "another rank": (
         {"r": 5},
-        r"module 'model.layers.0.mlp.down_proj' has factors of rank 4, adapter_config.json says 5.*; 6 more; the "
-        r"base is not at fault: save the adapter again",
+        r"module 'model.layers.0.mlp.down_proj' has factors of rank 4, adapter_config.json says 5.*; 6 more$",
     ),
     "a pattern that never ends": ({"alpha_pattern": {"(a+)+$": 1}}, "pattern '\\(a\\+\\)\\+\\$' is too involved"),
     "no pattern": ({"alpha_pattern": {"[": 1}}, "'\\[' is no regular expression"),
@@ -290,7 +289,7 @@ MISFITS = {
     "a magnitude": ({f"{MODULE}.lora_magnitude_vector": torch.zeros(64)}, "is no factor of a low-rank product"),
     "another prefix": (
         {"model.embed_tokens.weight": torch.zeros(4)},
-        "tensor 'model.embed_tokens.weight' does not begin with 'base_model.model.'",
+        r"tensor 'model.embed_tokens.weight' has shape \[4\], the base \[256, 64\]; give the base",
     ),
     "another width": (
         {"base_model.model.lm_head.weight": torch.zeros(257, 32)},
@@ -311,15 +310,6 @@ def test_an_adapter_that_does_not_fit_its_base_is_refused(tmp_path: Path, base: 
         open_adapter(tmp_path / "one", open_checkpoint(base), "one")
     foreign = kind in ("another shape", "a module that the base has not", "another width")
     assert ("give the base that it was trained on" in str(caught.value)) is foreign
-
-
-def test_of_a_tied_base_the_head_has_no_tensor_to_adapt(tmp_path: Path, base: Path) -> None:
-    tied = tiny_llama(tmp_path / "tied", dtype=torch.float32)
-    with pytest.raises(
-        ArtefactError,
-        match=r"changes 'lm_head.weight', which the base has not \(its output head is the embedding\); the base is not",
-    ):
-        open_adapter(lora(base, tmp_path / "one", target_modules=["lm_head"]), open_checkpoint(tied))
 
 
 def test_a_pickled_adapter_and_one_beside_a_checkpoint_are_refused(tmp_path: Path, base: Path) -> None:

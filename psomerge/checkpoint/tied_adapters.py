@@ -1,0 +1,90 @@
+"""Adapters of a base whose output head is its embedding: what of them changes both in one way, as the base's one tensor
+can be changed, and what would set them apart."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from psomerge.checkpoint.adapter_config import is_saved_whole
+from psomerge.checkpoint.adapter_keys import Key, Kind
+from psomerge.checkpoint.layers import is_embedding, is_head
+from psomerge.checkpoint.reader import Checkpoint
+
+_PARTNERS = {Kind.A: Kind.EMBEDDING_B, Kind.B: Kind.EMBEDDING_A}
+"""Of the head's factors those of the embedding that are the same turned over."""
+
+
+class TiedHead:
+    """What an adapter's file holds of a tied head."""
+
+    def __init__(
+        self, config: Mapping[str, Any], stored: Checkpoint, base: Checkpoint, keys: Mapping[str, Key], *, values: bool
+    ) -> None:
+        """Keeps what is needed; arguments as of `Parts`, and the keys by name."""
+        self._config, self._stored, self._base, self._keys, self._values = config, stored, base, keys, values
+        self._embedding = next((name for name in base.tensors if is_embedding(name)), "")
+        self._head = {name: key for name, key in keys.items() if is_head(key.target) and key.target not in base.tensors}
+        self._copies = {name for name, key in self._head.items() if self._is_copy(name, key)}
+
+    @property
+    def without_head(self) -> dict[str, Key]:
+        """The keys without those of the head: it is the embedding."""
+        return {name: key for name, key in self._keys.items() if name not in self._head}
+
+    @property
+    def faults(self) -> list[str]:
+        """What would set head and embedding apart, with what to do."""
+        apart = sorted(self._head.keys() - self._copies)
+        if apart:
+            how = f"changes its head ({apart[0]!r}) otherwise than the embedding"
+        elif alone := self._alone():
+            how = f"changes the embedding ({alone!r}) and leaves the head as it was"
+        else:
+            return []
+        return [f"{how}, and in this base they are one tensor; {untied(self._base)}"]
+
+    def _alone(self) -> str:
+        """The embedding that PEFT trains apart from the head, which stays tied to what the embedding was."""
+        if self._head or self._config.get("ensure_weight_tying") or not self._embedding:
+            return ""
+        return next(
+            (
+                name
+                for name, key in self._keys.items()
+                if key.target == self._embedding
+                and (key.kind is Kind.SAVED or (key.kind is Kind.WHOLE and is_saved_whole(self._config, key.module)))
+            ),
+            "",
+        )
+
+    def _is_copy(self, name: str, key: Key) -> bool:
+        """Whether a tensor of the head says of it what is said of the embedding, or nothing."""
+        found = self._stored.tensor(name)
+        if key.kind in _PARTNERS:
+            other = self._of_embedding(_PARTNERS[key.kind])
+            return other is not None and _equal(found.t(), other)
+        trained = None if key.kind in (Kind.ORIGINAL, Kind.BASE_LAYER) else self._of_embedding(Kind.SAVED, Kind.WHOLE)
+        if trained is not None:
+            return _equal(found, trained)
+        return not self._values or _equal(found, self._base.tensor(self._embedding))
+
+    def _of_embedding(self, *kinds: Kind) -> torch.Tensor | None:
+        found = (name for name, key in self._keys.items() if key.target == self._embedding and key.kind in kinds)
+        return next((self._stored.tensor(name) for name in found), None)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.to(other.dtype), other)
+
+
+def untied(base: Checkpoint) -> str:
+    """Returns the command that makes a base whose head is a tensor of its own."""
+    code = (
+        f"import torch, transformers as t; m = t.AutoModelForCausalLM.from_pretrained({str(base.folder)!r}, "
+        'dtype="auto"); m.config.tie_word_embeddings = False; '
+        "m.lm_head.weight = torch.nn.Parameter(m.lm_head.weight.detach().clone()); "
+        'm.save_pretrained("UNTIED")'
+    ).replace("'", '"')
+    return f"give a base with a head of its own, made with: python -c {shlex.quote(code)}"
