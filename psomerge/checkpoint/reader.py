@@ -19,7 +19,8 @@ from psomerge.checkpoint.layers import is_head, layer_order
 from psomerge.checkpoint.shard_index import check_index, weight_map_of
 from psomerge.checkpoint.tying import KEY, doubled_head, doubled_inputs, lacks_head
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import MAX_TOKENIZER, listing, open_regular, read_bytes, status_of
+from psomerge.files.hub_links import status_of
+from psomerge.files.untrusted import MAX_TOKENIZER, listing, open_regular, read_bytes
 
 # Private and writable: torch takes the buffer without a warning, and no write can reach the file. Not reserved: else
 # Linux refuses a file larger than memory.

@@ -7,6 +7,8 @@ Source: the layout of huggingface_hub's cache, "Understand caching".
 import os
 from pathlib import Path
 
+from psomerge.errors import ArtefactError
+
 SNAPSHOTS, BLOBS = "snapshots", "blobs"
 
 
@@ -21,6 +23,25 @@ def blob_of(path: Path) -> Path | None:
     place, name = os.path.split(folder / target)
     blobs = Path(os.path.realpath(place))
     return next((blobs / name for one in folder.parents if one.name == SNAPSHOTS and one.parent / BLOBS == blobs), None)
+
+
+def status_of(path: Path) -> os.stat_result:
+    """Returns the status of a path itself, of the blob where it is a hub cache's link to one.
+
+    Raises:
+        ArtefactError: the blob is not there.
+        OSError: as `lstat`.
+    """
+    blob = blob_of(path)
+    try:
+        return (blob or path).lstat()
+    except FileNotFoundError as error:
+        if blob is None:
+            raise
+        raise ArtefactError(
+            f"{str(path)!r} leads to {blob}, which is not there; fetch the model again, or remove the link if nothing "
+            "needs the file"
+        ) from error
 
 
 def snapshots_of(repository: Path) -> list[Path]:

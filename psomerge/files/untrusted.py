@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from psomerge.errors import ArtefactError
-from psomerge.files.hub_links import blob_of
+from psomerge.files.hub_links import blob_of, status_of
 
 MAX_ENTRIES = 20_000
 MAX_TOKENIZER = 48 * 2**20
@@ -110,25 +110,6 @@ def _must_be_regular(status: os.stat_result, path: Path) -> None:
     raise ArtefactError(
         f"{str(path)!r} is {_KINDS.get(kind, 'of an unknown kind')}; a checkpoint holds regular files only: {hint}"
     )
-
-
-def status_of(path: Path) -> os.stat_result:
-    """Returns the status of a path itself, of the blob where it is a hub cache's link to one.
-
-    Raises:
-        ArtefactError: the blob is not there.
-        OSError: as `lstat`.
-    """
-    blob = blob_of(path)
-    try:
-        return (blob or path).lstat()
-    except FileNotFoundError as error:
-        if blob is None:
-            raise
-        raise ArtefactError(
-            f"{str(path)!r} leads to {blob}, which is not there; fetch the model again, or remove the link if nothing "
-            "needs the file"
-        ) from error
 
 
 def open_regular(path: Path) -> int:
