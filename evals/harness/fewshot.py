@@ -13,20 +13,20 @@ def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[
     from.
 
     Args:
-        suite: says how many examples each benchmark wants.
-        tasks: of the benchmarks, in order; changed in place.
+        suite: of the benchmarks.
+        tasks: of the benchmarks, in order; each knows how many examples it wants; changed in place.
         documents: of the benchmarks.
 
     Raises:
         ArtefactError: fewer examples are left than wanted.
         ConfigError: a task that has no sampler of the harness.
     """
-    if not any(benchmark.prompting.num_fewshot for benchmark in suite.benchmarks):
+    if not any(task.config.num_fewshot for task in tasks):
         return
     rows = [row for one in documents for row in zip(one.names, one.groups, one.splits, strict=True)]
     held = {name for name, _, split in rows if split} | {group for _, group, split in rows if split}
     for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
-        wanted, where = benchmark.prompting.num_fewshot, f"suite {suite.name}: benchmark {benchmark.name}"
+        wanted, where = task.config.num_fewshot, f"suite {suite.name}: benchmark {benchmark.name}"
         if not wanted:
             continue
         if getattr(task, "sampler", None) is None:

@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest, together
 from psomerge.evals.harness.corpus import corpus_metric, register
+from psomerge.evals.harness.overlay import check_taken, overlay
 from psomerge.evals.metrics import corpus
 from psomerge.evals.suites.paths import with_data_files
 from psomerge.evals.suites.suite import Benchmark, Suite
@@ -90,17 +91,13 @@ def _load(manager: Any, benchmark: Benchmark, cache: Path | None, where: str, al
     all the same."""
     if not allowed and re.search(r"\{[{%#]", str(benchmark.config)):
         raise ConfigError(f"{where}: a template in `config` can run code; set allow_task_code if you trust it")
-    if fixed := {"num_fewshot", "task"} & set(benchmark.config):
-        raise ConfigError(
-            f"{where}: `config` cannot set {', '.join(sorted(fixed))}: the keys `prompting` and `task` of the "
-            "entry do; remove it"
-        )
-    overrides = _overrides(manager, benchmark, cache)
     begun: list[Any] = []
     try:
         with foreign_code(where, f"load task {benchmark.task}"), _noting_what_waits_for_data(begun):
+            overrides = overlay(manager, benchmark, cache)
             # A group of one is the harness's way to lay values over a registered task.
             loaded = manager.load([{"group": benchmark.name, "task": [{"task": benchmark.task, **overrides}]}])
+            check_taken(loaded["tasks"][benchmark.task], overrides)
     except ServiceError:
         for task in begun:
             _check(task, benchmark, where, offline)
@@ -139,7 +136,8 @@ def foreign_code(where: str, doing: str) -> Iterator[None]:
         doing: what cannot be done when it fails, e.g. "make its prompts".
 
     Raises:
-        ServiceError: on a ConnectionError; ArtefactError: on all else.
+        ServiceError: on a ConnectionError; PsomergeError: of its own class, with `where` before it; ArtefactError: on
+            all else.
     """
     logger = logging.getLogger("lm_eval")
     level = logger.level
@@ -147,8 +145,8 @@ def foreign_code(where: str, doing: str) -> Iterator[None]:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
-    except PsomergeError:
-        raise
+    except PsomergeError as error:
+        raise type(error)(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
     except ConnectionError as error:
         raise ServiceError(f"{where}: cannot {doing}, a server did not answer: {one_line(error)}") from error
     except Exception as error:
@@ -234,26 +232,6 @@ def _find(name: str, suite: Suite, allowed: bool) -> Path:
         f"suite {suite.name}: include {name!r} is no folder beside the suite ({suite.folder}), in {OWN_TASKS} or in "
         "lm-eval's tasks"
     )
-
-
-def _overrides(manager: Any, benchmark: Benchmark, cache: Path | None) -> dict[str, Any]:
-    """What is laid over the task's own configuration: the suite's `config` and shots, the language of a template,
-    revision and cache of its data."""
-    own = manager.task_index[benchmark.task].cfg or {}
-    overrides: dict[str, Any] = {**benchmark.config, "num_fewshot": benchmark.prompting.num_fewshot}
-    if benchmark.template:
-        metadata = own.get("metadata") or {}
-        overrides["metadata"] = {**metadata, **overrides.get("metadata", {}), "language": benchmark.language}
-    loading = {"revision": benchmark.revision} if benchmark.revision else {}
-    if cache and "custom_dataset" not in own and "class" not in own:
-        loading["cache_dir"] = str(cache)
-    if loading:
-        overrides["dataset_kwargs"] = {
-            **(own.get("dataset_kwargs") or {}),
-            **(overrides.get("dataset_kwargs") or {}),
-            **loading,
-        }
-    return overrides
 
 
 def _check(task: Any, benchmark: Benchmark, where: str, offline: bool) -> None:

@@ -93,6 +93,20 @@ class _File(_Strict):
     prompting: Prompting = Prompting()
     aggregate: Aggregate = Aggregate()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _entries_prompt_as_the_suite_but_for_what_they_say(cls, content: Any) -> Any:
+        of_all, entries = content.get("prompting"), content.get("benchmarks")
+        if not isinstance(of_all, Mapping) or not isinstance(entries, list):
+            return content
+        laid = [
+            {**one, "prompting": {**of_all, **own}}
+            if isinstance(one, Mapping) and isinstance(own := one.get("prompting"), Mapping)
+            else one
+            for one in entries
+        ]
+        return {**content, "benchmarks": laid}
+
     @model_validator(mode="after")
     def _items_have_a_split(self) -> "_File":
         if self.shares is None and any(entry.split is None for entry in self.benchmarks):

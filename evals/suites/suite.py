@@ -57,8 +57,8 @@ class Prompting:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    num_fewshot: Annotated[int, Field(ge=0, strict=True)] = 0
-    """Solved examples before each item, drawn from items that belong to no split."""
+    num_fewshot: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Solved examples before each item, drawn from items that belong to no split; None: as many as the task says."""
     chat_template: bool = False
     """Whether prompts are turns of a conversation, by the tokenizer's template."""
     fewshot_as_multiturn: bool = False
@@ -66,8 +66,8 @@ class Prompting:
     system_instruction: Text | None = None
 
     def __post_init__(self) -> None:
-        if self.fewshot_as_multiturn and not (self.chat_template and self.num_fewshot):
-            raise ValueError("`fewshot_as_multiturn` needs `chat_template: true` and a `num_fewshot`")
+        if self.fewshot_as_multiturn and not self.chat_template:
+            raise ValueError("`fewshot_as_multiturn` needs `chat_template: true`")
 
 
 @dataclass(frozen=True)

@@ -278,15 +278,6 @@ def test_equal_requests_are_sent_once_and_answer_every_benchmark_that_asks(token
     assert pick.asked == same.asked
 
 
-def test_prompts_are_zero_shot_even_of_a_task_that_has_examples(tokenizer_folder, tmp_path):
-    folder = shutil.copytree(SUITES / "toy", tmp_path / "shots")
-    (folder / "toy_pick.yaml").write_text((folder / "toy_pick.yaml").read_text() + "num_fewshot: 3\n")
-    plain, shots = (
-        suite_of(tmp_path, "task: toy_pick, metric: acc", folder=str(place)) for place in (SUITES / "toy", folder)
-    )
-    assert built(plain, tokenizer_folder).batch == built(shots, tokenizer_folder).batch
-
-
 def test_the_longest_request_is_told_with_its_answer(tokenizer_folder):
     evaluation = built(load_suite(SUITES / "toy.yaml"), tokenizer_folder)
     # One token a byte; Austria, the longest of the countries, is in the test split.

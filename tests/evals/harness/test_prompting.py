@@ -145,6 +145,23 @@ def test_prompts_are_the_harnesss_own(tmp_path, model, taught, prompting, settin
         assert ("Once " in ours[0][0]) == ("num_fewshot: " in prompting)  # examples are there, from the training split
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("prompting", "settings"),
+    [("", {}), ("prompting: {chat_template: true}", {"apply_chat_template": True, "fewshot_as_multiturn": False})],
+)
+def test_a_task_s_own_number_of_examples_is_the_harness_s(tmp_path, model, taught, prompting, settings):
+    folder = shutil.copytree(taught, tmp_path / "own")
+    for name in ("toy_pick", "toy_say"):
+        (folder / f"{name}.yaml").write_text((taught / f"{name}.yaml").read_text() + "num_fewshot: 2\n")
+    for one in sets_of(tmp_path, model, folder, prompting)["test"].prepared:
+        theirs = asked_by_the_harness(one.benchmark.task, folder, model, list(one.items.indices), **settings)
+        assert [
+            instance.args[: len(asked)] for instance, asked in zip(one.task.instances, theirs, strict=True)
+        ] == theirs
+        assert theirs[0][0].count("Once ") == 2
+
+
 def test_examples_belong_to_no_split_and_the_prompts_of_a_split_do_not_depend_on_the_others(tmp_path, model):
     sets = sets_of(tmp_path, model, TOY, "prompting: {num_fewshot: 2}", shares=SMALL)
     held = {name for one in sets.values() for prepared in one.prepared for name in prepared.items.groups}

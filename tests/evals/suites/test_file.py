@@ -6,6 +6,7 @@ import pytest
 
 from psomerge.errors import ConfigError
 from psomerge.evals.suites.file import load_suite
+from psomerge.evals.suites.suite import Prompting
 
 SUITE = """\
 name: small
@@ -103,8 +104,8 @@ def test_norwegian_is_a_language_and_not_false(tmp_path):
         ),
         (
             "weight: 2",
-            "prompting: {chat_template: true, fewshot_as_multiturn: true}",
-            r"benchmarks\.1\.prompting: `fewshot_as_multiturn` needs `chat_template: true` and a `num_fewshot`",
+            "prompting: {num_fewshot: 2, fewshot_as_multiturn: true}",
+            r"benchmarks\.1\.prompting: `fewshot_as_multiturn` needs `chat_template: true`",
         ),
         ("name: small", "name: ../small", r"name: "),
         ("name: small", "name: !!python/object/apply:os.getcwd []", r"line 1: could not determine a constructor"),
@@ -143,6 +144,16 @@ def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path):
 def test_an_aggregate_of_more_than_there_is_is_refused(tmp_path, given, words):
     with pytest.raises(ConfigError, match=words):
         load_suite(written(tmp_path, f"{SUITE}aggregate: {given}\n"))
+
+
+def test_an_entry_says_only_what_is_other_than_in_the_suite(tmp_path):
+    # The story: `prompting: {num_fewshot: 0}` of an entry dropped the chat template that the suite asks for.
+    prompting = "prompting: {chat_template: true, num_fewshot: 3, system_instruction: Answer.}"
+    one = SUITE.replace("salt: s1", f"salt: s1\n{prompting}").replace("weight: 2", "prompting: {num_fewshot: 0}")
+    first, _, changed, last = load_suite(written(tmp_path, one)).benchmarks
+    assert first.prompting == last.prompting == Prompting(3, True, False, "Answer.")
+    assert changed.prompting == Prompting(0, True, False, "Answer.")
+    assert load_suite(written(tmp_path, SUITE)).benchmarks[0].prompting.num_fewshot is None
 
 
 def test_items_that_name_their_split_need_no_shares_and_their_word_must_be_a_split(tmp_path):
