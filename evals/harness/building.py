@@ -2,17 +2,21 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from psomerge.errors import ConfigError
+from psomerge.errors import ArtefactError, ConfigError
 from psomerge.evals.engines.engine import Batch, Generation, Loglikelihood
 from psomerge.evals.harness.encoding import Encoder
 from psomerge.evals.harness.evaluation_set import EvaluationSet, digest_of_set
 from psomerge.evals.harness.fewshot import draw_outside_splits
-from psomerge.evals.harness.items import Documents, choose, sort_documents
+from psomerge.evals.harness.foreign import foreign_code, naming, of_item
+from psomerge.evals.harness.items import Documents, Items, choose, sort_documents
+from psomerge.evals.harness.labels import check_labels
 from psomerge.evals.harness.prepared import Prepared
-from psomerge.evals.harness.tasks import filter_names, foreign_code, load_tasks
+from psomerge.evals.harness.prompts import Render, make_prompts
+from psomerge.evals.harness.tasks import filter_names, load_tasks
 from psomerge.evals.scorers import Scorer, load_scorer
 from psomerge.evals.suites.suite import Benchmark, Suite
 
@@ -81,31 +85,50 @@ def scorer_of(benchmark: Benchmark, allowed: bool) -> Scorer | None:
 def _build(
     suite: Suite, split: str, sources: Sequence[tuple[Any, Documents, Scorer | None]], encoder: Encoder, seed: int
 ) -> EvaluationSet:
-    from lm_eval.defaults import DEFAULT_OTHER_SEED
-
     loglikelihood: dict[Loglikelihood, int] = {}
     generation: dict[Generation, int] = {}
     prepared = []
     for benchmark, (shared, documents, scorer) in zip(suite.benchmarks, sources, strict=True):
-        task, prompting = copy.copy(shared), benchmark.prompting  # instances are each split's own
         items = choose(suite, benchmark, documents, split, seed)
-        with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
-            task.set_fewshot_seed(DEFAULT_OTHER_SEED)
-            task.build_all_requests(
-                samples=frozenset(items.indices),  # the harness asks `in` once a document
-                system_instruction=prompting.system_instruction,
-                apply_chat_template=prompting.chat_template,
-                fewshot_as_multiturn=prompting.fewshot_as_multiturn,
-                chat_template=encoder.chat_template if prompting.chat_template else None,
-            )
-        asked = _encode(task.instances, encoder, loglikelihood, generation)
-        prepared.append(Prepared(benchmark, task, items, benchmark.filter or filter_names(task)[0], asked, scorer))
+        where = f"suite {suite.name}: benchmark {benchmark.name}"
+        render = encoder.chat_template if benchmark.prompting.chat_template else None
+        with foreign_code(where, "make its prompts"):
+            one = prepare(benchmark, shared, items, scorer, render=render, shots=shared.config.num_fewshot or 0)
+        with naming(where):
+            prepared.append(replace(one, asked=_encode(one.task.instances, items, encoder, loglikelihood, generation)))
     batch = Batch(tuple(loglikelihood), tuple(generation))
     return EvaluationSet(split, batch, digest_of_set(suite, split, batch, prepared), tuple(prepared))
 
 
+def prepare(
+    benchmark: Benchmark, shared: Any, items: Items, scorer: Scorer | None, *, render: Render | None, shots: int
+) -> Prepared:
+    """Returns a benchmark with the prompts of some items, of which each can be answered right; `asked` is left empty.
+
+    Args:
+        benchmark: of the suite.
+        shared: its task, which keeps no prompts: they are each split's own.
+        items: of one split.
+        scorer: in place of the task's metric.
+        render: the chat template, where prompts are turns.
+        shots: solved examples before each.
+
+    Raises:
+        ArtefactError: as `make_prompts` and `check_labels`.
+    """
+    task = copy.copy(shared)
+    task._instances = make_prompts(task, items, benchmark.prompting, render=render, shots=shots)
+    one = Prepared(benchmark, task, items, benchmark.filter or filter_names(task)[0], (), scorer)
+    check_labels(one)
+    return one
+
+
 def _encode(
-    instances: list[Any], encoder: Encoder, loglikelihood: dict[Loglikelihood, int], generation: dict[Generation, int]
+    instances: list[Any],
+    items: Items,
+    encoder: Encoder,
+    loglikelihood: dict[Loglikelihood, int],
+    generation: dict[Generation, int],
 ) -> tuple[int, ...]:
     """Adds the requests that are new to the two ordered sets; returns for each instance the place of its request."""
     asked: list[int] = [0] * len(instances)
@@ -114,7 +137,15 @@ def _encode(
         ("generate_until", encoder.generation, generation),
     ):
         chosen = [index for index, instance in enumerate(instances) if instance.request_type == kind]
-        for index, request in zip(chosen, encode([instances[index] for index in chosen]), strict=True):
+        try:
+            requests = encode([instances[index] for index in chosen])
+        except ArtefactError:
+            for index in chosen:  # one at a time, to name the item
+                place = instances[index].doc_id
+                with of_item(items.names[place], items.docs[place], "cut it into tokens"):
+                    encode([instances[index]])
+            raise
+        for index, request in zip(chosen, requests, strict=True):
             asked[index] = known.setdefault(request, len(known))  # pyright: ignore[reportArgumentType]
     if other := {instance.request_type for instance in instances} - {"loglikelihood", "generate_until"}:
         raise ConfigError(

@@ -6,7 +6,7 @@ are the harness's own `TemplateLM.loglikelihood`, run on an object that keeps th
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from psomerge.files.untrusted import listing
 from psomerge.screening.companions import check_companions
 
 logger = logging.getLogger(__name__)
+GREEDY = frozenset({"until", "do_sample", "max_gen_toks", "temperature", "top_p", "top_k", "min_p", "seed"})
+"""Generation settings that are kept to, or that change nothing where nothing is drawn."""
 _PROBE = "Probe 1: ä, 字.\n"
 """A tokenizer that cannot encode this cannot encode a prompt."""
 
@@ -99,7 +101,7 @@ class Encoder:
         too.
 
         Raises:
-            ConfigError: the task samples: only greedy answers can be repeated.
+            ConfigError: the task samples, or asks for beams or penalties: only greedy answers can be repeated.
             ArtefactError: an empty prompt, or no room for one beside the answer.
         """
         from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
@@ -114,6 +116,12 @@ class Encoder:
                     f"task {instance.task_name} samples its answers ({settings}); set do_sample: false and no "
                     "temperature in its generation_kwargs"
                 )
+            if other := sorted(key for key, value in wanted.items() if key not in GREEDY and value not in (None, 1)):
+                raise ConfigError(
+                    f"task {instance.task_name} asks for {', '.join(f'{key}: {wanted[key]}' for key in other)} in its "
+                    "generation_kwargs, and answers are greedy alone; lay the value that changes nothing over it in "
+                    "the suite's `config`, e.g. num_beams: 1"
+                )
             stop, most = handle_stop_sequences(wanted.get("until"), eos=end), int(wanted.get("max_gen_toks", 0))
             prompt = self._lm.tok_encode(context)
             if not prompt or not 0 < most < self._longest:
@@ -127,12 +135,11 @@ class Encoder:
         self._warn(cut, len(requests))
         return requests
 
-    def chat_template(self, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Returns turns as one text, by the tokenizer's template and the rules of the harness's own
-        `HFLM.apply_chat_template`.
+    def chat_template(self, history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str | None:
+        """Returns turns as one text, by the tokenizer's template; None where it refuses them.
 
         Args:
-            history: turns with `role` and `content`; a template that knows no system role gets them without.
+            history: turns with `role` and `content`.
             add_generation_prompt: whether the text ends where the answer begins, or goes on with the last turn.
 
         Raises:
@@ -148,13 +155,7 @@ class Encoder:
             self._template = ChatTemplate(
                 self._tokenizer.get_chat_template(), self._tokenizer.special_tokens_map, str(self._folder)
             )
-        for turns in (history, [turn for turn in history if turn["role"] != "system"]):
-            if (text := self._template.render(turns, add_generation_prompt=add_generation_prompt)) is not None:
-                return text
-        raise ArtefactError(
-            f"{self._folder}: its chat template refuses a conversation of {[turn['role'] for turn in history]}; "
-            "correct the template"
-        )
+        return self._template.render(history, add_generation_prompt=add_generation_prompt)
 
     def _warn(self, cut: int, among: int) -> None:
         if cut:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from psomerge.errors import PsomergeError, ServiceError
-from psomerge.evals.harness.building import scorer_of, sorted_documents
+from psomerge.evals.harness.building import prepare, scorer_of, sorted_documents
 from psomerge.evals.harness.fewshot import draw_outside_splits
+from psomerge.evals.harness.foreign import foreign_code
 from psomerge.evals.harness.items import choose
 from psomerge.evals.harness.tasks import try_tasks
 from psomerge.evals.suites.suite import Suite
@@ -36,11 +37,15 @@ def inspect(
     documents = []
     for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
         try:
-            scorer_of(benchmark, allow_task_code or suite.shipped)
+            scorer = scorer_of(benchmark, allow_task_code or suite.shipped)
             if task is not None:
                 documents.append(sorted_documents(suite, benchmark, task))
                 for split in splits:
-                    items[split] += len(choose(suite, benchmark, documents[-1], split, seed).indices)
+                    chosen = choose(suite, benchmark, documents[-1], split, seed)
+                    items[split] += len(chosen.indices)
+                    with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
+                        # Without examples and turns: whether they can be had is known with the tokenizer.
+                        prepare(benchmark, task, chosen, scorer, render=None, shots=0)
         except PsomergeError as error:
             problems.append(error)
     if len(documents) == len(tasks) and not problems:

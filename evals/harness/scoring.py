@@ -10,8 +10,8 @@ from typing import Any
 from psomerge.errors import PsomergeError
 from psomerge.evals.engines.engine import Answers, Batch
 from psomerge.evals.harness.corpus import rows_of
+from psomerge.evals.harness.foreign import one_line
 from psomerge.evals.harness.prepared import FailedBenchmark, Prepared
-from psomerge.evals.harness.tasks import one_line
 from psomerge.evals.metrics import corpus
 from psomerge.evals.scorers import Item
 from psomerge.evals.suites.scores import BenchmarkScore, Example
@@ -28,10 +28,7 @@ def examine(
         for instance, place in zip(task.instances, one.asked, strict=True):
             instance.resps = [answer_of(instance, place, batch, answers, benchmark.name)] * (instance.repeats or 1)
         task.apply_filters()
-        by_doc: dict[int, list[Any]] = {}
-        for instance in task.instances:
-            by_doc.setdefault(instance.doc_id, []).append(instance)
-        asked = [sorted(by_doc[place], key=lambda instance: instance.idx) for place in range(len(one.items.docs))]
+        asked = by_item(one)
         values, rows = _numbers(one, asked, memory)
         examples = [_example(one, place, instances, values[place]) for place, instances in enumerate(asked)]
     except (FailedBenchmark, PsomergeError):
@@ -43,6 +40,14 @@ def examine(
         for instance in task.instances:
             instance.resps, instance.filtered_resps = [], {}
     return record(one, values, rows), examples
+
+
+def by_item(one: Prepared) -> list[list[Any]]:
+    """Returns the requests of each item, in the harness's order."""
+    by_doc: dict[int, list[Any]] = {}
+    for instance in one.task.instances:
+        by_doc.setdefault(instance.doc_id, []).append(instance)
+    return [sorted(by_doc[place], key=lambda instance: instance.idx) for place in range(len(one.items.docs))]
 
 
 def record(one: Prepared, values: Sequence[float], rows: Sequence[Sequence[float]]) -> BenchmarkScore:
@@ -63,10 +68,9 @@ def _numbers(
         return one.scorer.score(
             items, [_text(instances[0].filtered_resps[one.filter]) for instances in asked], memory
         ), []
-    pairs = zip(one.items.docs, asked, strict=True)
     found = [
-        one.task.process_results(copy.deepcopy(doc), [instance.filtered_resps[one.filter] for instance in instances])
-        for doc, instances in pairs
+        metrics_of(one, place, [instance.filtered_resps[one.filter] for instance in instances])
+        for place, instances in enumerate(asked)
     ]
     if one.corpus is None:
         return [
@@ -122,6 +126,16 @@ def answer_of(instance: Any, place: int, batch: Batch, answers: Answers, name: s
     if not math.isfinite(answer.logprob):
         raise FailedBenchmark(f"{name}: log-likelihood {answer.logprob} of request {place}; expected a finite number")
     return answer.logprob, answer.greedy
+
+
+def metrics_of(one: Prepared, place: int, filtered: Sequence[Any]) -> Mapping[str, Any]:
+    """Returns the harness's metrics of an item for the filtered answers to its requests. Raises FailedBenchmark: its
+    code cannot take them."""
+    try:
+        return one.task.process_results(copy.deepcopy(one.items.docs[place]), filtered)
+    except Exception as error:  # of code that is the task's own
+        name = f"{one.benchmark.name}: item {one.items.names[place]}"
+        raise FailedBenchmark(f"{name}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def value_of(metrics: Mapping[str, Any], benchmark: Benchmark, item: str) -> float:

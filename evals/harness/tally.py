@@ -7,16 +7,15 @@ may look across items, is scored when the whole benchmark is answered; what a sc
 beforehand would be paid for models that are stopped.
 """
 
-import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psomerge.evals.engines.engine import Answers, Batch
+from psomerge.evals.harness.foreign import one_line
 from psomerge.evals.harness.prepared import FailedBenchmark, Prepared
-from psomerge.evals.harness.scoring import answer_of, examine, value_of
-from psomerge.evals.harness.tasks import one_line
+from psomerge.evals.harness.scoring import answer_of, examine, metrics_of, value_of
 
 ITEM_BY_ITEM = ("lm_eval.filters.extraction", "lm_eval.filters.selection", "lm_eval.filters.transformation")
 """Modules of filters that look at one item at a time; those of the user's own look at whatever they like."""
@@ -143,7 +142,7 @@ class Tally:
             max(at + before * (instance.request_type == "generate_until") for instance, at in asked) + 1
             for asked in self._asked[place]
         ]
-        if one.corpus or not _item_by_item(one):
+        if one.corpus or not is_item_by_item(one):
             return [Unit(max(ready), place, None)]
         return [Unit(when, place, item) for item, when in enumerate(ready)]
 
@@ -154,13 +153,12 @@ class Tally:
         try:
             for instance, at in chosen:
                 instance.resps = [answer_of(instance, at, self._batch, answers, name)] * (instance.repeats or 1)
-            for ensemble in _filters(one):
+            for ensemble in filters_of(one):
                 ensemble.apply([instance for instance, _ in chosen])
             values = []
             for item in items:
                 filtered = [instance.filtered_resps[one.filter] for instance, _ in self._asked[place][item]]
-                metrics = one.task.process_results(copy.deepcopy(one.items.docs[item]), filtered)
-                values.append(value_of(metrics, one.benchmark, one.items.names[item]))
+                values.append(value_of(metrics_of(one, item, filtered), one.benchmark, one.items.names[item]))
         except FailedBenchmark:
             raise
         except Exception as error:
@@ -180,15 +178,16 @@ def _by_item(one: Prepared) -> list[list[tuple[Any, int]]]:
     return [sorted(asked, key=lambda pair: pair[0].idx) for asked in found.values()]
 
 
-def _filters(one: Prepared) -> list[Any]:
-    """The ensembles of the task's filters that make this benchmark's values."""
+def filters_of(one: Prepared) -> list[Any]:
+    """Returns the ensembles of the task's filters that make this benchmark's values."""
     return [ensemble for ensemble in one.task._filters if ensemble.name == one.filter]
 
 
-def _item_by_item(one: Prepared) -> bool:
+def is_item_by_item(one: Prepared) -> bool:
+    """Returns whether none of the task's filters may look across items."""
     # Each step of an ensemble is a `functools.partial` of the filter's class.
     return all(
         getattr(step, "func", step).__module__ in ITEM_BY_ITEM
-        for ensemble in _filters(one)
+        for ensemble in filters_of(one)
         for step in ensemble.filters
     )

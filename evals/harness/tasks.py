@@ -8,8 +8,6 @@ leave.
 import contextlib
 import functools
 import importlib.util
-import io
-import logging
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, nearest, together
+from psomerge.errors import ConfigError, PsomergeError, ServiceError, nearest, together
 from psomerge.evals.harness.corpus import corpus_metric, register
+from psomerge.evals.harness.foreign import foreign_code
 from psomerge.evals.harness.overlay import check_taken, overlay
 from psomerge.evals.metrics import corpus
 from psomerge.evals.suites.paths import with_data_files
@@ -124,40 +123,6 @@ def _noting_what_waits_for_data(begun: list[Any]) -> Iterator[None]:
 
     with patch.object(ConfigurableTask, "download", noting):
         yield
-
-
-@contextlib.contextmanager
-def foreign_code(where: str, doing: str) -> Iterator[None]:
-    """Runs a task's own functions and templates: whatever they raise becomes one line, and their progress bars and
-    advice stay off the screen.
-
-    Args:
-        where: suite and benchmark, for the error's text.
-        doing: what cannot be done when it fails, e.g. "make its prompts".
-
-    Raises:
-        ServiceError: on a ConnectionError; PsomergeError: of its own class, with `where` before it; ArtefactError: on
-            all else.
-    """
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    except PsomergeError as error:
-        raise type(error)(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
-    except ConnectionError as error:
-        raise ServiceError(f"{where}: cannot {doing}, a server did not answer: {one_line(error)}") from error
-    except Exception as error:
-        raise ArtefactError(f"{where}: cannot {doing}: {type(error).__name__}: {one_line(error)}") from error
-    finally:
-        logger.setLevel(level)
-
-
-def one_line(error: BaseException) -> str:
-    """Text of an error of foreign code, without line breaks, 300 characters at most."""
-    return " ".join(str(error).split())[:300]
 
 
 def _manager(suite: Suite, allowed: bool) -> tuple[Any, list[PsomergeError]]:

@@ -263,7 +263,7 @@ def test_a_metric_that_crashes_fails_the_benchmark(tokenizer_folder, tokenizer, 
     )
     count = len(evaluation.batch.generation)
     assert evaluation.score(Answers(generation=("b",) * count))[0].score == 0.5
-    with pytest.raises(FailedBenchmark, match="odd: ZeroDivisionError"):
+    with pytest.raises(FailedBenchmark, match=r"odd: item [0-9a-f]{16}: ZeroDivisionError"):
         evaluation.score(Answers(generation=("b",) * (count - 1) + ("x",)))
     with pytest.raises(FailedBenchmark, match=r"got acc 2\.0; expected a number in \[0, 1\]"):
         evaluation.score(Answers(generation=("b",) * (count - 1) + ("y",)))
@@ -397,6 +397,10 @@ def test_a_document_that_does_not_fit_its_template_is_refused(tokenizer_folder, 
             "task: toy_say, metric: exact_match, filter: whole, config: {generation_kwargs: {do_sample: true, "
             "temperature: 1.0, until: []}}",
             r"samples its answers",
+        ),
+        (
+            "task: toy_say, metric: exact_match, filter: whole, config: {generation_kwargs: {num_beams: 4}}",
+            r"benchmark toy_say: task toy_say asks for num_beams: 4 in its generation_kwargs, and answers are greedy",
         ),
     ],
 )

@@ -20,6 +20,19 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+OWN = """
+
+from lm_eval.api.task import ConfigurableTask
+
+
+class Own(ConfigurableTask):
+    def __init__(self):
+        config = {"task": "own", "custom_dataset": capitals, "test_split": "test", "output_type": "multiple_choice"}
+        keys = {"doc_to_text": "question", "doc_to_choice": "choices", "doc_to_target": "answer"}
+        super().__init__(config=config | keys)
+"""
+
+
 def folder_of(tmp_path: Path, name: str = "toy_pick", **keys: Any) -> Path:
     """The toy tasks, with keys of one task's own."""
     folder = shutil.copytree(TOY, tmp_path / "tasks", dirs_exist_ok=True)
@@ -124,12 +137,7 @@ def test_a_cache_of_the_task_s_own_is_not_laid_over(tmp_path):
 
 def test_a_class_that_takes_no_configuration_is_refused_where_the_suite_says_some(tmp_path):
     folder = folder_of(tmp_path)
-    (folder / "data.py").write_text(
-        (TOY / "data.py").read_text()
-        + "\n\nfrom lm_eval.api.task import ConfigurableTask\n\n\nclass Own(ConfigurableTask):\n    def __init__(self):\n"
-        "        super().__init__(config={'task': 'own', 'custom_dataset': capitals, 'test_split': 'test', 'doc_to_text': "
-        "'question', 'doc_to_choice': 'choices', 'doc_to_target': 'answer', 'output_type': 'multiple_choice'})\n"
-    )
+    (folder / "data.py").write_text((TOY / "data.py").read_text() + OWN)
     (folder / "own.yaml").write_text("task: own\nclass: !function data.Own\n")
     (task,) = load_tasks(suite_of(tmp_path, "task: own, metric: acc"), None, allow_task_code=True)
     assert task.OUTPUT_TYPE == "multiple_choice"

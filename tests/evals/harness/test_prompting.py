@@ -222,18 +222,81 @@ def test_too_few_examples_outside_the_splits_are_refused(tmp_path, model):
         )
 
 
-@pytest.mark.heavy
-def test_a_template_without_a_system_role_gets_none(tmp_path, model):
+def with_template(folder: Path, model: Path, template: str) -> Path:
     from transformers import AutoTokenizer
 
-    from psomerge.evals.harness.encoding import Encoder
-
     tokenizer = AutoTokenizer.from_pretrained(model)
-    tokenizer.chat_template = TEMPLATE.replace("no_system is defined", "true")
-    tokenizer.save_pretrained(tmp_path)
-    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    assert Encoder(tmp_path).chat_template(turns) == "[user]Hi[end][assistant]"
-    assert Encoder(model).chat_template(turns) == "[system]Be brief.[end][user]Hi[end][assistant]"
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+LAST = "{{ messages[-1].content }}"
+SILENT = "{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+CUT = "{% for m in messages %}{{ m.content[:12] }}{% endfor %}"
+ONCE = "{% for m in messages[-1:] %}{{ m.content }}{% endfor %}"
+THOUGHT = "{% for m in messages %}{{ m.content.split('capital')[-1] }}{% endfor %}"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("template", "prompting", "text"),
+    [
+        (
+            TEMPLATE.replace("no_system is defined", "true"),
+            "system_instruction: Hm",
+            "refuses a conversation of system",
+        ),
+        (
+            SILENT,
+            "system_instruction: Be brief.",
+            "text of turn 1 of 2, the system's: expected 'Be brief.' in the prompt",
+        ),
+        (CUT, "num_fewshot: 0", "text of turn 1 of 1, the user's: expected 'The capital of "),
+        (ONCE, "num_fewshot: 1, fewshot_as_multiturn: true", "text of turn 1 of 3, the user's"),
+        (THOUGHT, "num_fewshot: 0", "the user's"),
+        ("{{ messages[0].content | upper }}", "num_fewshot: 0", "the user's"),
+        ("Answer!", "num_fewshot: 0", "found 'Answer!'; correct the template, or set chat_template: false"),
+    ],
+)
+def test_a_template_that_loses_text_is_refused_with_the_item(tmp_path, model, taught, template, prompting, text):
+    # The story: the harness drops a system's turn with a warning, and a template that cuts or drops turns asked every
+    # model the same empty question.
+    folder = with_template(tmp_path / "lossy", model, template)
+    with pytest.raises(ArtefactError) as caught:
+        sets_of(tmp_path, folder, taught, f"prompting: {{chat_template: true, {prompting}}}")
+    message = str(caught.value)
+    assert message.startswith("suite made: benchmark toy_pick: item ")
+    assert '({"country": ' in message
+    assert text in message
+    assert ("`system_instruction`" in message) == ("system" in prompting)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}",
+        "{% for m in messages if m.role != 'system' %}{% if loop.first and messages[0].role == 'system' %}"
+        "{{ messages[0].content }} {% endif %}{{ m.content }}\n{% endfor %}",
+        "{% for m in messages[::-1] %}{{ m.content }}|{% endfor %}",
+    ],
+)
+def test_a_template_that_trims_or_moves_text_loses_none(tmp_path, model, taught, template):
+    folder = with_template(tmp_path / "sound", model, template)
+    assert set(sets_of(tmp_path, folder, taught, CHAT)) == set(SPLITS)
+
+
+def test_each_turn_has_a_place_of_its_own():
+    from psomerge.evals.harness.prompts import lost_turn
+
+    def turns(*contents):
+        return [{"role": "user", "content": content} for content in contents]
+
+    assert lost_turn(turns("A", "A cat", "A"), "A|A cat|A") is None
+    assert lost_turn(turns("A", "A cat", "A"), "A cat|A") == 2
+    assert lost_turn(turns("A", "A cat"), "A cat") == 0
+    assert lost_turn(turns(" x\n", ""), "x") is None
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused_where_one_is_asked_for(tmp_path, taught):

@@ -1,0 +1,93 @@
+"""Prompts of a benchmark's items, by the harness's own functions, item by item: what fails, or loses what the task or
+the suite says, is named."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from psomerge.errors import ArtefactError
+from psomerge.evals.harness.foreign import of_item
+from psomerge.evals.harness.items import Items
+from psomerge.evals.suites.suite import Prompting
+
+Render = Callable[..., str | None]
+"""Turns, and by name `add_generation_prompt`, to a text; None where the template refuses the turns."""
+
+
+def make_prompts(task: Any, items: Items, prompting: Prompting, *, render: Render | None, shots: int) -> list[Any]:
+    """Returns lm-eval's requests for items, as its `build_all_requests` makes them, in the order of items and choices.
+
+    Args:
+        task: of lm-eval; its examples are drawn anew.
+        items: of one split.
+        prompting: of the benchmark.
+        render: the chat template, where prompts are turns.
+        shots: solved examples before each.
+
+    Raises:
+        ArtefactError: an item that the task's code cannot take, or whose prompt lacks text; names it.
+    """
+    from lm_eval.defaults import DEFAULT_OTHER_SEED
+
+    task.set_fewshot_seed(DEFAULT_OTHER_SEED)
+    chat = {"apply_chat_template": render is not None, "chat_template": _whole(render) if render else None}
+    instances: list[Any] = []
+    for place, (name, doc) in enumerate(zip(items.names, items.docs, strict=True)):
+        with of_item(name, doc, "make its prompt"):
+            context = task.fewshot_context(
+                doc,
+                num_fewshot=shots,
+                system_instruction=prompting.system_instruction,
+                fewshot_as_multiturn=prompting.fewshot_as_multiturn,
+                gen_prefix=task.doc_to_prefix(doc),
+                **chat,
+            )
+            labels = (task.config["task"], place, task.config.repeats)
+            made = task.construct_requests(doc=doc, ctx=context, metadata=labels, **chat)
+            instances += made if isinstance(made, list) else [made]
+    return instances
+
+
+def _whole(render: Render) -> Callable[..., str]:
+    """The template as the harness calls it; what it leaves out is refused, where the harness is silent."""
+
+    def rendered(turns: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+        roles = [turn["role"] for turn in turns]
+        if (text := render(turns, add_generation_prompt=add_generation_prompt)) is None:
+            raise ArtefactError(
+                f"the chat template refuses a conversation of {', '.join(roles)}; {_way_out('system' in roles)}"
+            )
+        if (lost := lost_turn(turns, text)) is not None:
+            raise ArtefactError(
+                f"the chat template leaves out text of turn {lost + 1} of {len(turns)}, the {roles[lost]}'s: expected "
+                f"{_short(turns[lost]['content'])} in the prompt, found {_short(text)}; "
+                f"{_way_out(roles[lost] == 'system')}"
+            )
+        return text
+
+    return rendered
+
+
+def lost_turn(turns: Sequence[Mapping[str, str]], text: str) -> int | None:
+    """Returns the first turn whose text is not in a rendered conversation, but for white space around it, each at a
+    place of its own; None where all are."""
+    lost = []
+    # Longest first: a short turn, "A", is found in many a place that is a longer one's.
+    for place in sorted(range(len(turns)), key=lambda place: -len(turns[place]["content"])):
+        content = turns[place]["content"].strip()
+        if content not in text:
+            lost.append(place)
+        text = text.replace(content, "\0", 1) if content else text
+    return min(lost, default=None)
+
+
+def _way_out(of_system: bool) -> str:
+    if of_system:
+        return (
+            "for a template without a system's turn remove the suite's `system_instruction`, lay `config: "
+            "{description: ''}` over the task's own, or set chat_template: false"
+        )
+    return "correct the template, or set chat_template: false"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 90 else f"{text[:40]} ... {text[-40:]}")
