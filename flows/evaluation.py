@@ -21,12 +21,13 @@ from psomerge.files.untrusted import TOKENIZER_FILES, listing
 from psomerge.flows.config.loading import configs_folder, evaluation_config
 from psomerge.flows.config.schema import EvaluationConfig
 from psomerge.flows.environment.home import Stores, home_folder, prepare
-from psomerge.flows.stages.opening import choose_engine, engine_settings
+from psomerge.flows.stages.opening import choose_engine, engine_settings, tell_dates
 from psomerge.flows.terminal.progress import Progress
 from psomerge.run.folder import RunFolder
 from psomerge.tasks.experts.fitting import open_fitting
 from psomerge.tasks.report.leaderboard import Leaderboard, leaderboard
 from psomerge.tasks.search import items as traces
+from psomerge.tasks.search.asked_on import asked_on
 from psomerge.tasks.search.evaluate import PART, Scored, alone, join, judge_part
 from psomerge.tasks.search.run_identity import identity
 from psomerge.tasks.sources.named_model import NamedModel, named_model
@@ -151,7 +152,9 @@ def _opened(
                 seed=config.seed,
                 cache=cache,
                 allow_task_code=config.allow_task_code,
+                date=asked_on(home, suite),
             )
+        tell_dates({"": built[cuts]}, progress)
     whole = built[cuts]
     settings = engine_settings(config.engine, [whole], tokenizer)
     canonical = {**config.model_dump(mode="json"), "model": model.source}

@@ -31,6 +31,8 @@ class Generation:
     prompt: tuple[int, ...]
     stop: tuple[str, ...]
     max_tokens: int
+    special: bool = False
+    """Whether special tokens are written in the answer, too."""
 
 
 @dataclass(frozen=True)

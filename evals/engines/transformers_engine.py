@@ -249,7 +249,7 @@ class _Text:
         """Takes the next token; ends at one of `ends`, at a stop string or when it is long enough."""
         if token not in ends:
             self.made.append(token)
-            written = tokenizer.decode(self.made, skip_special_tokens=True)
+            written = tokenizer.decode(self.made, skip_special_tokens=not self.request.special)
             self.text = first_part(written, self.request.stop)
             self.done = len(self.text) < len(written) or len(self.made) >= self.request.max_tokens
         else:

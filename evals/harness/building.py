@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from psomerge.evals.harness.labels import check_labels
 from psomerge.evals.harness.prepared import Prepared
 from psomerge.evals.harness.prompts import Render, make_prompts
 from psomerge.evals.harness.tasks import filter_names, load_tasks
+from psomerge.evals.harness.templates import today
+from psomerge.evals.harness.thinking import check_choices
 from psomerge.evals.scorers import Scorer, load_scorer
-from psomerge.evals.suites.suite import Benchmark, Suite
+from psomerge.evals.suites.suite import Benchmark, Prompting, Suite
 
 
 def build(
@@ -29,9 +32,11 @@ def build(
     seed: int = 0,
     cache: Path | None = None,
     allow_task_code: bool = False,
+    date: str | None = None,
 ) -> EvaluationSet:
     """Returns the evaluation set of one split; see `build_all`."""
-    return build_all(suite, (split,), tokenizer_folder, seed=seed, cache=cache, allow_task_code=allow_task_code)[split]
+    settings = {"seed": seed, "cache": cache, "allow_task_code": allow_task_code, "date": date}
+    return build_all(suite, (split,), tokenizer_folder, **settings)[split]
 
 
 def build_all(
@@ -42,6 +47,7 @@ def build_all(
     seed: int = 0,
     cache: Path | None = None,
     allow_task_code: bool = False,
+    date: str | None = None,
 ) -> dict[str, EvaluationSet]:
     """Returns the evaluation set of each split.
 
@@ -53,6 +59,7 @@ def build_all(
             others.
         cache: folder for what `datasets` keeps.
         allow_task_code: see `evals.harness.tasks`.
+        date: YYYY-MM-DD, for chat templates that write one, where the suite says none; None: today's.
 
     Raises:
         ArtefactError: a benchmark without items in a split or with too few examples, or data, prompts or a tokenizer
@@ -66,7 +73,8 @@ def build_all(
     draw_outside_splits(suite, tasks, sorted_)
     scorers = [scorer_of(benchmark, allowed) for benchmark in suite.benchmarks]
     sources = list(zip(tasks, sorted_, scorers, strict=True))
-    return {split: _build(suite, split, sources, encoder, seed) for split in splits}
+    dated = date or today()
+    return {split: _build(suite, split, sources, encoder, seed, dated) for split in splits}
 
 
 def sorted_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
@@ -83,7 +91,12 @@ def scorer_of(benchmark: Benchmark, allowed: bool) -> Scorer | None:
 
 
 def _build(
-    suite: Suite, split: str, sources: Sequence[tuple[Any, Documents, Scorer | None]], encoder: Encoder, seed: int
+    suite: Suite,
+    split: str,
+    sources: Sequence[tuple[Any, Documents, Scorer | None]],
+    encoder: Encoder,
+    seed: int,
+    date: str,
 ) -> EvaluationSet:
     loglikelihood: dict[Loglikelihood, int] = {}
     generation: dict[Generation, int] = {}
@@ -91,13 +104,23 @@ def _build(
     for benchmark, (shared, documents, scorer) in zip(suite.benchmarks, sources, strict=True):
         items = choose(suite, benchmark, documents, split, seed)
         where = f"suite {suite.name}: benchmark {benchmark.name}"
-        render = encoder.chat_template if benchmark.prompting.chat_template else None
+        render = _template(encoder, benchmark.prompting, date)
         with foreign_code(where, "make its prompts"):
             one = prepare(benchmark, shared, items, scorer, render=render, shots=shared.config.num_fewshot or 0)
         with naming(where):
-            prepared.append(replace(one, asked=_encode(one.task.instances, items, encoder, loglikelihood, generation)))
+            prepared.append(replace(one, asked=_encode(one, encoder, loglikelihood, generation)))
     batch = Batch(tuple(loglikelihood), tuple(generation))
-    return EvaluationSet(split, batch, digest_of_set(suite, split, batch, prepared), tuple(prepared))
+    dated = {one.prompting.date or date for one in suite.benchmarks if one.prompting.chat_template}
+    dates = tuple(sorted(dated)) if encoder.writes_a_date else ()
+    return EvaluationSet(split, batch, digest_of_set(suite, split, batch, prepared), tuple(prepared), dates=dates)
+
+
+def _template(encoder: Encoder, prompting: Prompting, date: str) -> Render | None:
+    """The chat template as a benchmark asks it; None where its prompts are no turns."""
+    if not prompting.chat_template:
+        return None
+    told = {"date": prompting.date or date, "arguments": prompting.chat_template_args}
+    return partial(encoder.chat_template, **told)
 
 
 def prepare(
@@ -115,26 +138,27 @@ def prepare(
 
     Raises:
         ArtefactError: as `make_prompts` and `check_labels`.
+        ConfigError: as `check_choices`.
     """
     task = copy.copy(shared)
     task._instances = make_prompts(task, items, benchmark.prompting, render=render, shots=shots)
     one = Prepared(benchmark, task, items, benchmark.filter or filter_names(task)[0], (), scorer)
     check_labels(one)
+    if end := benchmark.prompting.think_end_token:
+        check_choices(task.instances, end)
     return one
 
 
 def _encode(
-    instances: list[Any],
-    items: Items,
-    encoder: Encoder,
-    loglikelihood: dict[Loglikelihood, int],
-    generation: dict[Generation, int],
+    one: Prepared, encoder: Encoder, loglikelihood: dict[Loglikelihood, int], generation: dict[Generation, int]
 ) -> tuple[int, ...]:
     """Adds the requests that are new to the two ordered sets; returns for each instance the place of its request."""
+    instances, items = one.task.instances, one.items
+    written = partial(encoder.generation, think_end=one.benchmark.prompting.think_end_token)
     asked: list[int] = [0] * len(instances)
     for kind, encode, known in (
         ("loglikelihood", encoder.loglikelihood, loglikelihood),
-        ("generate_until", encoder.generation, generation),
+        ("generate_until", written, generation),
     ):
         chosen = [index for index, instance in enumerate(instances) if instance.request_type == kind]
         try:

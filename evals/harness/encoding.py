@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from psomerge.errors import ArtefactError, ConfigError
@@ -96,9 +97,9 @@ class Encoder:
         self._warn(cut, len(requests))
         return requests
 
-    def generation(self, instances: Sequence[Any]) -> list[Generation]:
+    def generation(self, instances: Sequence[Any], think_end: str | None = None) -> list[Generation]:
         """Returns one request for each lm-eval instance of (context, generation settings); end of text is a stop string
-        too.
+        too, and the only one where the model thinks first, to the end of which nothing else may stop it.
 
         Raises:
             ConfigError: the task samples, or asks for beams or penalties: only greedy answers can be repeated.
@@ -131,16 +132,26 @@ class Encoder:
                 )
             room = self._longest if self._paired else self._longest - most
             cut += len(prompt) > room
-            requests.append(Generation(tuple(prompt[-room:]), tuple(term for term in stop if term), most))
+            stops = tuple(term for term in (stop if think_end is None else [end]) if term)
+            requests.append(Generation(tuple(prompt[-room:]), stops, most, self._is_special(think_end)))
         self._warn(cut, len(requests))
         return requests
 
-    def chat_template(self, history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str | None:
+    def chat_template(
+        self,
+        history: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool = True,
+        date: str | None = None,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str | None:
         """Returns turns as one text, by the tokenizer's template; None where it refuses them.
 
         Args:
             history: turns with `role` and `content`.
             add_generation_prompt: whether the text ends where the answer begins, or goes on with the last turn.
+            date: YYYY-MM-DD, which the template takes for today; None: it is today.
+            arguments: what it is told beside, by name.
 
         Raises:
             ConfigError: the tokenizer has no chat template.
@@ -155,7 +166,19 @@ class Encoder:
             self._template = ChatTemplate(
                 self._tokenizer.get_chat_template(), self._tokenizer.special_tokens_map, str(self._folder)
             )
-        return self._template.render(history, add_generation_prompt=add_generation_prompt)
+        return self._template.render(
+            history, add_generation_prompt=add_generation_prompt, date=date, arguments=arguments
+        )
+
+    @property
+    def writes_a_date(self) -> bool:
+        """Whether turns that were made a text may hold the date."""
+        return self._template is not None and self._template.writes_a_date
+
+    def _is_special(self, text: str | None) -> bool:
+        """Whether a text has tokens that are left out of what a model writes, unless they are asked for."""
+        special = self._tokenizer.all_special_tokens
+        return text is not None and any(token in text for token in special if token)
 
     def _warn(self, cut: int, among: int) -> None:
         if cut:

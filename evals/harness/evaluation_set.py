@@ -49,6 +49,8 @@ class EvaluationSet:
     prepared: tuple[Prepared, ...] = field(repr=False)
     order: str = ""
     """Address of the random order in which the items are asked; empty: they are asked in the suite's."""
+    dates: tuple[str, ...] = ()
+    """That a chat template writes in the prompts, YYYY-MM-DD; empty: it writes none."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
@@ -177,6 +179,8 @@ def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Pre
         asked = one.benchmark
         labels = [asked.name, asked.task, asked.language, asked.metric, one.filter, asked.weight]
         benchmarks.append([labels, scoring, str(one.task.VERSION), one.items.names, one.items.groups, one.asked])
+        if asked.prompting.think_end_token:
+            benchmarks[-1].append(["thought ends", asked.prompting.think_end_token])
         if asked.floor:  # a judgement is kept with its fitness
             benchmarks[-1].append(asdict(asked.floor))
         if one.corpus:
@@ -185,6 +189,6 @@ def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Pre
             benchmarks[-1] += [asked.scorer, dict(asked.scorer_options), source_digest(asked.scorer or "")]
     requests = [
         [(r.context, r.continuation) for r in batch.loglikelihood],
-        [(r.prompt, r.stop, r.max_tokens) for r in batch.generation],
+        [(r.prompt, r.stop, r.max_tokens, *(["special"] if r.special else [])) for r in batch.generation],
     ]
     return digest_of([suite.name, suite.salt, asdict(suite.aggregate), split, version("lm_eval"), requests, benchmarks])

@@ -3,6 +3,7 @@ scorer's."""
 
 import copy
 import json
+import logging
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
@@ -12,10 +13,15 @@ from psomerge.evals.engines.engine import Answers, Batch
 from psomerge.evals.harness.corpus import rows_of
 from psomerge.evals.harness.foreign import one_line
 from psomerge.evals.harness.prepared import FailedBenchmark, Prepared
+from psomerge.evals.harness.thinking import answer_after
 from psomerge.evals.metrics import corpus
 from psomerge.evals.scorers import Item
 from psomerge.evals.suites.scores import BenchmarkScore, Example
 from psomerge.evals.suites.suite import Benchmark
+
+logger = logging.getLogger(__name__)
+WRITTEN = "generate_until"
+"""What the harness calls a request that the model answers in writing."""
 
 
 def examine(
@@ -26,9 +32,10 @@ def examine(
     benchmark, task = one.benchmark, one.task
     try:
         for instance, place in zip(task.instances, one.asked, strict=True):
-            instance.resps = [answer_of(instance, place, batch, answers, benchmark.name)] * (instance.repeats or 1)
+            instance.resps = [answer_of(instance, place, batch, answers, benchmark)] * (instance.repeats or 1)
         task.apply_filters()
         asked = by_item(one)
+        _tell_unfinished(one, batch, answers)
         values, rows = _numbers(one, asked, memory)
         examples = [_example(one, place, instances, values[place]) for place, instances in enumerate(asked)]
     except (FailedBenchmark, PsomergeError):
@@ -48,6 +55,22 @@ def by_item(one: Prepared) -> list[list[Any]]:
     for instance in one.task.instances:
         by_doc.setdefault(instance.doc_id, []).append(instance)
     return [sorted(by_doc[place], key=lambda instance: instance.idx) for place in range(len(one.items.docs))]
+
+
+def _tell_unfinished(one: Prepared, batch: Batch, answers: Answers) -> None:
+    """Says how many thoughts have no end: their items have no answer, and are as wrong as can be."""
+    if end := one.benchmark.prompting.think_end_token:
+        asked = [pair for pair in zip(one.task.instances, one.asked, strict=True) if pair[0].request_type == WRITTEN]
+        texts = [(answers.generation[place], instance.args[0]) for instance, place in asked]
+        if count := sum(answer_after(text, prompt, end) is None for text, prompt in texts):
+            logger.warning(
+                "%s: %d of %d thoughts have no end (%s) and count as no answer; raise max_gen_toks in the benchmark's "
+                "`config: {generation_kwargs: ...}` if many have none",
+                one.benchmark.name,
+                count,
+                len(texts),
+                end,
+            )
 
 
 def record(one: Prepared, values: Sequence[float], rows: Sequence[Sequence[float]]) -> BenchmarkScore:
@@ -116,12 +139,20 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def answer_of(instance: Any, place: int, batch: Batch, answers: Answers, name: str) -> tuple[float, bool] | str:
-    """Returns an answer as the harness wants it. Raises FailedBenchmark: a log-likelihood that is not finite."""
-    if instance.request_type == "generate_until":
-        from lm_eval.models.utils import postprocess_generated_text
+def answer_of(
+    instance: Any, place: int, batch: Batch, answers: Answers, benchmark: Benchmark
+) -> tuple[float, bool] | str:
+    """Returns an answer as the harness wants it; of a thought without an end, none at all. Raises FailedBenchmark: a
+    log-likelihood that is not finite."""
+    if instance.request_type == WRITTEN:
+        from lm_eval.models.utils import handle_stop_sequences, postprocess_generated_text
 
-        return postprocess_generated_text(answers.generation[place], list(batch.generation[place].stop), None)
+        text, stops = answers.generation[place], list(batch.generation[place].stop)
+        if end := benchmark.prompting.think_end_token:
+            text = answer_after(text, instance.args[0], end) or ""
+            stops += handle_stop_sequences(instance.args[1].get("until"), eos=None)
+        return postprocess_generated_text(text, stops, None)
+    name = benchmark.name
     answer = answers.loglikelihood[place]
     if not math.isfinite(answer.logprob):
         raise FailedBenchmark(f"{name}: log-likelihood {answer.logprob} of request {place}; expected a finite number")

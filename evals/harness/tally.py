@@ -152,7 +152,9 @@ class Tally:
         chosen = [pair for item in items for pair in self._asked[place][item]]
         try:
             for instance, at in chosen:
-                instance.resps = [answer_of(instance, at, self._batch, answers, name)] * (instance.repeats or 1)
+                instance.resps = [answer_of(instance, at, self._batch, answers, one.benchmark)] * (
+                    instance.repeats or 1
+                )
             for ensemble in filters_of(one):
                 ensemble.apply([instance for instance, _ in chosen])
             values = []

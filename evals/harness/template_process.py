@@ -8,6 +8,8 @@ import math
 import os
 import resource
 import sys
+from datetime import datetime
+from functools import cache
 from typing import Any
 
 MEMORY = 2**30
@@ -32,13 +34,21 @@ def main() -> None:
         else:
             _allow(opening["seconds"])
             going_on = not question["add_generation_prompt"]
+            today, arguments = datetime.fromisoformat(question["date"]), question["arguments"]
             try:
+                if unknown := sorted(
+                    set(arguments) - (known := _asked_for(opening["template"]) if arguments else set())
+                ):
+                    print(json.dumps({"unknown": [unknown[0], sorted(known)]}), file=answers, flush=True)
+                    continue
                 texts, _ = render_jinja_template(
                     conversations=[question["history"]],
                     chat_template=opening["template"],
                     add_generation_prompt=not going_on,
                     continue_final_message=going_on,
-                    **opening["tokens"],
+                    # Told as a variable, it comes before transformers' own, which asks the clock.
+                    strftime_now=today.strftime,
+                    **opening["tokens"] | arguments,
                 )
                 answer = {"text": texts[0]}
             except (SecurityError, TemplateSyntaxError, UndefinedError) as error:
@@ -48,6 +58,16 @@ def main() -> None:
             except Exception as error:  # a template can raise whatever an expression can
                 answer = _fault(error)
         print(json.dumps(answer), file=answers, flush=True)
+
+
+@cache
+def _asked_for(template: str) -> set[str]:
+    """Names that a template does not give a value itself."""
+    from jinja2 import meta
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    environment = _compile_jinja_template(template).environment
+    return meta.find_undeclared_variables(environment.parse(template))
 
 
 def _allow(seconds: int) -> None:

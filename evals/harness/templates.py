@@ -9,9 +9,11 @@ import sys
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
 from typing import IO, Any
 
-from psomerge.errors import ArtefactError
+from psomerge.errors import ArtefactError, nearest
 
 COMPUTING = 5
 """Seconds of computing for one conversation; in use are milliseconds."""
@@ -36,22 +38,43 @@ class ChatTemplate:
         self._where = where
         self._process: subprocess.Popen[bytes] | None = None
 
-    def render(self, history: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str | None:
+    @property
+    def writes_a_date(self) -> bool:
+        """Whether the text may depend on the date."""
+        return "strftime_now" in self._opening["template"]
+
+    def render(
+        self,
+        history: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool,
+        date: str | None = None,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str | None:
         """Returns turns as one text; None where the template itself refuses them, e.g. for a role that it does not
         know.
 
         Args:
             history: turns with `role` and `content`.
             add_generation_prompt: whether the text ends where the answer begins, or goes on with the last turn.
+            date: YYYY-MM-DD, which the template takes for today; None: it is today.
+            arguments: what it is told beside, by name.
 
         Raises:
-            ArtefactError: the template is broken, asks for what it may not have, or takes too long or too much memory.
+            ArtefactError: the template is broken, asks for what it may not have, takes too long or too much memory, or
+                asks for none of these arguments.
         """
         if self._process is None:
             self._process = _start()
             weakref.finalize(self, _end, self._process)
             self._ask(self._process, self._opening)
-        answer = self._ask(self._process, {"history": list(history), "add_generation_prompt": add_generation_prompt})
+        question = {"history": list(history), "add_generation_prompt": add_generation_prompt}
+        answer = self._ask(self._process, question | {"date": date or today(), "arguments": dict(arguments)})
+        if unknown := answer.get("unknown"):
+            raise ArtefactError(
+                f"{self._where}: its chat template asks for no {unknown[0]!r}, which `chat_template_args` "
+                f"sets{nearest(unknown[0], unknown[1])}"
+            )
         if "fault" in answer:
             raise ArtefactError(
                 f"{self._where}: its chat template cannot be rendered: {answer['fault']}; correct the template"
@@ -72,6 +95,11 @@ class ChatTemplate:
             raise ArtefactError(
                 f"{self._where}: its chat template cannot be rendered: {reason}; correct the template"
             ) from error
+
+
+def today() -> str:
+    """Returns the date of this machine, YYYY-MM-DD."""
+    return datetime.now().strftime("%Y-%m-%d")
 
 
 def _opened(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -7,6 +7,7 @@ items come from and how they are scored is `evals.harness`'s.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,12 @@ from pydantic import ConfigDict, Field
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Points = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+
+TEMPLATE_NAMES = frozenset(
+    {"add_generation_prompt", "continue_final_message", "documents", "messages", "strftime_now", "tools"}
+)
+"""What a chat template is told by whoever renders it."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,23 @@ class Prompting:
     fewshot_as_multiturn: bool = False
     """Whether each example is a turn of its own, or all are one text."""
     system_instruction: Text | None = None
+    date: Text | None = None
+    """That a chat template writes as today's, YYYY-MM-DD; None: of the day on which the suite is first asked."""
+    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+    """What a chat template is told beside the turns, such as `enable_thinking: false`."""
+    think_end_token: Text | None = None
+    """What ends a reasoning model's thought, such as `</think>`: what follows is its answer, the task's stop strings
+    are looked for there alone, and a thought without an end is no answer."""
 
     def __post_init__(self) -> None:
         if self.fewshot_as_multiturn and not self.chat_template:
             raise ValueError("`fewshot_as_multiturn` needs `chat_template: true`")
+        if self.chat_template_args and not self.chat_template:
+            raise ValueError("`chat_template_args` needs `chat_template: true`")
+        if taken := sorted(TEMPLATE_NAMES & set(self.chat_template_args)):
+            raise ValueError(f"`chat_template_args` cannot set {', '.join(taken)}: a template is told it already")
+        if self.date is not None and not _is_date(self.date):
+            raise ValueError(f"expected `date` as YYYY-MM-DD, found {self.date!r}")
 
 
 @dataclass(frozen=True)
@@ -123,3 +143,10 @@ class Suite:
     aggregate: Aggregate = Aggregate()
     shipped: bool = False
     """Whether it came by name from the shipped ones; a file of the user's is not trusted to run code."""
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").strftime("%Y-%m-%d") == text
+    except ValueError:
+        return False

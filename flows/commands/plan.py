@@ -28,6 +28,7 @@ from psomerge.tasks.experts.check import file_warnings
 from psomerge.tasks.experts.class_defaults import loading, spelt_out
 from psomerge.tasks.experts.fitting import merging_basis
 from psomerge.tasks.experts.pieces import read_pieces
+from psomerge.tasks.search.asked_on import asked_on
 from psomerge.tasks.search.inputs import all_judgements
 from psomerge.tasks.search.run_identity import program
 from psomerge.tasks.secrets import redact
@@ -76,7 +77,7 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
     teller = seen.get(merged[1]) if merged and not merged[0].union else None
     if count_tokens and teller and not previews[teller.name].to_train and not asked.unseen:
         try:
-            plan["suite"]["tokens"] = _tokens(config, suite, teller.folder, datasets)
+            plan["suite"]["tokens"] = _tokens(config, suite, teller.folder, datasets, asked_on(home, suite, keep=False))
         except PsomergeError as error:
             plan["warnings"].append(f"tokens are not counted: {error}")
     plan |= {
@@ -96,9 +97,10 @@ def _unregistrable(config: Config, home: Path) -> Iterator[PsomergeError]:
         yield error
 
 
-def _tokens(config: Config, suite: Suite, tokenizer: Path, datasets: Path) -> dict[str, int]:
+def _tokens(config: Config, suite: Suite, tokenizer: Path, datasets: Path, date: str) -> dict[str, int]:
     """Tokens of the requests of each split with the most that is written."""
-    sets = build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=datasets, allow_task_code=config.allow_task_code)
+    settings = {"seed": config.seed, "cache": datasets, "date": date}
+    sets = build_all(suite, SPLITS, tokenizer, allow_task_code=config.allow_task_code, **settings)
     return {split: one.batch.tokens for split, one in sets.items()}
 
 

@@ -33,6 +33,7 @@ from psomerge.search.search import Search
 from psomerge.search.searches import SEARCHES
 from psomerge.tasks.experts.check import check
 from psomerge.tasks.search import items as traces
+from psomerge.tasks.search.asked_on import asked_on
 from psomerge.tasks.search.inputs import Inputs
 from psomerge.tasks.search.judge import Judging
 from psomerge.tasks.search.run_identity import identity, program
@@ -60,11 +61,13 @@ class Run:
     monitor: Monitor
     datasets: Path
     """Where data sets of suites are kept."""
+    date: str
+    """That chat templates write."""
 
     def test_items(self, model: Path) -> EvaluationSet:
         """Returns the suite's test items for a model folder, cut by that model's own tokenizer."""
-        allowed, seed = self.config.allow_task_code, self.config.seed
-        return build(self.inputs.suite, "test", model, seed=seed, cache=self.datasets, allow_task_code=allowed)
+        settings = {"seed": self.config.seed, "cache": self.datasets, "date": self.date}
+        return build(self.inputs.suite, "test", model, allow_task_code=self.config.allow_task_code, **settings)
 
 
 def searches(config: Config) -> tuple[Search, ...]:
@@ -101,10 +104,11 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
     choice = choose_engine(config.engine, basis.base.config, progress)
     sources = step("pin", pin_all, models)
     stopping = Stopping(config.stopping, config.stopping_error_rate)
-    datasets = home / "cache" / "datasets"
+    datasets, date = home / "cache" / "datasets", asked_on(home, suite)
     with progress.phase("building requests"):
         tokenizer = tokenizer_folder(basis, tokenizer_from, home / "cache" / "tokenizers")
-        sets = step("build requests", _build, config, suite, tokenizer, datasets, stopping)
+        sets = step("build requests", _build, config, suite, tokenizer, datasets, stopping, date)
+    tell_dates(sets, progress)
     recipe = _recipe(config, sources, basis, tokenizer_from)
     inputs = Inputs(
         name=config.name,
@@ -138,7 +142,7 @@ def open_run(config: Config, stores: Stores, progress: Progress) -> Iterator[Run
             stopping=stopping,
         )
         try:
-            yield Run(config, stores.mlflow, folder, inputs, choice, settings, engine, judging, monitor, datasets)
+            yield Run(config, stores.mlflow, folder, inputs, choice, settings, engine, judging, monitor, datasets, date)
             pins.drop()
         finally:
             engine.close()
@@ -154,8 +158,19 @@ def _pinned(config: Config, access: Access, progress: Progress) -> Pinned:
     return pin_addresses(*asked)
 
 
-def _build(config: Config, suite: Suite, tokenizer: Path, cache: Path, stopping: Stopping) -> dict[str, EvaluationSet]:
-    sets = build_all(suite, SPLITS, tokenizer, seed=config.seed, cache=cache, allow_task_code=config.allow_task_code)
+def tell_dates(sets: Mapping[str, EvaluationSet], progress: Progress) -> None:
+    """Says which date a chat template writes into the prompts, where it writes one."""
+    if dates := sorted({date for one in sets.values() for date in one.dates}):
+        progress.say(
+            f"the chat template writes a date into the prompts: {', '.join(dates)}, now and in every later run"
+        )
+
+
+def _build(
+    config: Config, suite: Suite, tokenizer: Path, cache: Path, stopping: Stopping, date: str
+) -> dict[str, EvaluationSet]:
+    settings = {"seed": config.seed, "cache": cache, "date": date}
+    sets = build_all(suite, SPLITS, tokenizer, allow_task_code=config.allow_task_code, **settings)
     order = f"{suite.salt}|{config.seed}|order"
     return sets | {"optimisation": stopping.ordered(sets["optimisation"], order)}
 

@@ -52,6 +52,7 @@ def identity(
         **program(),
         "sources": {name: digest_of(dict(source.files)) for name, source in sources.items()},
         "sets": {name: one.digest for name, one in sets.items()},
+        **({"dates": dates} if (dates := sorted({date for one in sets.values() for date in one.dates})) else {}),
         "engine": {"kind": engine, **asdict(settings)},
         "device": device(),
     }

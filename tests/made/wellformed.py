@@ -34,6 +34,15 @@ LONG_TEMPLATE = """
 {%- if strftime_now is defined -%}{{ strftime_now('%Y')[:0] }}{%- endif -%}
 {{ {'a': 1}|tojson }}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}
 """
+DATED = (
+    "{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
+    "Today Date: {{ date_string }}\n{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}{% endfor %}"
+)
+THINKING = (
+    "{%- for m in messages %}{%- set content = m.content.split('</think>')[-1] %}<|{{ m.role }}|>{{ content }}"
+    "{%- endfor %}{%- if add_generation_prompt %}<|assistant|>{%- if enable_thinking is defined and enable_thinking is "
+    "false %}<think>\n\n</think>\n\n{%- endif %}{%- endif %}"
+)
 
 
 def in_json(folder: Path, file: str, **values: object) -> None:
@@ -189,6 +198,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
         ),
     ),
     "further chat templates": more_templates,
+    "chat template that writes a date": lambda f: (f / "chat_template.jinja").write_text(DATED),
+    "chat template of a reasoning model": lambda f: (f / "chat_template.jinja").write_text(THINKING),
     "long chat template": lambda f: (f / "chat_template.jinja").write_text(LONG_TEMPLATE),
     "without generation config": lambda f: (f / "generation_config.json").unlink(),
     "generation config": lambda f: in_json(

@@ -7,7 +7,6 @@ runs in with it.
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
@@ -169,18 +168,21 @@ class VllmEngine:
 
         asked, running = batch.generation, Running(self._llm)
         parameters = [
-            SamplingParams(temperature=0.0, max_tokens=request.max_tokens, stop=[stop for stop in request.stop if stop])
+            SamplingParams(
+                temperature=0.0,
+                max_tokens=request.max_tokens,
+                stop=[stop for stop in request.stop if stop],
+                skip_special_tokens=not request.special,
+            )
             for request in asked
         ]
         running.add(range(len(asked)), [request.prompt for request in asked], parameters)
         # Not the outputs' own text: a stream of tokens never gets the bytes of a character that it does not finish.
-        decode = partial(self._llm.get_tokenizer().decode, skip_special_tokens=True)
+        decode = self._llm.get_tokenizer().decode
         while running:
             for number, output in running.step():
-                prefix.put(
-                    len(batch.loglikelihood) + number,
-                    first_part(decode(list(output.outputs[0].token_ids)), asked[number].stop),
-                )
+                text = decode(list(output.outputs[0].token_ids), skip_special_tokens=not asked[number].special)
+                prefix.put(len(batch.loglikelihood) + number, first_part(text, asked[number].stop))
             if not prefix.go_on():
                 return running.tokens + running.drop()
         return running.tokens

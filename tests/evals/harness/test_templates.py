@@ -38,6 +38,40 @@ def test_a_template_renders_as_transformers_renders_it() -> None:
     assert "Hi,\naxb “ä”" in asked
 
 
+def test_a_date_is_the_one_that_is_given_however_the_template_asks_for_it(monkeypatch) -> None:
+    # The story: `strftime_now` asked the clock, so the same command asked other questions the next day.
+    source = (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "{{ date_string }}"
+        "{% macro when() %}{{ strftime_now('|%H:%M|%A') }}{% endmacro %}{{ when() }}{{ messages[0].content }}"
+    )
+    template = ChatTemplate(source, {}, "here")
+    assert template.writes_a_date
+    # 29 February 2024 was a Thursday.
+    text = template.render(TURNS[:1], add_generation_prompt=True, date="2024-02-29")
+    assert text == "29 Feb 2024|00:00|ThursdayBe brief."
+    told = {"date_string": "1 Jan 1970"}
+    text = template.render(TURNS[:1], add_generation_prompt=True, date="2024-03-01", arguments=told)
+    assert text == "1 Jan 1970|00:00|FridayBe brief."
+    assert not ChatTemplate("{{ messages[0].content }}", {}, "here").writes_a_date
+
+
+def test_an_argument_reaches_the_template_and_one_that_it_does_not_ask_for_is_refused() -> None:
+    source = (
+        "{{ messages[0].content }}{% if enable_thinking is defined and enable_thinking is false %}<think></think>"
+        "{% endif %}{{ style.tone }}"
+    )
+    template = ChatTemplate(source, {}, "here")
+    told = {"enable_thinking": False, "style": {"tone": "dry"}}
+    assert (
+        template.render(TURNS[1:2], add_generation_prompt=True, arguments=told)
+        == f"{TURNS[1]['content']}<think></think>dry"
+    )
+    with pytest.raises(ArtefactError, match=r"asks for no 'enable_thinkng', which .*; did you mean enable_thinking\?"):
+        template.render(TURNS, add_generation_prompt=True, arguments={"enable_thinkng": False})
+    assert template.render(TURNS[1:2], add_generation_prompt=True, arguments={"style": {}}) == TURNS[1]["content"]
+
+
 def test_a_template_that_refuses_a_conversation_is_told_from_one_that_is_broken() -> None:
     source = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}"

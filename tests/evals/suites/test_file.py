@@ -107,6 +107,18 @@ def test_norwegian_is_a_language_and_not_false(tmp_path):
             "prompting: {num_fewshot: 2, fewshot_as_multiturn: true}",
             r"benchmarks\.1\.prompting: `fewshot_as_multiturn` needs `chat_template: true`",
         ),
+        (
+            "weight: 2",
+            "prompting: {chat_template_args: {enable_thinking: false}}",
+            r"benchmarks\.1\.prompting: `chat_template_args` needs `chat_template: true`",
+        ),
+        (
+            "weight: 2",
+            "prompting: {chat_template: true, chat_template_args: {messages: []}}",
+            r"`chat_template_args` cannot set messages: a template is told it already",
+        ),
+        ("weight: 2", "prompting: {date: 2026-02-30}", r"expected `date` as YYYY-MM-DD, found '2026-02-30'"),
+        ("weight: 2", "prompting: {think_end: x}", r"unknown key .*think_end; did you mean think_end_token\?"),
         ("name: small", "name: ../small", r"name: "),
         ("name: small", "name: !!python/object/apply:os.getcwd []", r"line 1: could not determine a constructor"),
         ("name: small", "name: [", r"line 3: expected"),
