@@ -208,6 +208,10 @@ def _log(evaluation: Evaluation, scored: Scored) -> dict[str, Any]:
     board = leaderboard(suite.name, {label: scored.scores}, fitness={label: alone(suite, scored.scores)})
     items = folder.report / "items.parquet"
     rows = traces.together([(label, file) for file in scored.files], items)
+    beside = traces.beside(scored.files)
+    for one in suite.benchmarks:
+        if one.name in beside:
+            evaluation.progress.say(f"{one.name}: beside its score, {one.beside} is {100 * beside[one.name]:.1f} %")
     record = track_evaluation.Record(
         model=model.source,
         suite=suite.name,
@@ -227,6 +231,7 @@ def _log(evaluation: Evaluation, scored: Scored) -> dict[str, Any]:
         "split": evaluation.whole.name,
         "fitness": board.lines[0].fitness,
         "leaderboard": board.to_dict(),
+        "beside": beside,
         "items": str(items),
         "mlflow_run": run_id,
         "tracking_uri": evaluation.store.address,

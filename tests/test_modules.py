@@ -26,7 +26,7 @@ TESTED_IN = {
     "evals/scorers/comet_worker": "evals/scorers/test_comet.py",
     "evals/scorers/identifiers": "evals/scorers/test_language.py",
     "evals/scorers/judge_service": "evals/scorers/test_llm_judge.py",
-    "evals/scorers/language_tags": "evals/scorers/test_language.py",
+    "evals/writing/language_tags": "evals/scorers/test_language.py",
     "evals/stopping/policy": "tasks/search/test_judge.py",
     "evals/suites": "evals/suites/test_file.py",
     "evals/suites/scores": "evals/significance/test_intervals.py",

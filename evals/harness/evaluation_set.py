@@ -11,6 +11,7 @@ from typing import Any
 
 from psomerge.errors import EngineError
 from psomerge.evals.engines.engine import Answers, Batch
+from psomerge.evals.harness import answers as compared
 from psomerge.evals.harness.prepared import Prepared
 from psomerge.evals.harness.scoring import examine, record
 from psomerge.evals.harness.tally import Drawn, Tally
@@ -185,6 +186,8 @@ def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Pre
             benchmarks[-1].append(asdict(asked.floor))
         if one.corpus:
             benchmarks[-1].append(corpus.signature(one.corpus))
+        elif (form := compared.signature(asked.metric)) and not one.scorer:
+            benchmarks[-1].append(form)
         if one.scorer:
             benchmarks[-1] += [asked.scorer, dict(asked.scorer_options), source_digest(asked.scorer or "")]
     requests = [

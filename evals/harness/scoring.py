@@ -6,10 +6,12 @@ import json
 import logging
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from psomerge.errors import PsomergeError
 from psomerge.evals.engines.engine import Answers, Batch
+from psomerge.evals.harness.answers import as_the_harness
 from psomerge.evals.harness.corpus import rows_of
 from psomerge.evals.harness.foreign import one_line
 from psomerge.evals.harness.prepared import FailedBenchmark, Prepared
@@ -37,7 +39,11 @@ def examine(
         asked = by_item(one)
         _tell_unfinished(one, batch, answers)
         values, rows = _numbers(one, asked, memory)
-        examples = [_example(one, place, instances, values[place]) for place, instances in enumerate(asked)]
+        others = _beside(one, asked)
+        examples = [
+            replace(_example(one, place, instances, values[place]), beside=others[place])
+            for place, instances in enumerate(asked)
+        ]
     except (FailedBenchmark, PsomergeError):
         raise
     except Exception as error:
@@ -101,6 +107,18 @@ def _numbers(
         ], []
     rows = rows_of(one.corpus, [metrics[one.benchmark.metric] for metrics in found])
     return [corpus.sentence_score(one.corpus, row) for row in rows], rows
+
+
+def _beside(one: Prepared, asked: Sequence[list[Any]]) -> Sequence[float | None]:
+    """The other figure of each item, as the harness itself finds it."""
+    if (figure := one.benchmark.beside) is None:
+        return [None] * len(asked)
+    theirs, benchmark = as_the_harness(one.task), replace(one.benchmark, metric=figure.metric)
+    values = []
+    for doc, name, instances in zip(one.items.docs, one.items.names, asked, strict=True):
+        answers = [instance.filtered_resps[figure.filter or one.filter] for instance in instances]
+        values.append(value_of(theirs.process_results(copy.deepcopy(doc), answers), benchmark, name))
+    return values
 
 
 def _item(one: Prepared, place: int, instances: Sequence[Any]) -> Item:

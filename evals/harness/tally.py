@@ -17,7 +17,12 @@ from psomerge.evals.harness.foreign import one_line
 from psomerge.evals.harness.prepared import FailedBenchmark, Prepared
 from psomerge.evals.harness.scoring import answer_of, examine, metrics_of, value_of
 
-ITEM_BY_ITEM = ("lm_eval.filters.extraction", "lm_eval.filters.selection", "lm_eval.filters.transformation")
+ITEM_BY_ITEM = (
+    "lm_eval.filters.extraction",
+    "lm_eval.filters.selection",
+    "lm_eval.filters.transformation",
+    "psomerge.evals.harness.answers",
+)
 """Modules of filters that look at one item at a time; those of the user's own look at whatever they like."""
 
 Drawn = Sequence[Sequence[Sequence[tuple[int, int]]]]

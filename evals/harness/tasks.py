@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from psomerge.errors import ConfigError, PsomergeError, ServiceError, nearest, together
+from psomerge.evals.harness import answers
 from psomerge.evals.harness.corpus import corpus_metric, register
 from psomerge.evals.harness.foreign import foreign_code
 from psomerge.evals.harness.overlay import check_taken, overlay
@@ -59,6 +60,7 @@ def try_tasks(
     """
     allowed = allow_task_code or suite.shipped
     register()
+    answers.register()
     manager, problems = _manager(suite, allowed)
     known = set(manager.all_subtasks) if manager else set[str]()  # the harness sorts them anew each time
     tasks: list[Any] = []
@@ -102,6 +104,7 @@ def _load(manager: Any, benchmark: Benchmark, cache: Path | None, where: str, al
             _check(task, benchmark, where, offline)
         raise
     task = loaded["tasks"][benchmark.task]
+    answers.in_one_form(task)
     _check(task, benchmark, where, offline)
     return task
 
@@ -224,10 +227,12 @@ def _check(task: Any, benchmark: Benchmark, where: str, offline: bool) -> None:
         raise ConfigError(
             f"{where}: task {benchmark.task} has the filters {', '.join(filters)}; say which with `filter`"
         )
-    if benchmark.filter is not None and benchmark.filter not in filters:
-        raise ConfigError(
-            f"{where}: task {benchmark.task} has no filter {benchmark.filter!r}{nearest(benchmark.filter, filters)}"
-        )
+    for name in (benchmark.filter, benchmark.beside and benchmark.beside.filter):
+        if name is not None and name not in filters:
+            raise ConfigError(f"{where}: task {benchmark.task} has no filter {name!r}{nearest(name, filters)}")
+    if benchmark.beside and benchmark.beside.metric not in (known := task.aggregation()):
+        metric = benchmark.beside.metric
+        raise ConfigError(f"{where}: beside: task {benchmark.task} has no metric {metric!r}{nearest(metric, known)}")
 
 
 def _check_metric(task: Any, benchmark: Benchmark, where: str, offline: bool) -> None:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from psomerge.evals.metrics import correlation
 from psomerge.evals.metrics.spm import model_file
+from psomerge.evals.writing.forms import alike
+from psomerge.evals.writing.forms import signature as form
 
 Floats = NDArray[np.float64]
 
@@ -40,10 +42,11 @@ def statistics(name: str, prediction: str, references: Sequence[str]) -> tuple[f
         name: of the metric, in `NAMES`.
         prediction: the model's answer.
         references: at least one; the best match counts for chrF, clipped counts over all for BLEU, the first alone for
-            Spearman.
+            Spearman. The prediction is taken in their canonical Unicode form.
     """
     if name == SPEARMAN:
         return correlation.statistics(prediction, references[0])
+    prediction, references = alike(prediction, references)
     # What sacrebleu's own significance tests are built on; the version is pinned, and a test holds the sum's score
     # equal to `corpus_score`.
     return tuple(_metric(name)._extract_corpus_statistics([prediction], [[reference] for reference in references])[0])
@@ -118,10 +121,11 @@ def signature(name: str) -> list[Any]:
     """Returns what the metric's numbers depend on, as JSON data: settings, sacrebleu's version, the SHA-256 of the
     tokeniser's file or None."""
     if name == SPEARMAN:
-        return [name, correlation.LEVELS]
+        return [name, correlation.LEVELS, *form()]
     kind, settings = SETTINGS[name]
     file = model_file(settings["tokenize"]) if "tokenize" in settings else None
-    return [name, kind, settings, version("sacrebleu"), hashlib.sha256(file.read_bytes()).hexdigest() if file else None]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
+    return [name, kind, settings, version("sacrebleu"), digest, *form()]
 
 
 @lru_cache

@@ -8,6 +8,9 @@ resample, is the sum of its items' rows.
 import numpy as np
 from numpy.typing import NDArray
 
+from psomerge.evals.writing import numbers
+from psomerge.evals.writing.forms import plain
+
 Floats = NDArray[np.float64]
 
 LEVELS = 26
@@ -16,11 +19,11 @@ LEVELS = 26
 
 def level(text: str) -> int:
     """Returns the number of the fifth that a text stands for, 0 to 25; what is no number counts as 0, as in
-    FusionBench."""
+    FusionBench. Digits of every script count, and a full stop after them does not."""
     try:
-        number = float(text)
+        number = float(plain(text))
     except ValueError:
-        return 0
+        number = float(numbers.whole(text) or 0)
     return round(min(max(number, 0.0), 5.0) * 5) if number == number else 0
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from psomerge.errors import ConfigError
 from psomerge.evals.scorers.identifiers import Identifier, fasttext, shipped
-from psomerge.evals.scorers.language_tags import Language, language
 from psomerge.evals.scorers.scorer import Item
+from psomerge.evals.writing.forms import composed
+from psomerge.evals.writing.language_tags import Language, language
 
 ALIKE = (frozenset({"bs", "hr", "sr"}), frozenset({"id", "ms"}), frozenset({"zh", "yue", "wuu"}))
 """Taken for one another by every identifier on sentences, in one script."""
@@ -65,10 +66,10 @@ class InLanguage:
 
         Args:
             items: not looked at.
-            outputs: (N,) answers.
+            outputs: (N,) answers, in any Unicode form.
             memory: not used: the same text gets the same answer.
         """
-        return [float(self._holds(" ".join(output.split()))) for output in outputs]
+        return [float(self._holds(" ".join(composed(output).split()))) for output in outputs]
 
     def _holds(self, text: str) -> bool:
         scripts = Counter(_script(character) for character in text if character.isalpha())

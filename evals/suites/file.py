@@ -13,7 +13,7 @@ from psomerge.errors import ConfigError, nearest
 from psomerge.evals.scorers.loading import present_name
 from psomerge.evals.suites.splits import SPLITS
 from psomerge.evals.suites.strict_yaml import read, validate
-from psomerge.evals.suites.suite import Aggregate, Benchmark, Count, Floor, Prompting, Suite, Text
+from psomerge.evals.suites.suite import Aggregate, Benchmark, Count, Figure, Floor, Prompting, Suite, Text
 
 UNDETERMINED = "und"
 """Language tag (BCP 47) of a benchmark that names no language."""
@@ -62,6 +62,7 @@ class _Entry(_Strict):
     scorer: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     scorer_options: dict[str, Any] = {}
     floor: Floor | None = None
+    beside: Figure | None = None
 
     @model_validator(mode="after")
     def _one_way_to_score(self) -> "_Entry":
@@ -190,6 +191,7 @@ def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
                 scorer=entry.scorer and present_name(entry.scorer),
                 scorer_options=_fill(entry.scorer_options, words),
                 floor=entry.floor,
+                beside=entry.beside,
                 prompting=entry.prompting or suite.prompting,
             )
         )

@@ -77,6 +77,8 @@ class Example:
     metric: str
     value: float
     """The metric of this item, in [0, 1]."""
+    beside: float | None = None
+    """The suite's other figure of this item, where it asks for one."""
 
 
 @dataclass(frozen=True)

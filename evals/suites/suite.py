@@ -58,6 +58,22 @@ class Floor:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """Another figure of the same answers, told beside a benchmark's score and counted nowhere: such as the one that
+    others publish."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    metric: Text
+    """Of the task, a mean over items; `exact_match` is the harness's own, letter by letter."""
+    filter: Text | None = None
+    """None: the benchmark's."""
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.filter}" if self.filter else self.metric
+
+
+@dataclass(frozen=True)
 class Prompting:
     """How a task's documents become prompts: the harness's own switches. Raises ValueError for turns without a
     template."""
@@ -124,6 +140,7 @@ class Benchmark:
     `evals.scorers`."""
     scorer_options: Mapping[str, Any] = field(default_factory=dict)
     floor: Floor | None = None
+    beside: Figure | None = None
     prompting: Prompting = Prompting()
 
 

@@ -129,6 +129,7 @@ def report(
         ]
         track.log_table(tracking, "items-test", traces.together(sound, folder / "items-test.parquet"))
         track.log_file(tracking, folder / "items-test.parquet")
+        beside = {label: traces.beside([file]) for label, file in sound}
     registration = summaries.Registration(
         version.name, version.version, promotion.alias, promotion.promoted, promotion.reason
     )
@@ -167,6 +168,7 @@ def report(
         "summary": str(folder / "summary.json"),
         "scores": {one.label: None if one.mean is None else asdict(one.mean) for one in summary.rows},
         "test": None if row is None or row.mean is None else row.mean.mean,
+        "beside": {label: others for label, others in beside.items() if others},
         "coefficients": outcome.chosen.coefficients,
     }
     run.folder.finish(result)

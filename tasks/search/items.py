@@ -28,6 +28,7 @@ COLUMNS = (
     "item",
     "group",
     "metric",
+    "beside",
 )
 """Of that table: what is looked for first stands first."""
 
@@ -65,6 +66,16 @@ def read(path: Path) -> list[Example]:
     return [Example(**row | {"choices": tuple(row["choices"]), "logprobs": tuple(row["logprobs"])}) for row in rows]
 
 
+def beside(files: Iterable[Path]) -> dict[str, float]:
+    """Returns by benchmark the mean of the suite's other figure over the items of one model, in [0, 1], where it asks
+    for one. Raises StateError as `read`."""
+    found: dict[str, list[float]] = {}
+    for one in (item for file in files for item in read(file)):
+        if one.beside is not None:
+            found.setdefault(one.benchmark, []).append(one.beside)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
 def together(parts: Sequence[tuple[str, Path]], target: Path) -> list[dict[str, Any]]:
     """Writes the items of several models into one file with a first column `model`, and returns the first SHOWN rows,
     the models taking turns.
@@ -91,5 +102,6 @@ def together(parts: Sequence[tuple[str, Path]], target: Path) -> list[dict[str, 
 def _schema() -> "pyarrow.Schema":
     import pyarrow as pa
 
-    special = {"choices": pa.list_(pa.string()), "logprobs": pa.list_(pa.float64()), "value": pa.float64()}
+    special = {"choices": pa.list_(pa.string()), "logprobs": pa.list_(pa.float64())}
+    special |= dict.fromkeys(("value", "beside"), pa.float64())
     return pa.schema([pa.field(one.name, special.get(one.name, pa.string())) for one in fields(Example)])

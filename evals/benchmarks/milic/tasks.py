@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psomerge.evals.benchmarks.flores.languages import english_name
 from psomerge.evals.benchmarks.flores.passages import groups_of
+from psomerge.evals.writing import numbers
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -81,7 +82,8 @@ def _fields(task: str, code: str, rows: Sequence[Mapping[str, Any]], more: Mappi
 
 
 def same_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Returns `acc`: whether the last number of an answer is the right one, as MiLiC-Eval's own script compares
-    them."""
+    """Returns `acc`: whether the last number of an answer is the right one, in any digits; and `acc_published`, the
+    same as MiLiC-Eval's own script compares them."""
     found = re.findall(r"\d+\.\d+|\d+", results[0].replace(",", ""))
-    return {"acc": float(bool(found) and float(found[-1]) == float(doc["answer"]))}
+    theirs = float(bool(found) and float(found[-1]) == float(doc["answer"]))
+    return {"acc": float(numbers.same(results[0], doc["answer"])), "acc_published": theirs}

@@ -23,6 +23,7 @@ from psomerge.evals.benchmarks.flores.pairs import dataset as flores_pairs
 from psomerge.evals.benchmarks.flores.passages import article_of, articles, groups_of
 from psomerge.evals.benchmarks.milic.tasks import CODES, same_number
 from psomerge.evals.benchmarks.sib200 import topics
+from psomerge.evals.engines.engine import Answers
 from psomerge.evals.harness.building import build_all
 from psomerge.evals.harness.tasks import load_tasks
 from psomerge.evals.suites.file import load_suite
@@ -470,6 +471,25 @@ def test_mgsm_shows_its_eight_examples_before_each_problem(built):
             assert all(f"Example {k} in {one.benchmark.language}?" in prompt for k in range(8))
 
 
+ZEROS = {"bn": "০", "te": "౦", "th": "๐", "zh": "\uff10", "ja": "\uff10"}
+
+
+def test_mgsm_takes_a_right_number_in_any_digits_and_tells_the_harnesss_own_figure_beside(built):
+    # The problems' answers are 100, 101, ...: first right in native or full-width digits, then with a point between.
+    evaluation = built("reasoning")["test"]
+    asked = {}
+    for one in evaluation.prepared:
+        zero = ZEROS.get(one.benchmark.language, "0")
+        for place, doc in zip(one.asked, one.items.docs, strict=True):
+            right = str(doc["answer_number"])
+            asked[place] = "".join(chr(ord(zero) + int(digit)) for digit in right), f"{right[:2]}.{right[2]}"
+    for kind in (0, 1):
+        answers = Answers(generation=tuple(f"So: {asked[place][kind]}." for place in range(len(asked))))
+        for score, examples in evaluation.examine(answers):
+            theirs = 1.0 if kind or score.language not in ZEROS else 0.0
+            assert (score.score, {one.beside for one in examples}) == (1.0 - kind, {theirs}), score.benchmark
+
+
 def test_flores_shows_five_sentences_of_dev_before_one_of_devtest(built):
     for one in built("translation")["test"].prepared:
         for _, _, prompt, _ in items_of(one):
@@ -605,10 +625,20 @@ def test_the_fields_of_bayling2_count_alike():
         ("no number", 0),
         ("", 0),
         ("6 * 7 = 42", 1),
+        ("༤༢", 1),
+        ("٤٢", 1),
+        ("４２．０", 1),
+        ("-42", 0),
+        ("4.2", 0),
     ],
 )
 def test_the_last_number_of_an_answer_counts_in_milic_math(answer, right):
-    assert same_number({"answer": "42"}, [answer]) == {"acc": right}
+    assert same_number({"answer": "42"}, [answer])["acc"] == right
+
+
+def test_milics_own_reading_stands_beside():
+    found = same_number({"answer": "42"}, ["-42"]), same_number({"answer": "1.5"}, ["１．５"])
+    assert found == ({"acc": 0, "acc_published": 1}, {"acc": 1, "acc_published": 0})
 
 
 def test_an_answer_of_bayling_becomes_one_line():

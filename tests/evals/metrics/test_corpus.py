@@ -418,3 +418,26 @@ def test_an_item_without_a_text_fails_the_benchmark(folder, tokenizer_folder):
         FailedBenchmark, match=r"0-made: ValueError: expected a reference \(or several\) and a prediction, found 1\.0"
     ):
         evaluation.score(answers(evaluation, tokenizer_folder))
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_a_translation_is_as_good_in_every_canonical_form(name):
+    import unicodedata
+
+    import sacrebleu
+
+    for text in (
+        "Hôm nay trời đẹp quá đi",
+        "আয় বড় কথা নয় তাই না",
+        "Ärger über Öl und Äpfel",
+        "한국어로 정말 잘 말해요 지금",
+    ):
+        forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")] + [text]
+        for reference in forms:
+            for prediction in forms:
+                assert corpus.score(name, [corpus.statistics(name, prediction, [reference])]) == 1.0
+        # Texts that are stored composed have sacrebleu's own numbers.
+        kind, settings = corpus.SETTINGS[name]
+        theirs = getattr(sacrebleu.metrics, kind)(**settings).corpus_score([forms[0][:-4]], [[forms[0]]]).score
+        ours = corpus.score(name, [corpus.statistics(name, forms[0][:-4], [forms[0]])])
+        assert ours == pytest.approx(theirs / 100, abs=1e-15)

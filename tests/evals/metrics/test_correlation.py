@@ -57,6 +57,18 @@ def test_what_is_no_number_counts_as_0_and_others_stay_on_the_scale():
     ]
 
 
+def test_a_number_is_one_in_every_digits_and_with_a_full_stop():
+    assert [level(text) for text in ("３．２", "٣.٢", "৩.২", "3.2.", "3,2", "3.2 or 4", "３")] == [
+        16,
+        16,
+        16,
+        16,
+        16,
+        0,
+        15,
+    ]
+
+
 def test_an_order_that_is_right_scores_1_and_one_that_is_wrong_or_none_0():
     def of(*pairs: tuple[str, str]) -> float:
         return corpus.score(NAME, [statistics(prediction, reference) for reference, prediction in pairs])

@@ -9,7 +9,7 @@ import pytest
 
 from psomerge.errors import ConfigError
 from psomerge.evals.scorers.language import InLanguage
-from psomerge.evals.scorers.language_tags import language
+from psomerge.evals.writing.language_tags import language
 
 SENTENCES = {
     "eng_Latn": "All human beings are born free and equal in dignity and rights.",
@@ -125,6 +125,25 @@ def test_an_answer_without_letters_is_in_no_language(text: str) -> None:
 def test_names_in_latin_letters_do_not_make_an_answer_english() -> None:
     assert holds("zh", "这个函数叫做 load_model，请在 Python 中使用它。")
     assert not holds("zh", "Sure! The translation of your sentence into Chinese is as follows: 人人生而自由")
+
+
+@pytest.mark.parametrize("tag", SENTENCES)
+def test_a_sentence_is_in_its_language_in_every_unicode_form(tag: str) -> None:
+    import unicodedata
+
+    for form in ("NFD", "NFKD", "NFKC"):
+        assert holds(tag, unicodedata.normalize(form, SENTENCES[tag])), form
+
+
+def test_letters_in_a_shape_or_width_of_their_own_are_letters_of_the_language() -> None:
+    wide = {ord(letter): ord(letter) + 0xFEE0 for letter in map(chr, range(0x21, 0x7F))}
+    assert holds("en", SENTENCES["eng_Latn"].translate(wide))
+    assert holds("so", SENTENCES["som_Latn"].translate(wide))
+    assert not holds("en", SENTENCES["som_Latn"].translate(wide))
+    # yeh-waw-lam-dal "is born" and so on, in presentation forms of the Arabic letters
+    shapes = {"ي": "\ufef3", "و": "\ufeee", "ل": "\ufedf", "د": "\ufeaa", "م": "\ufee3", "ن": "\ufee7", "ا": "\ufe8e"}
+    assert holds("arb_Arab", SENTENCES["arb_Arab"].translate(str.maketrans(shapes)))
+    assert holds("jpn_Jpan", "ﾆﾎﾝﾉ ﾃﾝｷﾊ ﾄﾃﾓ ｲｲﾃﾞｽﾈ。それはとてもいいことです。")
 
 
 def test_lines_are_read_as_one_text() -> None:
