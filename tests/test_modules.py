@@ -18,6 +18,7 @@ TESTED_IN = {
     "evals/harness/corpus": "evals/metrics/test_corpus.py",
     "evals/harness/fewshot": "evals/harness/test_prompting.py",
     "evals/harness/prompts": "evals/harness/test_prompting.py",
+    "evals/harness/questions": "evals/harness/test_equal.py",
     "evals/harness/tally": "evals/metrics/test_corpus.py",
     "evals/harness/tasks": "evals/harness/test_backend.py",
     "evals/harness/template_process": "evals/harness/test_templates.py",

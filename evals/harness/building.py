@@ -1,6 +1,7 @@
 """From a suite to evaluation sets: tasks loaded once, documents sorted into splits, prompts made and tokenised once."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.evals.engines.engine import Batch, Generation, Loglikelihood
 from psomerge.evals.harness.encoding import Encoder
+from psomerge.evals.harness.equal import join_equal
 from psomerge.evals.harness.evaluation_set import EvaluationSet, digest_of_set
 from psomerge.evals.harness.fewshot import draw_outside_splits
 from psomerge.evals.harness.foreign import foreign_code, naming, of_item
@@ -17,11 +19,14 @@ from psomerge.evals.harness.items import Documents, Items, choose, sort_document
 from psomerge.evals.harness.labels import check_labels
 from psomerge.evals.harness.prepared import Prepared
 from psomerge.evals.harness.prompts import Render, make_prompts
+from psomerge.evals.harness.questions import compiled_once
 from psomerge.evals.harness.tasks import filter_names, load_tasks
 from psomerge.evals.harness.templates import today
 from psomerge.evals.harness.thinking import check_choices
 from psomerge.evals.scorers import Scorer, load_scorer
 from psomerge.evals.suites.suite import Benchmark, Prompting, Suite
+
+logger = logging.getLogger(__name__)
 
 
 def build(
@@ -70,17 +75,20 @@ def build_all(
     tasks = load_tasks(suite, cache, allow_task_code=allow_task_code)
     allowed = allow_task_code or suite.shipped
     sorted_ = [sorted_documents(suite, one, task) for one, task in zip(suite.benchmarks, tasks, strict=True)]
+    sorted_, equal = join_equal(suite, sorted_)
+    if equal.questions:
+        logger.warning("suite %s: %s", suite.name, equal)
     draw_outside_splits(suite, tasks, sorted_)
     scorers = [scorer_of(benchmark, allowed) for benchmark in suite.benchmarks]
     sources = list(zip(tasks, sorted_, scorers, strict=True))
     dated = date or today()
-    return {split: _build(suite, split, sources, encoder, seed, dated) for split in splits}
+    return {split: replace(_build(suite, split, sources, encoder, seed, dated), equal=str(equal)) for split in splits}
 
 
 def sorted_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
     """Returns the documents of a benchmark, sorted into splits. Raises ArtefactError and ConfigError as
     `sort_documents`, or where the task's own code fails."""
-    with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "sort its documents"):
+    with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "sort its documents"), compiled_once():
         return sort_documents(suite, benchmark, task)
 
 

@@ -52,6 +52,8 @@ class EvaluationSet:
     """Address of the random order in which the items are asked; empty: they are asked in the suite's."""
     dates: tuple[str, ...] = ()
     """That a chat template writes in the prompts, YYYY-MM-DD; empty: it writes none."""
+    equal: str = ""
+    """What of the suite is asked under several names, and kept together; empty where nothing is."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property

@@ -1,11 +1,19 @@
-"""Solved examples before an item: they come from documents that belong to no split, in no benchmark of the suite."""
+"""Solved examples before an item: they come from documents that belong to no split, in no benchmark of the suite, and
+ask nothing that an item of a split asks."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.evals.harness.items import Documents, grouping, identity
+from psomerge.evals.harness.questions import asking, compiled_once
 from psomerge.evals.suites.suite import Suite
+
+logger = logging.getLogger(__name__)
+
+Marks = frozenset[str | int]
+"""Of a document: its identity, its group, and what it asks."""
 
 
 def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[Documents]) -> None:
@@ -21,28 +29,64 @@ def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[
         ArtefactError: fewer examples are left than wanted.
         ConfigError: a task that has no sampler of the harness.
     """
-    if not any(task.config.num_fewshot for task in tasks):
-        return
-    rows = [row for one in documents for row in zip(one.names, one.groups, one.splits, strict=True)]
-    held = {name for name, _, split in rows if split} | {group for _, group, split in rows if split}
-    for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
-        wanted, where = task.config.num_fewshot, f"suite {suite.name}: benchmark {benchmark.name}"
-        if not wanted:
+    wanted = [task.config.num_fewshot or 0 for task in tasks]
+    pools = [
+        _pool(suite, number, task, documents[number].general) if wanted[number] else []
+        for number, task in enumerate(tasks)
+    ]
+    held, kin = _held(documents, [marks for pool in pools for _, marks in pool])
+    for number, (benchmark, task) in enumerate(zip(suite.benchmarks, tasks, strict=True)):
+        if not wanted[number]:
             continue
-        if getattr(task, "sampler", None) is None:
-            raise ConfigError(f"{where}: task {benchmark.task} has no examples to draw from; set num_fewshot: 0")
-        group_of = grouping(benchmark.group, where)
-        pool = [doc for doc in task.sampler.df if not held & _names(group_of, doc)]
+        where = f"suite {suite.name}: benchmark {benchmark.name}"
+        pool = [doc for doc, marks in pools[number] if not (held | kin) & marks]
+        alike = sum(not held & marks for _, marks in pools[number]) - len(pool)
         # The harness draws one more where examples and items are of one split of the data, in case it draws the item
         # itself.
-        needed = wanted + (task.fewshot_cfg.split == task.config.test_split)
+        needed = wanted[number] + (task.fewshot_cfg.split == task.config.test_split)
         if len(pool) < needed:
+            same = f" ({alike} ask what an item of a split asks, or are of a group with one that does)" if alike else ""
             raise ArtefactError(
                 f"{where}: expected at least {needed} examples that belong to no split, found {len(pool)} of "
-                f"{len(task.sampler.df)}; "
-                "leave a remainder in `shares`, or set a smaller num_fewshot"
+                f"{len(pools[number])}{same}; leave a remainder in `shares`, or set a smaller num_fewshot"
+            )
+        if alike:
+            logger.warning(
+                "%s: %d examples ask what an item asks, or are of a group with one, and are not shown", where, alike
             )
         task.sampler.replace_df(pool)
+
+
+def _pool(suite: Suite, number: int, task: Any, general: bool) -> list[tuple[Mapping[str, Any], Marks]]:
+    """The documents that a task draws its examples from, with their marks."""
+    benchmark = suite.benchmarks[number]
+    where = f"suite {suite.name}: benchmark {benchmark.name}"
+    if getattr(task, "sampler", None) is None:
+        raise ConfigError(f"{where}: task {benchmark.task} has no examples to draw from; set num_fewshot: 0")
+    group_of, asks = grouping(benchmark.group, where), asking(task)
+    with compiled_once():
+        found = [(doc, asks(doc, general)) for doc in task.sampler.df]
+    return [(doc, frozenset({*_names(group_of, doc), *([] if one is None else [one])})) for doc, one in found]
+
+
+def _held(documents: Sequence[Documents], examples: Sequence[Marks]) -> tuple[Marks, Marks]:
+    """The identities and groups that splits hold, and what is held besides: what their items ask, and the groups and
+    questions of examples that ask the same, of examples of these groups, and so on."""
+    names: set[str | int] = set()
+    kin: set[str | int] = set()
+    for one in documents:
+        for place, split in enumerate(one.splits):
+            if split:
+                names |= {one.names[place], one.own_groups[place], one.groups[place]}
+                kin |= set() if one.questions[place] is None else {one.questions[place]}
+    grew = True
+    while grew:
+        before = len(kin)
+        for marks in examples:
+            if marks & kin:
+                kin |= marks
+        grew = len(kin) > before
+    return frozenset(names), frozenset(kin)
 
 
 def _names(group_of: Callable[[Mapping[str, Any], str], str], doc: Mapping[str, Any]) -> set[str]:

@@ -2,11 +2,12 @@
 these are on this machine."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from psomerge.errors import PsomergeError, ServiceError
 from psomerge.evals.harness.building import prepare, scorer_of, sorted_documents
+from psomerge.evals.harness.equal import join_equal
 from psomerge.evals.harness.fewshot import draw_outside_splits
 from psomerge.evals.harness.foreign import foreign_code
 from psomerge.evals.harness.items import choose
@@ -24,6 +25,8 @@ class Inspection:
     """Names of benchmarks whose data are not here."""
     items: Mapping[str, int] = field(default_factory=dict)
     """By split; of the benchmarks whose data are here."""
+    equal: str = ""
+    """What asks the same under several names and is kept together, of these; empty where nothing does."""
 
 
 def inspect(
@@ -34,18 +37,24 @@ def inspect(
     tasks, found = try_tasks(suite, cache, allow_task_code=allow_task_code, offline=True)
     problems = [error for error in found if not isinstance(error, ServiceError)]
     items = dict.fromkeys(splits, 0)
-    documents = []
+    seen, documents = [], []
     for benchmark, task in zip(suite.benchmarks, tasks, strict=True):
         try:
             scorer = scorer_of(benchmark, allow_task_code or suite.shipped)
             if task is not None:
                 documents.append(sorted_documents(suite, benchmark, task))
-                for split in splits:
-                    chosen = choose(suite, benchmark, documents[-1], split, seed)
-                    items[split] += len(chosen.indices)
-                    with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
-                        # Without examples and turns: whether they can be had is known with the tokenizer.
-                        prepare(benchmark, task, chosen, scorer, render=None, shots=0)
+                seen.append((benchmark, task, scorer))
+        except PsomergeError as error:
+            problems.append(error)
+    documents, equal = join_equal(replace(suite, benchmarks=tuple(benchmark for benchmark, *_ in seen)), documents)
+    for (benchmark, task, scorer), one in zip(seen, documents, strict=True):
+        try:
+            for split in splits:
+                chosen = choose(suite, benchmark, one, split, seed)
+                items[split] += len(chosen.indices)
+                with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
+                    # Without examples and turns: whether they can be had is known with the tokenizer.
+                    prepare(benchmark, task, chosen, scorer, render=None, shots=0)
         except PsomergeError as error:
             problems.append(error)
     if len(documents) == len(tasks) and not problems:
@@ -54,4 +63,4 @@ def inspect(
         except PsomergeError as error:
             problems.append(error)
     unseen = [one.name for one, task in zip(suite.benchmarks, tasks, strict=True) if task is None]
-    return Inspection(tuple(problems), tuple(unseen) if not problems else (), items)
+    return Inspection(tuple(problems), tuple(unseen) if not problems else (), items, str(equal))

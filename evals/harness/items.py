@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psomerge.errors import ArtefactError, ConfigError
+from psomerge.evals.harness.questions import asking, is_general
 from psomerge.evals.suites.splits import SPLITS, split_of, subsample
 from psomerge.evals.suites.suite import Benchmark, Suite
 
@@ -29,8 +30,15 @@ class Documents:
     docs: Any
     """As the task holds them, on disk where `datasets` has them there; only those that are chosen are kept."""
     names: tuple[str, ...]
+    own_groups: tuple[str, ...]
+    """As the suite's `group` says."""
     groups: tuple[str, ...]
+    """Those that ask the same joined: see `evals.harness.equal`."""
     splits: tuple[str | None, ...]
+    questions: tuple[int | None, ...]
+    """What each asks, as a number; see `evals.harness.questions`."""
+    general: bool
+    """Whether that is told by the choices too."""
 
 
 def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
@@ -47,18 +55,21 @@ def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
             names none.
     """
     where = f"suite {suite.name}: benchmark {benchmark.name}"
-    docs, group_of = task.eval_docs, grouping(benchmark.group, where)
-    hashes, groups, splits = [], [], []
+    docs, group_of, asks = task.eval_docs, grouping(benchmark.group, where), asking(task)
+    hashes, groups, splits, asked = [], [], [], []
     for doc in docs:  # one is in memory at a time
         hashes.append(identity(doc))
+        asked.append(asks(doc, False))
         groups.append(group_of(doc, hashes[-1]))
         splits.append(
             _own_split(doc, benchmark.split, where)
             if benchmark.split
             else split_of(suite.salt, groups[-1], suite.shares)
         )
-    names = distinct(hashes)
-    return Documents(docs, names, tuple(groups), tuple(splits))
+    if general := is_general(asked):
+        asked = [asks(doc, True) for doc in docs]
+    own = tuple(groups)
+    return Documents(docs, distinct(hashes), own, own, tuple(splits), tuple(asked), general)
 
 
 def _own_split(doc: Mapping[str, Any], name: str, where: str) -> str:

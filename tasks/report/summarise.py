@@ -95,6 +95,7 @@ def summarise(
         recipe=outcome.chosen.to_dict(),
         comparisons=comparisons,
         splits=tuple(Split(name, sum(map(len, one.items.values())), USES[name]) for name, one in inputs.sets.items()),
+        equal=next(iter(inputs.sets.values())).equal,
         candidates=outcome.selections[0].candidates,
         warnings=inputs.warnings,
         groups=inputs.groups,

@@ -132,6 +132,8 @@ class Summary:
     registration: Registration | None = None
     finished: str = ""
     """When, as ISO 8601 text; empty if not recorded."""
+    equal: str = ""
+    """What of the suite is asked under several names, and was kept together; empty where nothing is."""
     warnings: tuple[FitWarning, ...] = ()
     """What the check found about the experts; empty, too, in summaries from before it looked."""
 

@@ -263,12 +263,12 @@ def wmt22(pair: str) -> dict[str, list[dict]]:
     return {"test": [{pair: {source: f"Text {k} in {source}.", target: f"Text {k} in {target}."}} for k in range(ROWS)]}
 
 
-def milic(task: str, code: str) -> list[dict]:
-    """A file of MiLiC-Eval, by its folders."""
+def milic(task: str, code: str, first: int = 0) -> list[dict]:
+    """A file of MiLiC-Eval, by its folders; its items are numbered from `first`."""
     letters = ["A", "B", "C", "D"]
     asked = [
         {"options": [f"option {letter} of {k} in {code}" for letter in letters], "answer": letters[k % 4]}
-        for k in range(ROWS)
+        for k in range(first + ROWS)
     ]
     labels = {"zh": "体育", "en": "Sports"}, {"zh": "健康", "en": "Health"}
     fields: dict[str, Callable[[int], dict]] = {
@@ -283,7 +283,7 @@ def milic(task: str, code: str) -> list[dict]:
         "translation_dialogue": lambda k: {"en": f"Talk {k} in en.", "zh": f"话{k}", code: f"Talk {k} in {code}."},
         "math": lambda k: {"question": f"Problem {k} in {code}?", "answer": k},
     }
-    return [{"id": f"{task}_{k}"} | fields[task](k) for k in range(ROWS)]
+    return [{"id": f"{task}_{k - first}"} | fields[task](k) for k in range(first, first + ROWS)]
 
 
 def milic_files(data_files: dict[str, str]) -> dict[str, list[dict]]:
@@ -292,7 +292,7 @@ def milic_files(data_files: dict[str, str]) -> dict[str, list[dict]]:
         known = re.fullmatch(r"(\w+)/(bo|ug|kk|mn)/(train_[123]|dev|test)\.json", file)
         if known is None:
             raise FileNotFoundError(f"pkupie/milic-eval has no file {file}")
-        rows = milic(known[1], known[2])
+        rows = milic(known[1], known[2], 0 if known[3] == "test" else ROWS)  # examples ask what no item asks
         if known[3] != "test":
             rows = [row | {"id": f"{row['id']}_{known[3]}"} for row in rows]
             rows = (

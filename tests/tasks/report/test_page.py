@@ -175,6 +175,12 @@ def test_the_page_says_which_items_selected_and_which_report(page: Page) -> None
     assert page.row("test")[:2] == ["test 1,105 items", "this report, once; promotion"]
 
 
+def test_the_page_says_what_was_asked_under_several_names() -> None:
+    told = "12 questions are asked under several names"
+    assert told in report.render(replace(example(), equal=told))
+    assert "several names" not in report.render(example())
+
+
 def test_recipe_and_provenance_are_on_the_page(page: Page) -> None:
     assert "0.6103125" in page.text
     assert "embedded://skill@0" in page.row("skill")
