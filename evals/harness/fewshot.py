@@ -35,11 +35,12 @@ def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[
         for number, task in enumerate(tasks)
     ]
     held, kin = _held(documents, [marks for pool in pools for _, marks in pool])
+    out = held | kin
     for number, (benchmark, task) in enumerate(zip(suite.benchmarks, tasks, strict=True)):
         if not wanted[number]:
             continue
         where = f"suite {suite.name}: benchmark {benchmark.name}"
-        pool = [doc for doc, marks in pools[number] if not (held | kin) & marks]
+        pool = [doc for doc, marks in pools[number] if not out & marks]
         alike = sum(not held & marks for _, marks in pools[number]) - len(pool)
         # The harness draws one more where examples and items are of one split of the data, in case it draws the item
         # itself.
@@ -78,7 +79,8 @@ def _held(documents: Sequence[Documents], examples: Sequence[Marks]) -> tuple[Ma
         for place, split in enumerate(one.splits):
             if split:
                 names |= {one.names[place], one.own_groups[place], one.groups[place]}
-                kin |= set() if one.questions[place] is None else {one.questions[place]}
+                if (question := one.questions[place]) is not None:
+                    kin.add(question)
     grew = True
     while grew:
         before = len(kin)

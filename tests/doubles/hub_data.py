@@ -315,11 +315,11 @@ def glue(name: str) -> dict[str, list[dict]]:
     labels: dict[str, list] = {"mnli": [0, 1, 2], "stsb": [0.0, 1.25, 5.0]}
     label = labels.get(name, [0, 1])
 
-    def rows(count: int) -> list[dict]:
-        return [fields[name](k) | {"label": label[k % len(label)], "idx": k} for k in range(count)]
+    def rows(count: int, first: int = 0) -> list[dict]:
+        return [fields[name](first + k) | {"label": label[k % len(label)], "idx": k} for k in range(count)]
 
     validation = "validation_matched" if name == "mnli" else "validation"
-    return {"train": rows(3 * ROWS), validation: rows(ROWS), "test": rows(ROWS)}
+    return {"train": rows(3 * ROWS, ROWS), validation: rows(ROWS), "test": rows(ROWS)}
 
 
 HUB: dict[str, tuple[Callable[[str], dict[str, list[dict]]], Sequence[str | None], str | None]] = {
