@@ -13,7 +13,7 @@ from benchmarks.measure import interleaved, median_ratio
 from benchmarks.merge_pass import recipes
 from benchmarks.models import LARGE, SMALL, make_models
 from psomerge.checkpoint.reader import open_checkpoint
-from psomerge.files.untrusted import ADAPTER, ADAPTER_WEIGHTS
+from psomerge.files.names import ADAPTER, ADAPTER_WEIGHTS
 from psomerge.merge.basis import Basis, open_basis
 
 

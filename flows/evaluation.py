@@ -17,7 +17,8 @@ from psomerge.evals.harness import EvaluationSet, build
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.suite import Suite
 from psomerge.files.digest import digest_of
-from psomerge.files.untrusted import TOKENIZER_FILES, listing
+from psomerge.files.names import TOKENIZER_FILES
+from psomerge.files.untrusted import listing
 from psomerge.flows.config.loading import configs_folder, evaluation_config
 from psomerge.flows.config.schema import EvaluationConfig
 from psomerge.flows.environment.home import Stores, home_folder, prepare

@@ -13,7 +13,7 @@ from typing import Any, cast
 from psomerge.errors import ArtefactError
 from psomerge.files.digest import digest_of
 from psomerge.files.durable import write_atomic
-from psomerge.files.untrusted import ADAPTER
+from psomerge.files.names import ADAPTER
 
 FORMAT = 1
 COEFFICIENTS = "coefficients"

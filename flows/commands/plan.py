@@ -10,11 +10,12 @@ from typing import Any
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, SpaceError, together
 from psomerge.evals.engines.choice import choose
+from psomerge.evals.engines.shell import with_tokenizer
 from psomerge.evals.harness import build_all, inspect
 from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.splits import SPLITS
 from psomerge.evals.suites.suite import Suite
-from psomerge.files.untrusted import allowed
+from psomerge.files.names import allowed
 from psomerge.fit.misfits import all_misfits, misfit
 from psomerge.flows.commands import costs
 from psomerge.flows.config.loading import configs_folder
@@ -132,6 +133,8 @@ def _fit(config: Config, seen: Mapping[str, Checkpoint]) -> tuple[list[PsomergeE
     try:
         if config.tokenizer_from in (None, "base", *(one.name for one in fitting)):
             merged = merging_basis(base, fitting, config.tokenizer_from)
+            if (chosen := merged[0].named(merged[1])).files:  # else it is still to be trained
+                with_tokenizer(chosen)
     except PsomergeError as error:
         problems.append(error)
     try:

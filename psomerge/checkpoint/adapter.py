@@ -19,7 +19,8 @@ from psomerge.checkpoint.adapter_parts import Note, Parts
 from psomerge.checkpoint.config import resized_config
 from psomerge.checkpoint.reader import Checkpoint, map_file
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import ADAPTER, INDEX, adapter_weights, listing
+from psomerge.files.names import ADAPTER, INDEX, adapter_weights
+from psomerge.files.untrusted import listing
 from psomerge.screening.companions import check_companions
 
 MAX_LISTED = 8

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import ADAPTER, read_json
+from psomerge.files.names import ADAPTER
+from psomerge.files.untrusted import read_json
 
 MAX_CONFIG = 2**20
 _PLAIN = {

@@ -20,7 +20,7 @@ from psomerge.checkpoint.layers import is_head
 from psomerge.checkpoint.layout import laid_out
 from psomerge.checkpoint.reader import Checkpoint, settled
 from psomerge.checkpoint.shard_index import weight_map_of
-from psomerge.files.untrusted import ADAPTER, adapter_weights
+from psomerge.files.names import ADAPTER, adapter_weights
 from psomerge.screening.companions import check_companions
 
 GUESS = 2**16

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from psomerge.files.digest import digest_of
-from psomerge.files.untrusted import allowed, listing, open_regular
+from psomerge.files.names import allowed
+from psomerge.files.untrusted import listing, open_regular
 from psomerge.recipe import Source
 
 BLOCK = 2**24

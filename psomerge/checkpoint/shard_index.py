@@ -10,7 +10,8 @@ from typing import cast
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.layers import is_head, tied_copy
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import INDEX, MAX_INDEX, read_json
+from psomerge.files.names import INDEX
+from psomerge.files.untrusted import MAX_INDEX, read_json
 from psomerge.screening.formats import refuse_other_formats
 
 _ADVICE = "the index is of another checkpoint: fetch both again from one place, or save the model again"

@@ -17,10 +17,9 @@ from psomerge.checkpoint.finite import check_finite_tensor
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.shards import Shard, ShardFile, plan_shards
 from psomerge.errors import PsomergeError
+from psomerge.files.durable import sync
+from psomerge.files.names import INDEX, PROCESSOR_FILES, TOKENIZER_FILES, is_template
 from psomerge.files.staging import staged, write_durably
-from psomerge.files.untrusted import INDEX, TOKENIZER_FILES
-
-_FROM_TOKENIZER = ("generation_config.json", *TOKENIZER_FILES)
 
 
 def write_checkpoint(
@@ -41,7 +40,8 @@ def write_checkpoint(
         tensors: names and values of exactly the tensors of `like`, best in its order; values are rounded to the dtype
             if they have another float dtype.
         like: gives names, shapes, config, and with dtype `base` each tensor's dtype.
-        tokenizer_from: gives tokenizer, chat template, generation config and stop tokens.
+        tokenizer_from: gives tokenizer, chat templates, generation config and stop tokens, and the processor's files
+            where it has any, else `like` does.
         dtype: of the float tensors, one of `psomerge.recipe.DTYPES`.
         shard_bytes: of tensors in one file at most.
         beside: further small files by name; asked once all tensors are made, and what it raises keeps the folder from
@@ -66,10 +66,10 @@ def write_checkpoint(
 
 def companion_files(like: Checkpoint, tokenizer_from: Checkpoint, dtype: str) -> dict[str, bytes]:
     """Returns the files that stand beside a merged model's weights, by name: config.json, generation config, tokenizer,
-    chat template.
+    chat templates, and how a processor makes inputs of pictures and sounds.
 
     Args:
-        like: gives the config.
+        like: gives the config, and the processor's files where `tokenizer_from` has none.
         tokenizer_from: gives the rest, and the stop tokens in the config.
         dtype: one of `psomerge.recipe.DTYPES`.
 
@@ -77,8 +77,21 @@ def companion_files(like: Checkpoint, tokenizer_from: Checkpoint, dtype: str) ->
         ArtefactError: a file is damaged or larger than it can be.
     """
     config = merged_config(like.config, tokenizer_from.config, main_dtype(like.tensors.values(), dtype))
-    copied = {name: tokenizer_from.companion(name) for name in _FROM_TOKENIZER if name in tokenizer_from.files}
+    copied = {name: tokenizer_from.companion(name) for name in carried(tokenizer_from.files)}
+    if not any(name in copied for name in PROCESSOR_FILES):
+        copied |= {name: like.companion(name) for name in PROCESSOR_FILES if name in like.files}
     return {"config.json": _json(config)} | copied
+
+
+def carried(files: Iterable[str]) -> list[str]:
+    """Returns those of a checkpoint's files beside config and weights that go with a model that gets its tokenizer.
+
+    `tekken.json` beside `tokenizer.json` stays behind: it holds the same vocabulary a second time, without the tokens
+    of others, and libraries that know it would prefer it.
+    """
+    wanted = ("generation_config.json", *TOKENIZER_FILES, *PROCESSOR_FILES)
+    names = [name for name in files if name in wanted or is_template(name)]
+    return [name for name in names if not (name == "tekken.json" and "tokenizer.json" in names)]
 
 
 def write_companions(folder: Path, like: Checkpoint, tokenizer_from: Checkpoint, dtype: str) -> dict[str, str]:
@@ -92,7 +105,11 @@ def write_companions(folder: Path, like: Checkpoint, tokenizer_from: Checkpoint,
 
 def _write_companions(folder: Path, files: Mapping[str, bytes]) -> dict[str, str]:
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         write_durably(folder / name, content)
+    for inner in {(folder / name).parent for name in files} - {folder}:
+        inner.chmod(0o755)
+        sync(inner)
     return {name: sha256(content).hexdigest() for name, content in files.items()}
 
 

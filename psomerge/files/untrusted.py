@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from psomerge.errors import ArtefactError
 from psomerge.files.hub_links import blob_of, status_of
+from psomerge.files.names import MORE_TEMPLATES, allowed, is_template
 
 MAX_ENTRIES = 20_000
 MAX_TOKENIZER = 48 * 2**20
@@ -23,23 +24,8 @@ much."""
 MAX_DEPTH = 100
 """Objects and lists within each other in a JSON file: libraries that open it again recurse at each."""
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
-INDEX = "model.safetensors.index.json"
 MAX_INDEX = 32 * 2**20
 """Bytes of a shard index that is read."""
-ADAPTER, ADAPTER_WEIGHTS, MLX_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapters.safetensors"
-ALLOWED = ("config.json", "generation_config.json", ADAPTER, INDEX, *TOKENIZER_FILES)
-"""Files of a checkpoint that are read, digested and copied, besides `*.safetensors`; all others are left alone."""
-
 MAX_PARTS = 2_000_000
 """Objects and lists in a JSON file: the largest tokenizers have half a million, and millions of empty ones take minutes
 to read."""
@@ -58,19 +44,9 @@ _COPY = (
 )
 
 
-def allowed(name: str) -> bool:
-    """Returns whether a file of this name belongs to a checkpoint."""
-    return name in ALLOWED or name.endswith(".safetensors")
-
-
-def adapter_weights(names: Container[str]) -> str:
-    """Returns the file that holds an adapter's weights among those of its folder: PEFT's unless only MLX's is there."""
-    return MLX_WEIGHTS if MLX_WEIGHTS in names and ADAPTER_WEIGHTS not in names else ADAPTER_WEIGHTS
-
-
 def listing(folder: Path) -> dict[str, int]:
-    """Returns the sizes in bytes of the regular files in `folder`, by name; sub-folders are left out, for nothing in
-    them is read.
+    """Returns the sizes in bytes of the regular files in `folder`, by name, and of further chat templates below it;
+    other sub-folders are left out, for nothing in them is read.
 
     Raises:
         ArtefactError: the folder is missing, is none, cannot be read, or holds a FIFO, socket, device, or a link that
@@ -99,7 +75,11 @@ def listing(folder: Path) -> dict[str, int]:
         if stat.S_ISDIR(status.st_mode) and not allowed(name):
             continue
         _must_be_regular(status, folder / name)
-    return {name: status.st_size for name, status in sorted(found.items()) if stat.S_ISREG(status.st_mode)}
+    files = {name: status.st_size for name, status in sorted(found.items()) if stat.S_ISREG(status.st_mode)}
+    if MORE_TEMPLATES in found and MORE_TEMPLATES not in files:
+        more = {f"{MORE_TEMPLATES}/{name}": size for name, size in listing(folder / MORE_TEMPLATES).items()}
+        files |= {name: size for name, size in more.items() if is_template(name)}
+    return files
 
 
 def _must_be_regular(status: os.stat_result, path: Path) -> None:

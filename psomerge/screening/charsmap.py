@@ -1,5 +1,5 @@
-"""The table by which a SentencePiece normalizer replaces characters, as tokenizer.json carries it: its readers follow
-its offsets wherever they lead."""
+"""The table by which a SentencePiece normalizer replaces characters, in tokenizer.json or in a SentencePiece model: its
+readers follow its offsets wherever they lead."""
 
 import base64
 import binascii
@@ -10,19 +10,26 @@ _VALUE = 2**31 - 1
 
 
 def is_sound(text: str) -> bool:
+    """Returns whether a `precompiled_charsmap` in Base64 is sound; see `is_sound_table`."""
+    try:
+        return is_sound_table(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        return False
+
+
+def is_sound_table(content: bytes) -> bool:
     """Returns whether every offset of a `precompiled_charsmap` stays within it, whatever text it is asked about.
 
     Args:
-        text: Base64 of the size in bytes of a double-array trie, the trie (uint32, little-endian), and the replacements
+        content: the size in bytes of a double-array trie, the trie (uint32, little-endian), and the replacements
             (UTF-8, each ended by NUL).
 
     Source: SentencePiece `normalizer.cc`, darts-clone `DoubleArrayUnit`.
     """
+    size = int.from_bytes(content[:4], "little")
     try:
-        content = base64.b64decode(text, validate=True)
-        size = int.from_bytes(content[:4], "little")
         content[4 + size :].decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
+    except UnicodeDecodeError:
         return False
     if size % 4 or not 1024 <= size <= len(content) - 4:
         return False

@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Any, cast
 
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import MAX_TOKENIZER, TOKENIZER_FILES, listing, read_bytes, read_json, read_start
-from psomerge.screening.tokenizer_json import check_tokenizer
+from psomerge.files.names import PROCESSOR_FILES, TOKENIZER_FILES, is_template
+from psomerge.files.untrusted import MAX_TOKENIZER, read_bytes, read_json
+from psomerge.screening.sentencepiece import fault_of_model
+from psomerge.screening.tokenizer_json import check_tokenizer, fault_of
 
 MAX_TEMPLATE = 2**20
 """Bytes of a chat template; the longest in use have some 50,000."""
 MAX_SETTINGS = 16 * 2**20
 MAX_GENERATION = 4 * 2**20
-MORE_TEMPLATES = "additional_chat_templates"
-"""Folder whose files transformers reads as further chat templates."""
-_PIECES = re.compile(rb"\n|[A-Za-z0-9+/]+=* \d+\r?\n")
-"""How a SentencePiece model (the tag of its first piece) and a tiktoken vocabulary (Base64 and a rank) begin."""
-_JSON = ("special_tokens_map.json", "added_tokens.json", "vocab.json")
+_RANKS = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
+"""How a tiktoken vocabulary begins: Base64 and a rank."""
+_JSON = tuple(
+    name
+    for name in TOKENIZER_FILES
+    if name.endswith(".json") and name not in ("tokenizer.json", "tokenizer_config.json", "tekken.json")
+)
+_TEXTS = ("merges.txt", "vocab.txt", "bpe.codes", "dict.txt", "prophetnet.tokenizer")
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 """-1 stands for none in old ones."""
 
@@ -45,22 +50,22 @@ def check_companions(folder: Path, files: Mapping[str, int]) -> None:
                 f"{folder / name}: expected at most {MAX_TOKENIZER} bytes, found {files[name]}; this is not the "
                 f"{name} of a language model"
             )
-    for name in _JSON:
-        if name in files:
-            read_json(folder / name, MAX_TOKENIZER if name == "vocab.json" else MAX_SETTINGS)
+    for name in sorted(files.keys() & {*_JSON, *PROCESSOR_FILES}):
+        content = read_json(folder / name, MAX_TOKENIZER if "vocab" in name else MAX_SETTINGS)
+        if name == "chat_template.json" or name in PROCESSOR_FILES:
+            refuse_remote_code(content, folder / name)
+            _check_template(content, folder / name)
     if "tokenizer_config.json" in files:
         _check_settings(read_json(folder / "tokenizer_config.json", MAX_SETTINGS), folder / "tokenizer_config.json")
     for name in files:
-        if name.endswith(".model") and not _PIECES.match(start := read_start(folder / name, 4096)):
-            raise ArtefactError(
-                f"{folder / name}: expected a SentencePiece model or the ranks of a tiktoken vocabulary, found a "
-                f"file that begins {start[:8]!r}; fetch it again"
-            )
-    if "chat_template.jinja" in files:
-        _check_text(folder / "chat_template.jinja")
-    if (folder / MORE_TEMPLATES).is_dir():
-        for name in listing(folder / MORE_TEMPLATES):
-            _check_text(folder / MORE_TEMPLATES / name)
+        if name in TOKENIZER_FILES and name.endswith((".model", ".spm")):
+            _check_pieces(folder / name)
+        elif name == "chat_template.jinja" or is_template(name):
+            _check_text(folder / name, MAX_TEMPLATE, "a chat template")
+        elif name in _TEXTS:
+            _check_text(folder / name, MAX_TOKENIZER, "a tokenizer's vocabulary or merges")
+    if "tekken.json" in files:
+        _check_tekken(folder / "tekken.json")
     if "generation_config.json" in files:
         _check_generation(
             read_json(folder / "generation_config.json", MAX_GENERATION), folder / "generation_config.json"
@@ -104,6 +109,15 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
             raise ArtefactError(
                 f"{path}: {key} is {reprlib.repr(settings.get(key))}, which points outside the folder; remove the key"
             )
+        if others := [name for name in names if name != "tokenizer.json"]:
+            raise ArtefactError(
+                f"{path}: {key} names {reprlib.repr(others[0])}, a tokenizer for some versions of transformers only, "
+                "which is never taken along; load the tokenizer and save it anew, or remove the key"
+            )
+    _check_template(settings, path)
+
+
+def _check_template(settings: Mapping[str, Any], path: Path) -> None:
     template: object = settings.get("chat_template")
     named = cast("list[object]", template) if isinstance(template, list) else []
     texts = [
@@ -116,13 +130,35 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _check_text(path: Path) -> None:
+def _check_text(path: Path, limit: int, what: str) -> None:
     try:
-        read_bytes(path, MAX_TEMPLATE).decode("utf-8")
+        read_bytes(path, limit).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ArtefactError(
-            f"{path}: not UTF-8 at byte {error.start}, expected a chat template; fetch the file again"
+            f"{path}: not UTF-8 at byte {error.start}, expected {what}; fetch the file again"
         ) from error
+
+
+def _check_pieces(path: Path) -> None:
+    content = read_bytes(path, MAX_TOKENIZER)
+    if not content.startswith(b"\n") and not _RANKS.match(content[:4096]):
+        raise ArtefactError(
+            f"{path}: expected a SentencePiece model or the ranks of a tiktoken vocabulary, found a file that begins "
+            f"{content[:8]!r}; fetch it again"
+        )
+    if content.startswith(b"\n") and (fault := fault_of_model(content)):
+        raise ArtefactError(f"{path}: expected a SentencePiece model, found one that {fault}; fetch it again")
+
+
+def _check_tekken(path: Path) -> None:
+    config: object = read_json(path, MAX_TOKENIZER).get("config")
+    pattern: object = cast("dict[str, object]", config).get("pattern") if isinstance(config, dict) else None
+    if not isinstance(pattern, str):
+        raise ArtefactError(f"{path}: expected config.pattern to be a regular expression, found {pattern!r:.80}")
+    if fault := fault_of(pattern):
+        raise ArtefactError(
+            f"{path}: the regular expression {pattern[:80]!r} {fault}, which may take for ever; correct it"
+        )
 
 
 def _check_generation(settings: Mapping[str, Any], path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import ADAPTER, INDEX, MAX_INDEX, adapter_weights, allowed, read_json
+from psomerge.files.names import ADAPTER, INDEX, MORE_TEMPLATES, adapter_weights, allowed
+from psomerge.files.untrusted import MAX_INDEX, read_json
 
 WEIGHTS = ".safetensors"
 _PLAIN = re.compile(r"\w[\w.+=, @-]{0,199}", re.ASCII)
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 def checkpoint_files(address: str, files: Mapping[str, T]) -> dict[str, T]:
     """Returns the files of a checkpoint among those of a repository, or of an adapter where it holds no checkpoint;
-    names that lead into or out of folders are left alone.
+    names that lead into or out of folders are left alone, but for further chat templates.
 
     Args:
         address: to name in messages.
@@ -26,7 +27,8 @@ def checkpoint_files(address: str, files: Mapping[str, T]) -> dict[str, T]:
     Raises:
         ArtefactError: there is neither among them.
     """
-    found = {name: one for name, one in files.items() if allowed(name) and _PLAIN.fullmatch(name)}
+    inner = f"{MORE_TEMPLATES}/"
+    found = {name: one for name, one in files.items() if allowed(name) and _PLAIN.fullmatch(name.removeprefix(inner))}
     adapter = {name: found.pop(name) for name in (ADAPTER, adapter_weights(found)) if name in found}
     if len(adapter) == 2 and not any(name.endswith(WEIGHTS) and not _OF_MLX.fullmatch(name) for name in found):
         return {name: one for name, one in found.items() if not _OF_MLX.fullmatch(name)} | adapter

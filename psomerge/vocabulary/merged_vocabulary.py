@@ -18,6 +18,7 @@ from torch import Tensor
 from psomerge.checkpoint.layers import vocabulary_rows
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
+from psomerge.files.names import VOCABULARY_FILES
 from psomerge.vocabulary.tokens import (
     AddedToken,
     Vocabulary,
@@ -29,7 +30,7 @@ from psomerge.vocabulary.tokens import (
     shown,
 )
 
-_FILES = {"tokenizer.json", "tokenizer.model", "vocab.json", "added_tokens.json", "tokenizer_config.json"}
+_FILES = {*VOCABULARY_FILES, "added_tokens.json", "tokenizer_config.json"}
 
 
 @dataclass(frozen=True)

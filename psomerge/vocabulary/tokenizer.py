@@ -8,10 +8,20 @@ from typing import Any, cast
 
 from psomerge.checkpoint.memo import remembered
 from psomerge.checkpoint.reader import Checkpoint
+from psomerge.files.names import VOCABULARY_FILES
 from psomerge.files.untrusted import MAX_TOKENIZER, parse_object, read_bytes, read_json
 from psomerge.vocabulary.tokens import AddedToken, read_vocabulary
 
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
+EXPECTED = f"a file such as {', '.join(VOCABULARY_FILES[:6])}"
+"""What a checkpoint with a tokenizer has."""
+WITHOUT_TOKENIZER = (
+    "no text can be cut into tokens for it, so that it can be merged but neither judged nor used; put the tokenizer's "
+    "files of the model that it was trained from into its folder"
+)
+"""What it means that a checkpoint has none, and what to do."""
+_VOCABULARIES = (*VOCABULARY_FILES, "merges.txt", "bpe.codes", "target.spm", "added_tokens.json")
+_OF_BYTES = ("ByT5Tokenizer",)
+"""Classes that need no vocabulary: every byte is a token."""
 _PER_CALL = ("version", "truncation", "padding")
 """Parts of tokenizer.json that a call may set and a trainer often leaves behind; they change no token."""
 
@@ -81,5 +91,12 @@ def has_chat_template(checkpoint: Checkpoint) -> bool:
 
 
 def has_tokenizer(checkpoint: Checkpoint) -> bool:
-    """Returns whether a checkpoint brings a vocabulary of its own; an adapter may leave it to its base."""
-    return any(name in checkpoint.files for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+    """Returns whether a checkpoint brings a tokenizer of its own: a vocabulary, or the name of a class that needs none;
+    an adapter may leave it to its base."""
+    if any(name in checkpoint.files for name in VOCABULARY_FILES):
+        return True
+    name = "tokenizer_config.json"
+    return (
+        name in checkpoint.files
+        and read_json(checkpoint.folder / name, MAX_TOKENIZER).get("tokenizer_class") in _OF_BYTES
+    )

@@ -14,9 +14,9 @@ from typing import Any, cast
 from psomerge.checkpoint.memo import remembered
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
+from psomerge.files.names import VOCABULARY_FILES
 from psomerge.files.untrusted import MAX_TOKENIZER, read_bytes, read_json
 
-_MAIN = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _PLACEHOLDER = re.compile(
     r"[<\[|]+_*(reserved|unused|placeholder|control|special|extra|dummy|pad)\w*?[_ ]?\d+_*[>\]|]+", re.IGNORECASE
 )
@@ -64,8 +64,8 @@ def placeholder(token: str) -> bool:
 
 @remembered
 def read_vocabulary(checkpoint: Checkpoint, others: Iterable[Vocabulary | None]) -> Vocabulary | None:
-    """Returns the vocabulary in tokenizer.json, else vocab.json, with what added_tokens.json and tokenizer_config.json
-    add; None where neither is there.
+    """Returns the vocabulary in tokenizer.json, else vocab.json, else vocab.txt, with what added_tokens.json and
+    tokenizer_config.json add; None where none is there.
 
     Raises:
         ArtefactError: a file is damaged or larger than one can be.
@@ -78,6 +78,9 @@ def read_vocabulary(checkpoint: Checkpoint, others: Iterable[Vocabulary | None])
         listed = _listed(content.get("added_tokens"), checkpoint)
     elif "vocab.json" in checkpoint.files:
         pieces = _pieces(_json(checkpoint, "vocab.json"), checkpoint)
+    elif "vocab.txt" in checkpoint.files:
+        lines = read_bytes(checkpoint.folder / "vocab.txt", MAX_TOKENIZER).decode("utf-8").rstrip("\n").split("\n")
+        pieces = {line.rstrip("\r"): number for number, line in enumerate(lines)}
     else:
         return None
     same = next(
@@ -147,7 +150,7 @@ def _listed(entries: object, checkpoint: Checkpoint) -> dict[str, AddedToken]:
 def same_files(a: Checkpoint, b: Checkpoint) -> bool:
     """Returns whether two checkpoints have one vocabulary, as equal bytes tell without parsing them. Raises as
     `read_vocabulary`."""
-    ours, theirs = ({name: one.files[name] for name in _MAIN if name in one.files} for one in (a, b))
+    ours, theirs = ({name: one.files[name] for name in VOCABULARY_FILES if name in one.files} for one in (a, b))
     return (
         ours == theirs
         and all(

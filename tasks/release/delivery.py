@@ -16,7 +16,8 @@ import yaml
 
 from psomerge.errors import ArtefactError, VerificationError
 from psomerge.files.durable import writing
-from psomerge.files.untrusted import TOKENIZER_FILES, read_bytes
+from psomerge.files.names import MORE_TEMPLATES, TOKENIZER_FILES, is_template
+from psomerge.files.untrusted import read_bytes
 from psomerge.screening.selection import checkpoint_files
 from psomerge.tasks.release.publish import MANIFEST, misfits
 from psomerge.tasks.release.registry import download
@@ -93,7 +94,7 @@ def checkpoint_paths(address: str, files: Mapping[str, int]) -> dict[str, str]:
     found: dict[str, dict[str, str]] = {}
     for folder, names in folders.items():
         with suppress(ArtefactError):
-            found[folder] = checkpoint_files(address, names)
+            found[folder] = checkpoint_files(address, names | _templates(folders, folder))
     customary = [folder for folder in ("peft", "model", "") if folder in found]
     chosen = customary[:1] or list(found)
     if len(chosen) != 1:
@@ -102,8 +103,15 @@ def checkpoint_paths(address: str, files: Mapping[str, int]) -> dict[str, str]:
         raise ArtefactError(f"{address}: expected {what}: {have}; name a version of such a model, or give a folder")
     model = found[chosen[0]]
     if not model.keys() & set(TOKENIZER_FILES):
-        model |= {name: path for name, path in folders.get(_TOKENIZER, {}).items() if name in TOKENIZER_FILES}
+        apart = folders.get(_TOKENIZER, {}) | _templates(folders, _TOKENIZER)
+        model |= {name: path for name, path in apart.items() if name in TOKENIZER_FILES or is_template(name)}
     return model
+
+
+def _templates(folders: Mapping[str, Mapping[str, str]], folder: str) -> dict[str, str]:
+    """Paths of a folder's further chat templates, by name below it."""
+    found = folders.get(f"{folder}/{MORE_TEMPLATES}".removeprefix("/"), {})
+    return {f"{MORE_TEMPLATES}/{name}": path for name, path in found.items()}
 
 
 def is_ours(store: Store, address: str, files: Mapping[str, int]) -> bool:
@@ -162,6 +170,7 @@ def copy_files(store: Store, address: str, files: Mapping[str, tuple[str, int]],
                     f"{address}: {path}: the registry lists {size} bytes, {came.stat().st_size} came; run the same "
                     "command again, or give a folder"
                 )
+            (model / name).parent.mkdir(exist_ok=True)
             came.replace(model / name)
 
 

@@ -24,7 +24,8 @@ from psomerge import recipe as recipes
 from psomerge.checkpoint.pins import digest_file
 from psomerge.errors import ArtefactError
 from psomerge.files.durable import sync
-from psomerge.files.untrusted import TOKENIZER_FILES, allowed, listing, read_json
+from psomerge.files.names import TOKENIZER_FILES, allowed, is_template
+from psomerge.files.untrusted import listing, read_json
 from psomerge.recipe import Recipe
 from psomerge.tasks.release import flavour
 
@@ -36,6 +37,7 @@ UNLISTED = ("MLmodel", MANIFEST, "registered_model_meta")
 """Not in the manifest: MLflow writes ids into the first when a model is logged, and the last into every copy that it
 downloads."""
 JSON_LIMIT = 64 * 2**20
+_TOKENIZER = "components/tokenizer"
 
 
 def lay_out(checkpoint: Path, folder: Path, *, recipe: Recipe, card: str) -> Path:
@@ -77,7 +79,7 @@ def _model_folder(checkpoint: Path, building: Path, *, names: Sequence[str], rec
     skeleton.mkdir()
     weights = [name for name in names if name.endswith(".safetensors")]
     for name in set(names).difference(weights):
-        shutil.copyfile(checkpoint / name, skeleton / name)
+        _copy(checkpoint / name, skeleton / name)
     _sample_only_if_asked(skeleton / GENERATION)
     flavour.save_model(
         skeleton,
@@ -91,8 +93,17 @@ def _model_folder(checkpoint: Path, building: Path, *, names: Sequence[str], rec
     tokenizer = building / "components" / "tokenizer"
     shutil.rmtree(tokenizer)  # MLflow has loaded and saved it again, which adds settings of this machine
     tokenizer.mkdir()
-    for name in set(names).intersection(TOKENIZER_FILES):
-        shutil.copyfile(checkpoint / name, tokenizer / name)
+    for name in filter(_of_tokenizer, names):
+        _copy(checkpoint / name, tokenizer / name)
+
+
+def _of_tokenizer(name: str) -> bool:
+    return name in TOKENIZER_FILES or is_template(name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 def _sample_only_if_asked(path: Path) -> None:
@@ -132,10 +143,10 @@ def _files(folder: Path) -> list[str]:
 
 
 def _expected(name: str) -> bool:
-    parent, _, file = name.rpartition("/")
-    return {"": name in TOP_FILES, "model": allowed(file), "components/tokenizer": file in TOKENIZER_FILES}.get(
-        parent, False
-    )
+    place = next((place for place in ("model", _TOKENIZER) if name.startswith(f"{place}/")), "")
+    file = name.removeprefix(f"{place}/")
+    plain = "/" not in file or is_template(file)
+    return plain and {"": name in TOP_FILES, "model": allowed(file), _TOKENIZER: _of_tokenizer(file)}[place]
 
 
 def misfits(folder: Path) -> list[str]:

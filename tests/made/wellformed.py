@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from made import tokenizers
 from made.hub_cache import snapshot
 from made.malformed import EXECUTED, OUTSIDE, TEMPLATE
 from made.malformed_adapters import CONFIG, RANK, WEIGHTS
@@ -19,6 +20,7 @@ from made.malformed_folders import Payload, sharded
 from made.malformed_weights import SAFE, split
 from made.models import tiny_llama
 from made.patterns import PATTERNS
+from psomerge.files.names import PROCESSOR_FILES
 
 LONG_TEMPLATE = """
 {%- macro show(x) -%}
@@ -184,6 +186,11 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "without tokenizer": lambda f: [
         (f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     ],
+    "processor of pictures and videos": lambda f: [
+        in_json(f, name, patch_size=14, image_mean=[0.5], processor_class="Qwen2VLProcessor")
+        for name in PROCESSOR_FILES
+    ],
+    "chat template of a processor": lambda f: in_json(f, "chat_template.json", chat_template=TEMPLATE),
     "without chat template": lambda f: (f / "chat_template.jinja").unlink(),
     "chat template in tokenizer_config.json": lambda f: (
         (f / "chat_template.jinja").unlink(),
@@ -245,6 +252,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 """By name: what makes a rare checkpoint of a plain one; all fit the same base."""
 
 OWN_BASE: dict[str, Callable[[Path], object]] = {
+    **{
+        f"tokenizer in {kind}": lambda f, build=build: (tokenizers.without_tokenizer(f), build(f))
+        for kind, build in tokenizers.KINDS.items()
+    },
     "untied": lambda f: (shutil.rmtree(f), tiny_llama(f, 1, layers=1, tied=False)),
     "empty tensors, scalars and integers": lambda f: again(
         f, lambda t: t.update(none=torch.empty(0, 4), one=torch.tensor(1.0), mask=torch.tensor([True]))
@@ -253,7 +264,7 @@ OWN_BASE: dict[str, Callable[[Path], object]] = {
         f, lambda t: t.update({"модель.слой.0.вес": torch.ones(2, dtype=torch.bfloat16), "a b/c": torch.ones(1)})
     ),
 }
-"""As CHANGES, but other tensors than the plain one's: these are taken beside a base of their own kind."""
+"""As CHANGES, but other tensors or tokens than the plain one's: these are taken beside a base of their own kind."""
 
 
 def keyed(change: Callable[[str], str], **more: torch.Tensor) -> Callable[[Path], object]:

@@ -14,7 +14,8 @@ from typing import Any
 from psomerge.checkpoint.pins import digest_file
 from psomerge.errors import StateError
 from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
-from psomerge.files.untrusted import allowed, listing
+from psomerge.files.names import allowed
+from psomerge.files.untrusted import listing
 from psomerge.tasks.sources.origin import Fetched
 
 

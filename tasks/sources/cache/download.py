@@ -10,7 +10,8 @@ from pathlib import Path
 
 from psomerge.errors import ArtefactError, SpaceError
 from psomerge.files.durable import sync, writing
-from psomerge.files.untrusted import allowed, listing
+from psomerge.files.names import allowed
+from psomerge.files.untrusted import listing
 from psomerge.screening.selection import WEIGHTS, weight_files
 from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.origin import Fetched, Progress
@@ -43,10 +44,10 @@ class Revision:
     sizes: Mapping[str, int]
     """Bytes of every file of the checkpoint, by name."""
     get: Get
-    check: Callable[[Path], Verified]
-    """Holds a file against the source's of that name."""
-    remove: Callable[[Path], None]
-    """Deletes a file, so that it is fetched again."""
+    check: Callable[[str, Path], Verified]
+    """Holds a local file against the source's file of that name."""
+    remove: Callable[[str, Path], None]
+    """Deletes the file of a name in a folder, so that it is fetched again."""
     read_start: Callable[[str, int], bytes]
     """Returns so many bytes from a file's start; called from several threads."""
     matches: Callable[[str, Path], bool]
@@ -97,7 +98,7 @@ def download_files(
     Raises:
         PsomergeError: as `download`.
     """
-    checked = _checked([folder / name for name in names if (folder / name).exists()], revision)
+    checked = _checked([name for name in names if (folder / name).exists()], folder, revision)
     lacking = [name for name in names if name not in checked]
     total, free = sum(revision.sizes[name] for name in lacking), shutil.disk_usage(folder).free
     if total > free:
@@ -109,14 +110,14 @@ def download_files(
     def settle(name: str) -> None:
         with ThreadPoolExecutor(max_workers=1) as pool:  # the disk writes while the file is hashed
             synced = pool.submit(_sync, folder / name)
-            checked[name] = revision.check(folder / name)
+            checked[name] = revision.check(name, folder / name)
         synced.result()
 
     revision.get(lacking, folder, lambda done: progress(min(1.0, done / max(total, 1))), settle)
     progress(1.0)
     if wrong := {name: one.problem for name, one in checked.items() if one.problem}:
         for name in wrong:
-            revision.remove(folder / name)
+            revision.remove(name, folder)
         name, problem = next(iter(wrong.items()))
         raise ArtefactError(
             f"{revision.address}: {name}: {problem} ({len(wrong)} wrong in all, removed); run the same command again "
@@ -125,15 +126,16 @@ def download_files(
     return {name: one.digest for name, one in checked.items()}
 
 
-def _checked(paths: Sequence[Path], revision: Revision) -> dict[str, Verified]:
+def _checked(names: Sequence[str], folder: Path, revision: Revision) -> dict[str, Verified]:
     """What the source says of files that are here, as many at a time as there are cores; those that differ are
     removed."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        found = dict(zip(paths, pool.map(revision.check, paths), strict=True))
-    for path, one in found.items():
+        checks = pool.map(lambda name: revision.check(name, folder / name), names)
+        found = dict(zip(names, checks, strict=True))
+    for name, one in found.items():
         if one.problem:
-            revision.remove(path)
-    return {path.name: one for path, one in found.items() if not one.problem}
+            revision.remove(name, folder)
+    return {name: one for name, one in found.items() if not one.problem}
 
 
 def _sync(path: Path) -> None:

@@ -21,7 +21,8 @@ from psomerge.checkpoint.headers import checkpoint_of_headers, header_guesses
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.files.durable import writing
-from psomerge.files.untrusted import ADAPTER, MAX_TOKENIZER
+from psomerge.files.names import ADAPTER
+from psomerge.files.untrusted import MAX_TOKENIZER
 from psomerge.screening.selection import WEIGHTS, weight_files
 from psomerge.tasks.sources.cache.cache import Cache
 from psomerge.tasks.sources.cache.download import Revision, download_files
@@ -114,6 +115,7 @@ def _fetch_small(revision: Revision, folder: Path, small: Sequence[str], like: P
             )
         if like and not (folder / file).exists() and (like / file).is_file() and revision.matches(file, like / file):
             with writing(folder / file):
+                (folder / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(like / file, folder / file)
     download_files(revision, small, folder, lambda share: None)
 

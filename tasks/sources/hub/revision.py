@@ -24,7 +24,7 @@ def revision_of(repository: Repository, commit: str, files: Mapping[str, RemoteF
     def get(
         names: Sequence[str], folder: Path, on_bytes: Callable[[int], None], on_file: Callable[[str], None]
     ) -> None:
-        for leftover in (folder / _DOWNLOADS).glob("*.incomplete"):
+        for leftover in (folder / _DOWNLOADS).rglob("*.incomplete"):
             leftover.unlink()  # of a process that was killed: the client begins such a file anew
         download(repository, commit, names, folder, on_bytes, on_file)
 
@@ -36,7 +36,7 @@ def revision_of(repository: Repository, commit: str, files: Mapping[str, RemoteF
         name=commit,
         sizes={name: one.size for name, one in files.items()},
         get=get,
-        check=lambda path: _checked(path, files[path.name]),
+        check=lambda name, path: _checked(path, files[name]),
         remove=_remove,
         read_start=lambda name, count: read_start(repository, commit, name, count),
         matches=matches,
@@ -62,10 +62,10 @@ def _checked(path: Path, remote: RemoteFile) -> Verified:
     return Verified("" if problem else remote.sha256 or digest_file(path), problem)
 
 
-def _remove(path: Path) -> None:
-    path.unlink()
+def _remove(name: str, folder: Path) -> None:
+    (folder / name).unlink()
     # Else the client takes what is written there next for what it has fetched.
-    (path.parent / _DOWNLOADS / f"{path.name}.metadata").unlink(missing_ok=True)
+    (folder / _DOWNLOADS / f"{name}.metadata").unlink(missing_ok=True)
 
 
 def _blob(path: Path, size: int) -> str:

@@ -22,7 +22,8 @@ from psomerge.checkpoint.layers import with_rows
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.files.durable import writing
-from psomerge.files.untrusted import ADAPTER, MAX_TOKENIZER, read_start
+from psomerge.files.names import ADAPTER
+from psomerge.files.untrusted import MAX_TOKENIZER, read_start
 from psomerge.fit.vocabulary import declared_rows
 from psomerge.merge.basis import open_expert
 from psomerge.screening.selection import WEIGHTS

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from psomerge.errors import ArtefactError
+from psomerge.files.names import MORE_TEMPLATES
 from psomerge.files.untrusted import MAX_ENTRIES
 from psomerge.tasks.sources.s3.connection import WORKERS, Connection, Object, tag_of
+
+_FOLDERS = ("", f"{MORE_TEMPLATES}/")
+"""Below the prefix."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Event:
 
 
 def listing(connection: Connection) -> dict[str, Object]:
-    """Returns the files that lie directly below the prefix, by name as S3 sends it: not yet a path to write to.
+    """Returns the files that lie directly below the prefix, and further chat templates, by name as S3 sends it: not yet
+    a path to write to.
 
     Raises:
         ArtefactError: no such bucket, or too many files.
@@ -35,7 +41,8 @@ def listing(connection: Connection) -> dict[str, Object]:
 
 
 def history(connection: Connection) -> list[Event]:
-    """Returns what was ever written or removed directly below the prefix, oldest first. Raises as `listing`."""
+    """Returns what was ever written or removed directly below the prefix or among further chat templates, oldest first.
+    Raises as `listing`."""
     entries = _entries(connection, "list_object_versions", "Versions", "DeleteMarkers")
     events = [
         Event(
@@ -52,9 +59,10 @@ def _entries(connection: Connection, method: str, *kinds: str) -> list[dict[str,
     found: list[dict[str, Any]] = []
     bucket, start = connection.prefix.bucket, connection.prefix.key
     with connection.worded():
-        pages = connection.client.get_paginator(method).paginate(Bucket=bucket, Prefix=start, Delimiter="/")
+        paginator = connection.client.get_paginator(method)
+        folders = [paginator.paginate(Bucket=bucket, Prefix=start + below, Delimiter="/") for below in _FOLDERS]
         # A server may send few entries on each page, but not keep us for ever.
-        for number, page in enumerate(pages):
+        for number, page in enumerate(chain.from_iterable(folders)):
             found += [one | {"Key": one["Key"].removeprefix(start)} for kind in kinds for one in page.get(kind, [])]
             if max(number, len(found)) > MAX_ENTRIES and page.get("IsTruncated"):
                 raise ArtefactError(

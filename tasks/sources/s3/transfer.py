@@ -45,7 +45,9 @@ def download(
         SpaceError: the folder is full or cannot be written.
     """
     with writing(folder):
-        (folder / TEMPORARY).mkdir(exist_ok=True)
+        for place in (folder, folder / TEMPORARY):
+            for name in objects:
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
     files = {name: Temporary(folder / TEMPORARY / name, one.size) for name, one in objects.items()}
     blocks = [(name, block) for name, file in files.items() for block in file.lacking()]
     left, ended = Counter(name for name, _ in blocks), Event()

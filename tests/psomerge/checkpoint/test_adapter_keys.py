@@ -16,7 +16,8 @@ from psomerge.checkpoint.adapter_keys import Kind, read_key
 from psomerge.checkpoint.headers import checkpoint_of_headers, header_guesses
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import ADAPTER_WEIGHTS, MLX_WEIGHTS, listing
+from psomerge.files.names import ADAPTER_WEIGHTS, MLX_WEIGHTS
+from psomerge.files.untrusted import listing
 from psomerge.fit.adapters import adapter_warnings
 from psomerge.screening.selection import checkpoint_files
 

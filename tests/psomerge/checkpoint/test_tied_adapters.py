@@ -15,7 +15,7 @@ from made.models import tiny_llama
 from psomerge.checkpoint.adapter import open_adapter
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError
-from psomerge.files.untrusted import ADAPTER_WEIGHTS
+from psomerge.files.names import ADAPTER_WEIGHTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 

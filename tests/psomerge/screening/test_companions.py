@@ -78,6 +78,30 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"tokenizer__model": "nonsense"},
         "tokenizer.model: expected a SentencePiece model",
     ),
+    "SentencePiece model cut off": ({"spiece__model": "\n\x30cut off"}, "spiece.model: expected a SentencePiece model"),
+    "SentencePiece model under another name": (
+        {"source__spm": "nonsense"},
+        "source.spm: expected a SentencePiece model",
+    ),
+    "SentencePiece model with a damaged table": (
+        {"sentencepiece__bpe__model": "\n\x00\x1a\x06\x12\x04AAAA"},
+        "sentencepiece.bpe.model: expected .*, found one that has a damaged table of replacements",
+    ),
+    "slow pattern of a tekken file": (
+        {"tekken__json": {"config": {"pattern": r"(\w+)+!"}}},
+        "tekken.json: the regular expression .* repeats a group",
+    ),
+    "tekken file without a pattern": ({"tekken__json": {"vocab": []}}, "tekken.json: expected config.pattern"),
+    "remote code of a processor": (
+        {"preprocessor_config__json": {"auto_map": {"AutoProcessor": "x.Y"}}},
+        "preprocessor_config.json: asks for remote code",
+    ),
+    "processor cut off": ({"processor_config__json": "{"}, "processor_config.json: not valid JSON"),
+    "template of a processor a number": ({"chat_template__json": {"chat_template": 7}}, "chat_template is 7"),
+    "tokenizer for some versions only": (
+        {"tokenizer_config__json": {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}},
+        "fast_tokenizer_files names 'tokenizer.4.0.0.json'.*save it anew",
+    ),
     "millions of lists": (
         {"tokenizer__json": '{"a":[' + "[]," * 2_000_000 + "0]}"},
         "more than 2000000 objects and lists",
