@@ -13,6 +13,7 @@ from psomerge.fit.vocabulary import compared
 from psomerge.fit.warning import FitWarning
 from psomerge.merge.basis import Basis
 from psomerge.tasks.experts.class_defaults import loading, spelt_out
+from psomerge.tasks.experts.companions import companion_warnings, missing_tokenizer
 from psomerge.tasks.experts.fitting import choose_tokenizer, missing_tokens, open_fitting
 from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.vocabulary.aligned import align
@@ -57,6 +58,7 @@ def file_warnings(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_fro
         for expert in experts
         for warning in (*differences(base, expert, chosen), *token_warnings(expert, chosen))
     ]
+    found += companion_warnings(experts, chosen)
     merged: dict[str, AddedToken] = {}
     apart = list(dict.fromkeys((chosen, base, *(expert for expert in experts if not same_files(base, expert)))))
     for one in apart if len(apart) > 1 else ():
@@ -121,13 +123,14 @@ def examine(base: Checkpoint | None, models: Sequence[Checkpoint]) -> tuple[list
         models: with different names.
     """
     if base is None:
-        return [line for model in models for line in measure(model, [])[1]], []
+        return [line for model in models for line in measure(model, [])[1]], list(missing_tokenizer(models))
     unfit = [*all_misfits(base, models, read_pieces, spelt_out, loading), *buffer_misfits(base, models)]
     distances, faults = measure(base, models) if unfit else measure(*align(base, models, base)[:2])
     lines = unfit + faults
-    return lines, [] if lines else [warning for model in models for warning in _alone(base, model)] + distance_warnings(
-        distances
-    )
+    if lines:
+        return lines, []
+    told = [warning for model in models for warning in _alone(base, model)]
+    return lines, [*told, *missing_tokenizer(models, base), *distance_warnings(distances)]
 
 
 def _alone(base: Checkpoint, model: Checkpoint) -> list[FitWarning]:

@@ -91,7 +91,8 @@ def merging_basis(
 
 
 def choose_tokenizer(base: Checkpoint, experts: Sequence[Checkpoint], given: str | None) -> str:
-    """Returns the name given, else `base`, or the one expert that has a chat template where the base has none.
+    """Returns the name given, else `base`, or the one expert that has a chat template where the base has none, or the
+    first that has a tokenizer where the base has none.
 
     Raises:
         ConfigError: nothing is given, and tokenizers differ or several experts bring a chat template.
@@ -99,6 +100,12 @@ def choose_tokenizer(base: Checkpoint, experts: Sequence[Checkpoint], given: str
     """
     if given is not None:
         return given
+    bringing = [one for one in (base, *experts) if has_tokenizer(one)] or [base]
+    if others := [one.name for one in bringing[1:] if bringing[0] is not base and tokenizers_differ(bringing[0], one)]:
+        raise ConfigError(
+            f"the base has no tokenizer, and those of {', '.join(others)} differ from that of {bringing[0].name}; say "
+            "which one to use with tokenizer_from"
+        )
     differing = [f"{expert.name}{_own(base, expert)}" for expert in experts if tokenizers_differ(base, expert)]
     if differing:
         raise ConfigError(
@@ -123,7 +130,7 @@ def choose_tokenizer(base: Checkpoint, experts: Sequence[Checkpoint], given: str
             f"{', '.join(talking)} each bring a chat template and the base has none; say which one to use with "
             "tokenizer_from"
         )
-    return talking[0] if talking else "base"
+    return talking[0] if talking else bringing[0].name
 
 
 def _own(base: Checkpoint, expert: Checkpoint) -> str:
