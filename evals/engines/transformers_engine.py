@@ -1,5 +1,5 @@
 """The `Engine` protocol on plain transformers: the reference in tests, and where vLLM cannot run an architecture.
-Causal and sequence-to-sequence models.
+Causal and sequence-to-sequence models, and those that read pictures or sounds beside text, judged on text.
 
 Knows no scheduler and no cache across requests: every answer is one padded forward pass, or one greedy loop. A
 sequence-to-sequence model reads the context or prompt in its encoder and answers in its decoder, as in
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psomerge.errors import EngineError
+from psomerge.errors import ConfigError, EngineError
 from psomerge.evals.engines.engine import (
     Answers,
     Batch,
@@ -31,6 +31,7 @@ from psomerge.evals.engines.engine import (
     first_part,
 )
 from psomerge.evals.engines.host import device_name
+from psomerge.evals.engines.model_types import multimodal
 from psomerge.evals.engines.prefix import Prefix
 from psomerge.evals.engines.shell import write_shell
 from psomerge.fit.loading import loading_of
@@ -56,6 +57,7 @@ class TransformersEngine:
         from transformers import (
             AutoConfig,
             AutoModelForCausalLM,
+            AutoModelForMultimodalLM,
             AutoModelForSeq2SeqLM,
             AutoTokenizer,
             GenerationConfig,
@@ -72,8 +74,12 @@ class TransformersEngine:
                 ends |= set(listed if isinstance(listed, list) else [listed])
         self._ends = ends - {None}
         self._paired = bool(config.is_encoder_decoder)
-        kind = AutoModelForSeq2SeqLM if self._paired else AutoModelForCausalLM
+        reads_more = multimodal().get(config.model_type) in self._basis.base.config["architectures"]
+        one = AutoModelForMultimodalLM if reads_more else AutoModelForCausalLM
+        kind = AutoModelForSeq2SeqLM if self._paired and not reads_more else one
         self._model: Any = kind.from_config(config, dtype=self._dtype, trust_remote_code=False).eval()
+        if reads_more:
+            self._must_take_text()
         # Some models hold several tensors of their checkpoints in one, as those of mixtures of experts, or tie what a
         # checkpoint holds apart, as Flan-T5's head: the library's own loader knows how.
         state, names = self._model.state_dict(), self._basis.base.tensors.keys()
@@ -101,6 +107,28 @@ class TransformersEngine:
             (self._convert if self._converted else self._copy)(recipe)
         self._ready = True
         return {"merge": 0.0, "load": perf_counter() - begin, "reset": 0.0, "canary": 0.0}
+
+    @torch.inference_mode()
+    def _must_take_text(self) -> None:
+        """Raises ConfigError where a model that reads pictures or sounds does not go without them, or does not write
+        text word for word: one that sees what follows gives answers away."""
+        name, ids = type(self._model).__name__, torch.tensor([[0, 1], [0, 2]])
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self._paired:
+            given |= {"input_ids": torch.zeros_like(ids), "decoder_input_ids": ids}
+        try:
+            first = self._model(**given, use_cache=False).logits[:, 0].float()
+        except Exception as error:  # whatever a class of the library makes of what it lacks
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        else:
+            few = 64 if self._dtype == torch.float32 else 2
+            if bool((first[0] - first[1]).abs().max() <= few * torch.finfo(self._dtype).eps * first.abs().max()):
+                return
+            reason = "without a picture it reads a text from both sides"
+        raise ConfigError(
+            f"{name} does not judge text alone ({reason}); use another model, or `psomerge merge`, which merges it "
+            "without judging"
+        )
 
     def _copy(self, recipe: Recipe) -> None:
         """Writes each tensor where the model has it."""

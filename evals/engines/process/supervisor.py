@@ -14,9 +14,12 @@ from psomerge.errors import ArtefactError, ConfigError, EngineError
 from psomerge.evals.engines.engine import Answers, Batch, Capabilities, EngineSettings, ModelError, Watch
 from psomerge.evals.engines.process import leftovers, messages
 from psomerge.evals.engines.process.child import Child, LostError
+from psomerge.evals.engines.process.last_words import last_words
 from psomerge.recipe import Recipe
 
 _LEAST_DEADLINE = 60.0
+_TAIL = 2**18
+"""Bytes of a log's end in which an engine's last words are looked for."""
 
 
 class SupervisedEngine:
@@ -42,6 +45,8 @@ class SupervisedEngine:
         self._sent: set[str] = set()
         self._longest: dict[str, float] = {}
         self._child: Child | None = None
+        self._begin = 0
+        """Of what the child says, in the log."""
         self._capabilities: Capabilities | None = None
         self._lock = threading.Lock()
 
@@ -109,7 +114,7 @@ class SupervisedEngine:
 
     def _repeat(self, ask: Callable[[Child], messages.Reply | None]) -> messages.Reply | None:
         """Returns what `ask` returns for a running child, on new ones where one is lost or fails its checks."""
-        reason = ""
+        reason = words = ""
         for attempt in range(self._settings.restarts + 1):
             try:
                 answer = ask(self._running())
@@ -123,18 +128,24 @@ class SupervisedEngine:
                 self.close()
                 if not isinstance(error, LostError | EngineError):
                     raise
+                words = last_words(self._said())
                 reason = (
                     f"the {self._engine} engine (process {pid}) {error}" if isinstance(error, LostError) else str(error)
                 )
                 logging.getLogger(__name__).warning(
                     "%s; attempt %d of %d", reason, attempt + 1, self._settings.restarts + 1
                 )
-        raise EngineError(
-            f"{reason}, {self._settings.restarts + 1} times; its last words: {_last_line(self._log)!r}; see {self._log}"
-        )
+        raise EngineError(f"{reason}, {self._settings.restarts + 1} times; its last words: {words!r}; see {self._log}")
+
+    def _said(self) -> str:
+        """What the child has written to the log, at most the end of it."""
+        with self._log.open("rb") as file:
+            file.seek(max(self._begin, self._log.stat().st_size - _TAIL))
+            return file.read().decode(errors="replace")
 
     def _running(self) -> Child:
         if self._child is None:
+            self._begin = self._log.stat().st_size if self._log.exists() else 0
             self._child = Child(self._folders, self._engine, self._settings, work=self._work, log=self._log)
             answer = self._child.start(self._settings.start_deadline_s)
             if isinstance(answer, messages.Refused):
@@ -150,11 +161,3 @@ def _refuse(answer: messages.Reply | None) -> None:
     if isinstance(answer, messages.Refused):
         kinds = {kind.__name__: kind for kind in (ArtefactError, ConfigError, ModelError)}
         raise kinds.get(answer.kind, EngineError)(answer.error)
-
-
-def _last_line(log: Path) -> str:
-    """Returns the last line of a log that is not empty, at most 300 characters of it."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][-300:] if lines else ""
