@@ -14,7 +14,7 @@ from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.layers import has_row_a_token, is_embedding, vocabulary_rows
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.tied_adapters import TiedHead
-from psomerge.files.untrusted import ADAPTER
+from psomerge.files.names import ADAPTER
 
 OF_BASE = (Kind.ORIGINAL, Kind.BASE_LAYER)
 """Kinds of tensors that are the base's own: told from what was trained by their values only."""

@@ -24,14 +24,6 @@ def is_embedding(name: str) -> bool:
     return name.endswith(_EMBEDDINGS)
 
 
-def tied_copy(name: str, stored: Iterable[str]) -> str | None:
-    """Returns the stored embedding that a tensor would be a copy of where a model ties them: of the output head, and of
-    an encoder's and a decoder's embedding beside a shared one. None where it would be none."""
-    embeddings = [other for other in stored if is_embedding(other) and other != name]
-    wanted = _EMBEDDINGS if is_head(name) else ("shared.weight",) if is_embedding(name) else ()
-    return next((other for other in embeddings if other.endswith(wanted)), None)
-
-
 def vocabulary_rows(tensors: Mapping[str, TensorInfo]) -> int | None:
     """Returns the rows of the input embedding, None where no tensor has the name of one."""
     return next((info.shape[0] for name, info in tensors.items() if is_embedding(name) and info.shape), None)

@@ -17,7 +17,7 @@ from psomerge.checkpoint.config import read_config
 from psomerge.checkpoint.header import MAX_TENSORS, TensorInfo, parse_header
 from psomerge.checkpoint.layers import is_head, layer_order
 from psomerge.checkpoint.shard_index import check_index, weight_map_of
-from psomerge.checkpoint.tying import KEY, doubled_head, doubled_inputs, lacks_head
+from psomerge.checkpoint.tying import KEY, doubled_head, doubled_inputs, lacks_head, ties_head
 from psomerge.errors import ArtefactError
 from psomerge.files.hub_links import status_of
 from psomerge.files.untrusted import MAX_TOKENIZER, listing, open_regular, read_bytes
@@ -173,7 +173,7 @@ def settled(
                 )
             tensors[tensor] = info
     if weight_map:
-        check_index(weight_map, tensors, folder, untied=config.get("tie_word_embeddings") is False)
+        check_index(weight_map, tensors, folder, untied=ties_head(config) is False)
     if len(tensors) > MAX_TENSORS:
         raise ArtefactError(f"{folder}: {len(tensors)} tensors, expected at most {MAX_TENSORS}")
     _settle_head(tensors, maps, config, folder=folder)

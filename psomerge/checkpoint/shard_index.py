@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from psomerge.checkpoint.header import TensorInfo
-from psomerge.checkpoint.layers import is_head, tied_copy
+from psomerge.checkpoint.layers import is_head
+from psomerge.checkpoint.tying import tied_copy
 from psomerge.errors import ArtefactError
 from psomerge.files.names import INDEX
 from psomerge.files.untrusted import MAX_INDEX, read_json

@@ -78,6 +78,13 @@ def doubled_inputs(names: Iterable[str]) -> list[tuple[str, str]]:
     )
 
 
+def tied_copy(name: str, stored: Iterable[str]) -> str | None:
+    """Returns the stored embedding that a tensor would be a copy of where a model ties them, None where of none."""
+    embeddings = [other for other in stored if is_embedding(other) and other != name]
+    shared = [other for other in embeddings if doubled_inputs([name, other])]
+    return next(iter(embeddings if is_head(name) else shared), None)
+
+
 def lacks_head(names: Iterable[str], config: Mapping[str, Any]) -> bool:
     """Returns whether a causal model with Llama's names does not tie its head, and has none: loaders then draw a random
     one."""

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 

@@ -14,8 +14,9 @@ from typing import Any, cast
 from psomerge.errors import ArtefactError
 from psomerge.files.names import PROCESSOR_FILES, TOKENIZER_FILES, is_template
 from psomerge.files.untrusted import MAX_TOKENIZER, read_bytes, read_json
+from psomerge.screening.pattern_time import slowness
 from psomerge.screening.sentencepiece import fault_of_model
-from psomerge.screening.tokenizer_json import check_tokenizer, fault_of
+from psomerge.screening.tokenizer_json import check_tokenizer, doubt_about
 
 MAX_TEMPLATE = 2**20
 """Bytes of a chat template; the longest in use have some 50,000."""
@@ -155,10 +156,8 @@ def _check_tekken(path: Path) -> None:
     pattern: object = cast("dict[str, object]", config).get("pattern") if isinstance(config, dict) else None
     if not isinstance(pattern, str):
         raise ArtefactError(f"{path}: expected config.pattern to be a regular expression, found {pattern!r:.80}")
-    if fault := fault_of(pattern):
-        raise ArtefactError(
-            f"{path}: the regular expression {pattern[:80]!r} {fault}, which may take for ever; correct it"
-        )
+    if (doubt := doubt_about(pattern)) and (slow := slowness(pattern)):
+        raise ArtefactError(f"{path}: the regular expression {pattern[:80]!r} {doubt}, and {slow}; correct it")
 
 
 def _check_generation(settings: Mapping[str, Any], path: Path) -> None:

@@ -123,10 +123,10 @@ def differences(model: Path, batch: Batch, expected: Answers, *, dtype: str, thr
 
 def _load(model: Path, dtype: torch.dtype) -> tuple[_Consumer, list[str]]:
     """Returns the model, and what the library's loader had to make up or leave out."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    import transformers
 
-    paired = AutoConfig.from_pretrained(model, local_files_only=True).is_encoder_decoder
-    kind: Any = AutoModelForSeq2SeqLM if paired else AutoModelForCausalLM
+    config: Any = transformers.AutoConfig.from_pretrained(model, local_files_only=True)
+    kind = getattr(transformers, config.architectures[0])
     loaded, told = kind.from_pretrained(model, dtype="auto", local_files_only=True, output_loading_info=True)
     faults = [
         f"plain transformers finds {fault.replace('_', ' ')}: {', '.join(sorted(map(str, told[fault]))[:4])}"
@@ -134,7 +134,7 @@ def _load(model: Path, dtype: torch.dtype) -> tuple[_Consumer, list[str]]:
         if told.get(fault)
     ]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model, local_files_only=True)
     return _Consumer(loaded.eval().to(device=device, dtype=dtype), tokenizer), faults
 
 
