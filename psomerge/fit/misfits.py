@@ -69,7 +69,7 @@ def misfits(
         base, expert: opened, or their headers only.
         read: gives a checkpoint's vocabulary.
         resolve: gives a config with every setting that its class has, None where it has no such class; asked where
-            two configs differ.
+            two configs do not say the same.
         load: gives how the class of a config loads a checkpoint, None where it has no such class; asked where tensors
             have no partner.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from psomerge.checkpoint.config import DTYPE_KEYS, STOP_KEYS, sections
+from psomerge.checkpoint.config import sections
 from psomerge.checkpoint.rope import SPELLINGS, rope_settings
 
 FIELDS = (
@@ -78,15 +78,6 @@ FIELDS = (
 )
 """Compared as they stand. Window and rope are spelt in several ways: `_window` and `rope_settings` read them."""
 _OFF_WHERE_NULL = ("attn_logit_softcapping", "final_logit_softcapping", "clip_qkv")
-_NOT_TELLING = (
-    "_name_or_path",
-    "transformers_version",
-    *DTYPE_KEYS,
-    *STOP_KEYS,
-    "use_cache",
-    "vocab_size",
-)
-"""Keys of config.json that change nothing of what is compared here."""
 Resolve = Callable[[Mapping[str, Any]], "Mapping[str, Any] | None"]
 """Gives a config with every setting of its class spelt out; None where nobody knows the class."""
 
@@ -129,22 +120,17 @@ def contradictions(
 
     Args:
         base, expert: contents of config.json.
-        resolve: is asked where they are not the same.
+        resolve: is asked where they do not say the same.
     """
-    if _telling(base) == _telling(expert):
-        return
     ours, theirs = _settings(base), _settings(expert)
+    if ours == theirs:
+        return
     whole, other = resolve(base), resolve(expert)
     ours_meant, theirs_meant = (_settings(whole), _settings(other)) if whole and other else (ours, theirs)
     for key in ours_meant:
         if key in theirs_meant and ours_meant[key] != theirs_meant[key]:
             unsaid = [name for name, said in (("base", ours), ("expert", theirs)) if key not in said]
             yield Contradiction(key, ours_meant[key], theirs_meant[key], tuple(unsaid))
-
-
-def _telling(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config may change what it means."""
-    return {key: value for key, value in config.items() if key not in _NOT_TELLING}
 
 
 def positions(config: Mapping[str, Any]) -> int | None:

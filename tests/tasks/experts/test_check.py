@@ -260,7 +260,7 @@ def test_a_rope_said_twice_in_one_way_is_no_fault(
 def test_asking_the_library_leaves_a_config_as_it_was_read(tmp_path: Path) -> None:
     folders = pair(tmp_path, rope_scaling={"type": "linear", "factor": 2.0})
     edit(folders["base"], "config.json", rope_scaling={"type": "linear", "factor": 2.0}, num_attention_heads=2)
-    edit(folders["tam"], "config.json", num_attention_heads=2, hidden_act="silu", attention_bias=False)
+    edit(folders["tam"], "config.json", num_attention_heads=2, hidden_act=None)  # so that it is asked
     # the library writes rope_theta and rope_type into what it is given
     assert check(folders, None).basis.base.config["rope_scaling"] == {"type": "linear", "factor": 2.0}
 
