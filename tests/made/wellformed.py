@@ -255,6 +255,7 @@ OWN_BASE: dict[str, Callable[[Path], object]] = {
     **{
         f"tokenizer in {kind}": lambda f, build=build: (tokenizers.without_tokenizer(f), build(f))
         for kind, build in tokenizers.KINDS.items()
+        if build is not tokenizers.marian  # its class recommends a library on stderr
     },
     "untied": lambda f: (shutil.rmtree(f), tiny_llama(f, 1, layers=1, tied=False)),
     "empty tensors, scalars and integers": lambda f: again(

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import chain
 from typing import Any
 
 from psomerge.errors import ArtefactError
 from psomerge.files.names import MORE_TEMPLATES
 from psomerge.files.untrusted import MAX_ENTRIES
 from psomerge.tasks.sources.s3.connection import WORKERS, Connection, Object, tag_of
-
-_FOLDERS = ("", f"{MORE_TEMPLATES}/")
-"""Below the prefix."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +54,20 @@ def history(connection: Connection) -> list[Event]:
 def _entries(connection: Connection, method: str, *kinds: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     bucket, start = connection.prefix.bucket, connection.prefix.key
+    places, inner = [start], f"{start}{MORE_TEMPLATES}/"
     with connection.worded():
-        paginator = connection.client.get_paginator(method)
-        folders = [paginator.paginate(Bucket=bucket, Prefix=start + below, Delimiter="/") for below in _FOLDERS]
-        # A server may send few entries on each page, but not keep us for ever.
-        for number, page in enumerate(chain.from_iterable(folders)):
-            found += [one | {"Key": one["Key"].removeprefix(start)} for kind in kinds for one in page.get(kind, [])]
-            if max(number, len(found)) > MAX_ENTRIES and page.get("IsTruncated"):
-                raise ArtefactError(
-                    f"{connection.prefix.address}: more than {MAX_ENTRIES} files; expected the prefix of one checkpoint"
-                )
+        for place in places:
+            pages = connection.client.get_paginator(method).paginate(Bucket=bucket, Prefix=place, Delimiter="/")
+            # A server may send few entries on each page, but not keep us for ever.
+            for number, page in enumerate(pages):
+                found += [one | {"Key": one["Key"].removeprefix(start)} for kind in kinds for one in page.get(kind, [])]
+                if inner not in places and {"Prefix": inner} in page.get("CommonPrefixes", []):
+                    places.append(inner)
+                if max(number, len(found)) > MAX_ENTRIES and page.get("IsTruncated"):
+                    raise ArtefactError(
+                        f"{connection.prefix.address}: more than {MAX_ENTRIES} files; expected the prefix of one "
+                        "checkpoint"
+                    )
     return found
 
 

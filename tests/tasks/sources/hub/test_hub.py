@@ -71,6 +71,14 @@ def asked(server: Hub) -> list[str]:
     return [f"{request.method} {request.path.rpartition('/')[2]}" for request in server.requests]
 
 
+def test_further_chat_templates_and_a_tokenizer_in_other_files_are_fetched_and_pinned(served: Hub, home: Path) -> None:
+    more = {"additional_chat_templates/rag.jinja": b"{{ messages }}", "spiece.model": b"\n\x00"}
+    served.push(NAME, FILES | more | {"additional_chat_templates/deep/a.jinja": b"x"})
+    found = fetch(home)
+    assert set(found.files) == NEEDED | more.keys()
+    assert {name: (found.folder / name).read_bytes() for name in more} == more
+
+
 def test_only_the_files_of_a_checkpoint_are_fetched_and_pinned_to_the_commit(served: Hub, home: Path) -> None:
     commit = served.repositories[NAME].names["main"]
     found = fetch_any(ADDRESS, home, lambda what, share: None)

@@ -266,6 +266,18 @@ def test_names_that_lead_out_of_the_folder_are_left_alone(served: S3, home: Path
     assert not [path for path in home.parent.rglob("*") if path.is_file() and path.read_bytes() == b"hostile"]
 
 
+def test_further_chat_templates_and_a_tokenizer_in_other_files_are_fetched_and_pinned(served: S3, home: Path) -> None:
+    more = {"additional_chat_templates/rag.jinja": b"{{ messages }}", "spiece.model": b"\n\x00"}
+    left = {"additional_chat_templates/deep/a.jinja": b"x", "additional_chat_templates/a.py": b"x"}
+    served.put(more | left)
+    found = fetch(home)
+    assert set(found.files) == NEEDED | more.keys()
+    assert {name: (found.folder / name).read_bytes() for name in more} == more
+    served.requests.clear()
+    assert fetch(home, found.source).files == found.files
+    assert served.requests == []
+
+
 def test_a_listing_in_pages_is_read_to_its_end(served: S3, home: Path) -> None:
     served.times("pages", only="list-type", count=99)
     assert set(fetch(home).files) == NEEDED
