@@ -31,6 +31,7 @@ def test_a_folder_that_no_checkpoint_was_opened_from_is_looked_at_too(tmp_path: 
     assert "asks for remote code" in refusal(folder)
 
 
+@pytest.mark.heavy
 def test_a_pattern_that_never_ends_is_refused_before_a_text_is_cut(tmp_path: Path) -> None:
     slow = {"type": "Split", "pattern": {"Regex": r"(\w+)+!"}, "behavior": "Isolated", "invert": False}
     assert "regular expression" in refusal(changed(tmp_path / "model", "tokenizer.json", pre_tokenizer=slow))

@@ -240,5 +240,5 @@ def test_a_document_that_a_task_cannot_take_asks_nothing_until_it_is_chosen(tmp_
         [*rows, *(row("", id=f"b{k}") for k in range(40))],
         doc_to_text="{{question[0]}}: {{question}}",
     )
-    with pytest.raises(ArtefactError, match="benchmark made: cannot make its prompts: UndefinedError"):
+    with pytest.raises(ArtefactError, match=r"benchmark made: item .*: cannot make its prompt: UndefinedError"):
         sets_of(tmp_path, model, {"task": "made", "group": "id"})

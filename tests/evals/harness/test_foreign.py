@@ -64,7 +64,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def suite_of(folder: Path, wrong: int, row: dict[str, Any], more: str, **task: Any) -> Any:
     """Twenty items, of which one is another."""
-    rows = [{"words": [f"a{n}", "b", "c"], "answers": [f"x{n}", "y"], "options": ["o", "p"]} for n in range(20)]
+    rows = [{"words": [f"a{n}", "b", f"c{n}"], "answers": [f"x{n}", "y"], "options": ["o", "p"]} for n in range(20)]
     if wrong >= 0:
         rows[wrong] |= row
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -147,5 +147,5 @@ def test_a_choice_that_has_no_room_is_named(tmp_path, model):
         except ArtefactError as error:
             said = str(error)
     assert said.startswith("suite own: benchmark own: item ")
-    assert '({"words": ["a7", "b", "c"]' in said
+    assert '({"words": ["a7", "b", "c7"]' in said
     assert "a continuation of 401 tokens, expected 1 to 255" in said

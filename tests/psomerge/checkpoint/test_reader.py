@@ -453,8 +453,9 @@ SHARED = {"shared.weight": torch.ones(3, 2)}
     ("stored", "listed", "config"),
     [
         (EMBEDDED, [*EMBEDDED, *HEAD], {"tie_word_embeddings": True}),
-        (EMBEDDED, [*EMBEDDED, *HEAD], {}),  # the class may tie them
-        ({"transformer.wte.weight": torch.ones(3, 2)}, ["transformer.wte.weight", *HEAD], {}),
+        (EMBEDDED, [*EMBEDDED, *HEAD], {"model_type": "gemma2"}),  # the class ties them
+        (EMBEDDED, [*EMBEDDED, *HEAD], {"model_type": "newer"}),  # a class that nobody knows may
+        ({"transformer.wte.weight": torch.ones(3, 2)}, ["transformer.wte.weight", *HEAD], {"model_type": "gpt2"}),
         ({**EMBEDDED, **HEAD}, [*EMBEDDED], {"tie_word_embeddings": True}),
         (
             SHARED,

@@ -145,7 +145,9 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.heavy if "slow" in case else ()) for case in REFUSED]
+)
 def test_a_companion_that_could_do_harm_is_refused_when_the_checkpoint_is_opened(case: str, tmp_path: Path) -> None:
     files, phrase = REFUSED[case]
     if "config__json" in files:

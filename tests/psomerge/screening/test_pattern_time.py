@@ -30,6 +30,7 @@ FURTHER = (
 )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", PATTERNS)
 def test_a_pattern_in_use_is_quick(name: str) -> None:
     text = (
@@ -48,6 +49,7 @@ def test_patterns_in_use_are_tried_where_they_are_not_shown_to_be_quick() -> Non
     }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("pattern", [*SLOW, *FURTHER])
 def test_a_pattern_that_takes_exponential_time_is_found(pattern: str) -> None:
     assert re.match(
@@ -56,6 +58,7 @@ def test_a_pattern_that_takes_exponential_time_is_found(pattern: str) -> None:
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("pattern", ["(", "[a", "*", "(?<=a+)b", "\\", "a{2,1}", ""])
 def test_a_pattern_that_is_none_is_left_to_the_library(pattern: str) -> None:
     assert slowness(pattern) == ""

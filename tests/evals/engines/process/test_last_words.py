@@ -63,6 +63,7 @@ def test_the_last_words_name_the_cause(case: str) -> None:
     assert len(found.splitlines()) <= 1
 
 
+@pytest.mark.heavy
 def test_of_a_real_chain_of_exceptions_the_one_that_ended_the_process_is_told_and_a_long_one_is_cut() -> None:
     code = (
         "import pydantic\n"
