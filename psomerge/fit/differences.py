@@ -25,6 +25,7 @@ _NO_SETTING = (
     "eos_token_id",
     "pad_token_id",
     "decoder_start_token_id",
+    "use_cache",
 )
 """Keys of generation_config.json that say nothing, or are looked at as special tokens."""
 _SILENT = {"do_sample": False}

@@ -31,7 +31,6 @@ SHAPE_FIELDS = (
         "head_dim",
     ),
     *(
-        "tie_word_embeddings",
         "num_experts",
         "num_local_experts",
         "n_routed_experts",

@@ -14,6 +14,7 @@ from psomerge.checkpoint.config import sections
 from psomerge.checkpoint.rope import SPELLINGS, rope_settings
 
 FIELDS = (
+    "tie_word_embeddings",
     *(
         "rms_norm_eps",
         "layer_norm_eps",

@@ -22,6 +22,7 @@ WITHOUT_TOKENIZER = (
 _VOCABULARIES = (*VOCABULARY_FILES, "merges.txt", "bpe.codes", "target.spm", "added_tokens.json")
 _OF_BYTES = ("ByT5Tokenizer",)
 """Classes that need no vocabulary: every byte is a token."""
+_BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 _PER_CALL = ("version", "truncation", "padding")
 """Parts of tokenizer.json that a call may set and a trainer often leaves behind; they change no token."""
 
@@ -60,25 +61,41 @@ def _differ(a: Checkpoint, b: Checkpoint, name: str) -> bool:
 
 @remembered
 def _meaning(checkpoint: Checkpoint, others: Iterable[str]) -> str:
-    """Returns a digest of a tokenizer.json without what was added, equal for two versions of the same tokenizer: merges
-    as pairs or texts."""
     path = checkpoint.folder / "tokenizer.json"
-    content = {
-        key: value
-        for key, value in parse_object(read_bytes(path, MAX_TOKENIZER), str(path)).items()
-        if key not in (*_PER_CALL, "added_tokens")
-    }
+    return meaning(parse_object(read_bytes(path, MAX_TOKENIZER), str(path)))
+
+
+def meaning(content: Mapping[str, Any]) -> str:
+    """Returns a digest of the content of a tokenizer.json without what was added, equal for two spellings of the same
+    tokenizer: versions of the library write merges as pairs or texts, what is nothing as null or as nothing, and steps
+    at the end that add no token."""
+    told = {key: value for key, value in content.items() if key not in (*_PER_CALL, "added_tokens", "post_processor")}
     if isinstance(content.get("model"), dict):
-        model = {
-            key: value for key, value in cast("dict[str, Any]", content["model"]).items() if value not in (None, False)
-        }
+        model = cast("dict[str, Any]", content["model"])
+        model = {key: value for key, value in model.items() if value not in (None, False, "")}
         if isinstance(model.get("merges"), list):
             model["merges"] = [
                 " ".join(map(str, cast("list[object]", merge))) if isinstance(merge, list) else merge
                 for merge in model["merges"]
             ]
-        content["model"] = model
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        if model.get("byte_fallback") and isinstance(model.get("vocab"), dict) and model["vocab"].keys() >= _BYTES:
+            model.pop("unk_token", None)  # nothing is unknown where every byte has a token
+        told["model"] = model
+    told["post_processor"] = _adding(content.get("post_processor"))
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _adding(step: object) -> list[object]:
+    """The steps of a post-processor that add a token; the others say where in the text a token stands."""
+    if not isinstance(step, dict):
+        return [] if step is None else [step]
+    found = cast("dict[str, Any]", step)
+    if found.get("type") == "Sequence" and isinstance(found.get("processors"), list):
+        return [one for inner in found["processors"] for one in _adding(inner)]
+    if found.get("type") == "TemplateProcessing":
+        pieces = [*(found.get("single") or []), *(found.get("pair") or [])]
+        return [] if all(isinstance(piece, dict) and "Sequence" in piece for piece in pieces) else [found]
+    return [] if found.get("type") == "ByteLevel" else [found]
 
 
 def has_chat_template(checkpoint: Checkpoint) -> bool:

@@ -12,6 +12,7 @@ from psomerge.fit.misfits import all_misfits, buffer_misfits, misfit
 from psomerge.fit.vocabulary import compared
 from psomerge.merge.basis import Basis, basis_of, open_expert
 from psomerge.tasks.experts.class_defaults import loading, spelt_out
+from psomerge.tasks.experts.cutting import cut_alike
 from psomerge.tasks.experts.numbering import check_numbering
 from psomerge.tasks.experts.pieces import read_pieces
 from psomerge.vocabulary.tokenizer import differing_flags, has_chat_template, has_tokenizer, tokenizers_differ
@@ -101,12 +102,12 @@ def choose_tokenizer(base: Checkpoint, experts: Sequence[Checkpoint], given: str
     if given is not None:
         return given
     bringing = [one for one in (base, *experts) if has_tokenizer(one)] or [base]
-    if others := [one.name for one in bringing[1:] if bringing[0] is not base and tokenizers_differ(bringing[0], one)]:
+    if others := [one.name for one in bringing[1:] if bringing[0] is not base and _apart(bringing[0], one)]:
         raise ConfigError(
             f"the base has no tokenizer, and those of {', '.join(others)} differ from that of {bringing[0].name}; say "
             "which one to use with tokenizer_from"
         )
-    differing = [f"{expert.name}{_own(base, expert)}" for expert in experts if tokenizers_differ(base, expert)]
+    differing = [f"{expert.name}{_own(base, expert)}" for expert in experts if _apart(base, expert)]
     if differing:
         raise ConfigError(
             f"the tokenizers of {', '.join(differing)} differ from the base's; say which one to use with tokenizer_from"
@@ -131,6 +132,13 @@ def choose_tokenizer(base: Checkpoint, experts: Sequence[Checkpoint], given: str
             "tokenizer_from"
         )
     return talking[0] if talking else bringing[0].name
+
+
+def _apart(one: Checkpoint, other: Checkpoint) -> bool:
+    if not tokenizers_differ(one, other):
+        return False
+    ours, theirs = (found.added if (found := read_pieces(each)) else {} for each in (one, other))
+    return bool(differing_flags(ours, theirs)) or not cut_alike(one, other)
 
 
 def _own(base: Checkpoint, expert: Checkpoint) -> str:

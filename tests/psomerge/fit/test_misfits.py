@@ -210,6 +210,15 @@ BPE = {
 }
 
 
+IDLE = {
+    "type": "TemplateProcessing",
+    "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {},
+}
+"""As transformers 5 writes it where version 4 wrote nothing."""
+
+
 @pytest.mark.parametrize(
     ("change", "differ"),
     [
@@ -219,6 +228,11 @@ BPE = {
         ({"model": BPE["model"] | {"ignore_merges": False}}, False),
         ({"model": BPE["model"] | {"ignore_merges": True}}, True),
         ({"model": BPE["model"] | {"vocab": {"b": 0, "a": 1, "ab": 2}}}, True),
+        ({"model": BPE["model"] | {"continuing_subword_prefix": "", "end_of_word_suffix": ""}}, False),
+        ({"model": BPE["model"] | {"unk_token": "a"}}, True),
+        ({"post_processor": IDLE}, False),
+        ({"post_processor": {"type": "Sequence", "processors": [{"type": "ByteLevel"}, IDLE]}}, False),
+        ({"post_processor": IDLE | {"single": [{"SpecialToken": {"id": "a", "type_id": 0}}, *IDLE["single"]]}}, True),
         ({"added_tokens": [{"id": 3, "content": "<tool>"}]}, False),  # a merged tokenizer has it
         ({"added_tokens": [{"id": 3, "content": "<tool>"}, {"id": 2, "content": "ab"}]}, False),
     ],

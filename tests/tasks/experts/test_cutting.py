@@ -1,0 +1,72 @@
+"""Tokenizers as families publish them, and as the installed transformers saves them after it has opened them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from made.models import tiny_llama
+from psomerge.checkpoint.reader import open_checkpoint
+from psomerge.tasks.experts.cutting import cut_alike
+from psomerge.tasks.experts.fitting import choose_tokenizer
+from psomerge.vocabulary.tokenizer import tokenizers_differ
+
+pytestmark = pytest.mark.heavy
+BOS = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+LETTERS = ("<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"\u2581abcdefghijklmnopqrstuvwxyz")
+LLAMA2 = {
+    "version": "1.0",
+    "added_tokens": [
+        {"id": number, "content": word, "special": True, "normalized": False, "lstrip": False, "rstrip": False}
+        | {"single_word": False}
+        for number, word in enumerate(("<unk>", "<s>", "</s>"))
+    ],
+    "normalizer": {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "Prepend", "prepend": "\u2581"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+        ],
+    },
+    "pre_tokenizer": None,
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [BOS, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [BOS, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+    },
+    "decoder": {"type": "ByteFallback"},
+    "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
+    | {"vocab": {word: number for number, word in enumerate(LETTERS)}, "merges": []},
+}
+"""As Llama 2 has it: blanks become marks before the text is cut. Transformers 5 makes another step of that."""
+SETTINGS = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def with_tokenizer(folder: Path, content: dict) -> Path:
+    tiny_llama(folder, vocab=len(LETTERS))
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    (folder / "tokenizer_config.json").write_text(json.dumps(SETTINGS | {"legacy": False}))
+    return folder
+
+
+def test_a_tokenizer_that_the_library_saved_in_its_own_way_is_the_same(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = with_tokenizer(tmp_path / "base", LLAMA2)
+    expert = with_tokenizer(tmp_path / "expert", LLAMA2)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(expert)
+    base, other = open_checkpoint(folder, "base"), open_checkpoint(expert, "expert")
+    assert tokenizers_differ(base, other)  # as it is written
+    assert cut_alike(base, other)
+    assert choose_tokenizer(base, [other], None) == "base"
+
+
+def test_another_tokenizer_is_another(tmp_path: Path) -> None:
+    base = open_checkpoint(with_tokenizer(tmp_path / "base", LLAMA2))
+    vocabulary = LLAMA2["model"]["vocab"] | {"a": LLAMA2["model"]["vocab"]["b"], "b": LLAMA2["model"]["vocab"]["a"]}
+    swapped = LLAMA2 | {"model": LLAMA2["model"] | {"vocab": vocabulary}}
+    assert not cut_alike(base, open_checkpoint(with_tokenizer(tmp_path / "swapped", swapped)))
+    unopened = open_checkpoint(with_tokenizer(tmp_path / "unopened", LLAMA2))
+    (tmp_path / "unopened" / "tokenizer.json").write_text("{}")
+    assert not cut_alike(base, unopened)
