@@ -97,7 +97,7 @@ class RegisterConfig(_Strict):
     """Where the result goes."""
 
     model: Annotated[str, Field(strict=True), AfterValidator(_registered)]
-    """Name in the MLflow model registry: letters, digits, _ and, after the first, - . + = , @ and blanks between them;
+    """Name in the MLflow model registry: letters, digits, _ and, after the first, - . + = , and blanks between them;
     in a Unity Catalog CATALOG.SCHEMA.NAME."""
     experiment: Text = "psomerge"
     """MLflow experiment that the run appears in."""

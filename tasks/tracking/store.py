@@ -35,7 +35,7 @@ UNITY_CATALOG = ("databricks-uc", "uc:")
 """Begin the address of a registry whose models' names have three levels."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/ ]{0,199}")
-MODEL_NAME = r"\w(?:[\w .+=,@-]*[\w.+=,@-])?"
+MODEL_NAME = r"\w(?:[\w .+=,-]*[\w.+=,-])?"
 """Of a registered model: all that MLflow takes, but for what would mean something else in `models:/NAME@ALIAS`, in a
 search or in a shell."""
 _MODEL_NAME_BYTES = 200
@@ -110,7 +110,7 @@ def check_model_name(name: str, registry: str = "") -> str:
     """
     if not re.fullmatch(MODEL_NAME, name) or len(name.encode()) > _MODEL_NAME_BYTES:
         raise ConfigError(
-            f"model name: expected letters, digits, _ and, after the first, - . + = , @ and blanks between them, at "
+            f"model name: expected letters, digits, _ and, after the first, - . + = , and blanks between them, at "
             f"most {_MODEL_NAME_BYTES} bytes, found {name!r}; rename it"
         )
     if registry.startswith(UNITY_CATALOG) and not re.fullmatch(r"[^. ]+(\.[^. ]+){2}", name):

@@ -126,7 +126,7 @@ MISFITS: dict[str, tuple[Breaker, str]] = {
         with_tensors(lambda all_: all_ | {NORM: torch.ones(65, dtype=torch.bfloat16)}),
         f"'{NORM}' of shape [65], the base [64]",
     ),
-    "wrong dtype": (with_tensors(lambda all_: all_ | {NORM: all_[NORM].float()}), f"'{NORM}' in float32"),
+    "wrong dtype": (with_tensors(lambda all_: all_ | {NORM: all_[NORM].half()}), f"'{NORM}' in float16"),
     "index outside": (index_outside, "../outside.safetensors"),
     "FIFO": (fifo, "FIFO"),
     "symlink": (symlink, "symbolic link"),

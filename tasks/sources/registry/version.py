@@ -83,7 +83,7 @@ def _parse(address: str) -> Registered:
     if not match:
         raise ConfigError(
             f"{address}: expected models:/NAME/VERSION, VERSION a number, or models:/NAME@ALIAS, NAME of letters, "
-            "digits, blanks and _ - . + = , @; correct the address"
+            "digits, blanks and _ - . + = ,; correct the address"
         )
     return Registered(address, check_model_name(match["name"]), match["version"], match["alias"] or "")
 

@@ -452,7 +452,7 @@ def test_a_damaged_sentencepiece_model_is_refused(tmp_path: Path) -> None:
     folders = pair(tmp_path)
     (folders["tam"] / "tokenizer.json").unlink()
     (folders["tam"] / "tokenizer.model").write_bytes(b"\n\x30cut off")
-    with pytest.raises(ArtefactError, match=r"tokenizer\.model: expected a sentencepiece model"):
+    with pytest.raises(ArtefactError, match=r"tokenizer\.model: expected a SentencePiece model"):
         check(folders, None)
 
 
