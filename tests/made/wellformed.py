@@ -118,13 +118,13 @@ def patterns(folder: Path) -> None:
 def replacements() -> bytes:
     """The table of replacements of SentencePiece's usual normalizer."""
     import sentencepiece
-    from transformers.utils import sentencepiece_model_pb2_new
+    from sentencepiece import sentencepiece_model_pb2
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["a b c"] * 9), model_writer=model, vocab_size=9, hard_vocab_limit=False, minloglevel=9
     )
-    proto = sentencepiece_model_pb2_new.ModelProto()
+    proto = sentencepiece_model_pb2.ModelProto()
     proto.ParseFromString(model.getvalue())
     return proto.normalizer_spec.precompiled_charsmap
 

@@ -102,7 +102,12 @@ def small_model(value: float = 0.0, **tensors: torch.Tensor) -> dict[str, Any]:
         "torch_dtype": "float32",
         "tie_word_embeddings": True,
     }
-    return {"config.json": json.dumps(config).encode(), "model.safetensors": save(content, metadata={"format": "pt"})}
+    cutting = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": []}
+    return {
+        "config.json": json.dumps(config).encode(),
+        "tokenizer.json": json.dumps(cutting).encode(),
+        "model.safetensors": save(content, metadata={"format": "pt"}),
+    }
 
 
 MACHINE = """
