@@ -1,7 +1,8 @@
 """Well-known families as two versions of transformers save them, and as PEFT saves an adapter of them: no false alarm.
 
 `made/older.json` has what transformers 4.57.1 wrote for a tiny random model of each family: its config.json and
-generation_config.json, and dtype and shape of each tensor. The installed version opens that and saves it again in its own way.
+generation_config.json, and dtype and shape of each tensor. The installed version opens that and saves it again in its
+own way.
 """
 
 import json
