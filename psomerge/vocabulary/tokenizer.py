@@ -93,7 +93,7 @@ def _adding(step: object) -> list[object]:
     if found.get("type") == "Sequence" and isinstance(found.get("processors"), list):
         return [one for inner in found["processors"] for one in _adding(inner)]
     if found.get("type") == "TemplateProcessing":
-        pieces = [*(found.get("single") or []), *(found.get("pair") or [])]
+        pieces = cast("list[object]", [*(found.get("single") or []), *(found.get("pair") or [])])
         return [] if all(isinstance(piece, dict) and "Sequence" in piece for piece in pieces) else [found]
     return [] if found.get("type") == "ByteLevel" else [found]
 

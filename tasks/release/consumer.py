@@ -49,8 +49,11 @@ class _Consumer:
         from transformers import GenerationConfig
 
         ids, most = self._ids(request.prompt), min(request.max_tokens, TOKENS)
-        ends = self.model.generation_config.eos_token_id
-        greedy = GenerationConfig(do_sample=False, max_new_tokens=most, eos_token_id=ends, pad_token_id=0)
+        listed = self.model.generation_config.eos_token_id
+        ends = {self.tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])} - {None}
+        greedy = GenerationConfig(
+            do_sample=False, max_new_tokens=most, eos_token_id=sorted(ends) or None, pad_token_id=0
+        )
         made = self.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -59,7 +62,12 @@ class _Consumer:
             output_logits=True,
         )
         tokens = made.sequences[0, -len(made.logits) :].tolist()
-        texts = [self.tokenizer.decode(tokens[: n + 1], skip_special_tokens=True) for n in range(len(tokens))]
+        texts = [
+            self.tokenizer.decode(
+                [token for token in tokens[: n + 1] if token not in ends], skip_special_tokens=not request.special
+            )
+            for n in range(len(tokens))
+        ]
         written = first_part(texts[-1], request.stop)
         unfinished = len(tokens) == TOKENS and written == texts[-1]
         if written == expected or (unfinished and expected.startswith(_whole(written))):

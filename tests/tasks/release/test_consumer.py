@@ -69,6 +69,30 @@ def test_another_text_is_told_and_one_that_leaves_at_a_near_tie_is_not(
     assert asked(folder, batch, changed) == []
 
 
+@pytest.mark.parametrize("special", [False, True])
+def test_a_text_ends_where_the_engine_ends_it_with_special_tokens_or_without(tmp_path: Path, special: bool) -> None:
+    """Token 257 ends a text by the tokenizer alone; 258 is special, and written where the request wants it."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tiny_llama(tmp_path / "llama", vocab=259)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    content = json.loads((folder / "tokenizer.json").read_text())
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    content["added_tokens"] += [{"id": 257, "content": "<end>", **flags}, {"id": 258, "content": "<mark>", **flags}]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": "<end>"}))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    written = model.generate(torch.tensor([[40, 50, 60]]), max_new_tokens=1, do_sample=False)[0, -1]
+    tensors = load_file(folder / "model.safetensors")
+    rows = tensors["model.embed_tokens.weight"]
+    rows[258] = rows[written] * 1.5  # likelier wherever that one was
+    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    prompts = tuple(Generation((40 + number, 50, 60), (), 24, special) for number in range(8))
+    expected = judged(folder, Batch((), prompts))
+    assert asked(folder, Batch((), prompts), expected) == []
+    assert any("<mark>" in text for text in expected.generation) is special
+
+
 def test_a_tensor_that_is_drawn_at_random_is_told(model: tuple[Path, Batch, Answers], tmp_path: Path) -> None:
     folder, batch, expected = model
     for file in folder.iterdir():
