@@ -65,6 +65,9 @@ def _choosable(one: Prepared, place: int, instances: Sequence[Any]) -> bool:
     """Whether the metric is above 0 for one of the choices; equal ones are as likely as each other."""
     if one.corpus or not is_item_by_item(one):
         return True
+    if callable(one.task.config.process_results):  # several choices may be asked for at once
+        metrics_of(one, place, [(LIKELY, False) for _ in instances])
+        return True
     label = _label(one, place)
     indices = label if isinstance(label, list) else [label]
     if all(index is None or (isinstance(index, int) and index < 0) for index in indices):

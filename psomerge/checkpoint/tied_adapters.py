@@ -64,7 +64,7 @@ class TiedHead:
         found = self._stored.tensor(name)
         if key.kind in _PARTNERS:
             other = self._of_embedding(_PARTNERS[key.kind])
-            return other is not None and _equal(found.t(), other)
+            return other is not None and found.ndim == 2 and _equal(found.t(), other)
         trained = None if key.kind in (Kind.ORIGINAL, Kind.BASE_LAYER) else self._of_embedding(Kind.SAVED, Kind.WHOLE)
         if trained is not None:
             return _equal(found, trained)

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from psomerge.errors import EngineError
 from psomerge.evals.engines.engine import Answers, Batch, Generation, Loglikelihood, first_part
+from psomerge.evals.engines.model_types import multimodal
 
 CONTEXTS, TEXTS, TOKENS = 32, 8, 32
 """Asked at most: contexts with all their continuations, prompts, and tokens written for each."""
+CHOICES = 32
+"""Continuations of one context at most that are taken for the choices of one item."""
 Found = TypeVar("Found")
 TOLERANCE = {"float32": 0.05, "float16": 0.25, "bfloat16": 1.0}
 """Natural-log margin below which an answer may differ, by the dtype computed in. Sums over up to 16 tokens of three
@@ -36,7 +39,7 @@ class _Consumer:
         """The sum of natural-log probabilities of a continuation."""
         context, continuation = request.context, request.continuation
         if self.model.config.is_encoder_decoder:
-            begun = [self.model.config.decoder_start_token_id, *continuation[:-1]]
+            begun = [self.model.generation_config.decoder_start_token_id, *continuation[:-1]]
             logits = self.model(input_ids=self._ids(context), decoder_input_ids=self._ids(begun)).logits[0]
         else:
             logits = self.model(input_ids=self._ids((*context, *continuation[:-1]))).logits[0, len(context) - 1 :]
@@ -46,22 +49,15 @@ class _Consumer:
     def misses(self, request: Generation, expected: str, tolerance: float) -> str | None:
         """The text that is written instead of the one expected, None where it is its beginning, or leaves it at a token
         whose rival was as good."""
-        from transformers import GenerationConfig
-
         ids, most = self._ids(request.prompt), min(request.max_tokens, TOKENS)
-        listed = self.model.generation_config.eos_token_id
-        ends = {self.tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])} - {None}
-        greedy = GenerationConfig(
-            do_sample=False, max_new_tokens=most, eos_token_id=sorted(ends) or None, pad_token_id=0
-        )
         made = self.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            generation_config=greedy,
+            max_new_tokens=most,
             return_dict_in_generate=True,
             output_logits=True,
         )
-        tokens = made.sequences[0, -len(made.logits) :].tolist()
+        tokens, ends = made.sequences[0, -len(made.logits) :].tolist(), self.model.generation_config.eos_token_id or ()
         texts = [
             self.tokenizer.decode(
                 [token for token in tokens[: n + 1] if token not in ends], skip_special_tokens=not request.special
@@ -70,9 +66,9 @@ class _Consumer:
         ]
         written = first_part(texts[-1], request.stop)
         unfinished = len(tokens) == TOKENS and written == texts[-1]
-        if written == expected or (unfinished and expected.startswith(_whole(written))):
+        if written == expected or (unfinished and expected.startswith(_whole(written, request.stop))):
             return None
-        leaves = (n for n, text in enumerate(texts) if not expected.startswith(_whole(first_part(text, request.stop))))
+        leaves = (n for n, text in enumerate(texts) if not expected.startswith(_whole(text, request.stop)))
         first, second = made.logits[next(leaves, -1)][0].double().topk(2).values.tolist()
         return None if first - second <= tolerance else written
 
@@ -80,9 +76,11 @@ class _Consumer:
         return torch.tensor([list(tokens)], device=self.model.device)
 
 
-def _whole(text: str) -> str:
-    """Returns a text without the character that its last token only began."""
-    return text.rstrip("\ufffd")
+def _whole(text: str, stop: Sequence[str]) -> str:
+    """Returns a text that goes on, without what its last token only began: a character, or a stop string."""
+    text = first_part(text, stop).rstrip("\ufffd")
+    begun = (end[:length] for end in stop for length in range(len(end), 0, -1) if text.endswith(end[:length]))
+    return text.removesuffix(max(begun, key=len, default=""))
 
 
 def differences(model: Path, batch: Batch, expected: Answers, *, dtype: str, threads: int) -> list[str]:
@@ -105,19 +103,23 @@ def differences(model: Path, batch: Batch, expected: Answers, *, dtype: str, thr
     torch.set_num_threads(threads)
     try:
         consumer, faults = _load(model, getattr(torch, dtype))
+        return faults or _compared(consumer, batch, expected, TOLERANCE[dtype])
     except (MemoryError, ImportError, torch.OutOfMemoryError) as error:
         raise EngineError(f"{model}: plain transformers could not be asked: {error}; repeat the command") from error
     except Exception as error:  # whatever it stumbles over, every consumer will
-        return [f"plain transformers cannot load it: {type(error).__name__}: {error}"]
-    if faults:
-        return faults
-    tolerance = TOLERANCE[dtype]
+        return [f"plain transformers cannot use it: {type(error).__name__}: {error}"]
+
+
+def _compared(consumer: _Consumer, batch: Batch, expected: Answers, tolerance: float) -> list[str]:
     problems: list[str] = []
     for indices in _sample(batch, expected, tolerance):
         before = [expected.loglikelihood[index].logprob for index in indices]
         after = [consumer.logprob(batch.loglikelihood[index]) for index in indices]
-        apart = max(before) - before[after.index(max(after))] if len(indices) > 1 else abs(before[0] - after[0])
-        if not apart <= tolerance:
+        apart, most = max(before) - before[after.index(max(after))], tolerance
+        if len(indices) == 1:  # measured on sums of up to 16 tokens
+            apart = abs(before[0] - after[0])
+            most *= max(1, len(batch.loglikelihood[indices[0]].continuation) / 16) ** 0.5
+        if not apart <= most:
             problems.append(
                 f"plain transformers answers request {indices[0]} otherwise: log-likelihoods {_short(after)}, judged "
                 f"were {_short(before)}"
@@ -131,25 +133,43 @@ def differences(model: Path, batch: Batch, expected: Answers, *, dtype: str, thr
 
 def _load(model: Path, dtype: torch.dtype) -> tuple[_Consumer, list[str]]:
     """Returns the model, and what the library's loader had to make up or leave out."""
-    import transformers
+    import transformers as library
 
-    config: Any = transformers.AutoConfig.from_pretrained(model, local_files_only=True)
-    kind = getattr(transformers, config.architectures[0])
+    config: Any = library.AutoConfig.from_pretrained(model, local_files_only=True)
+    paired = getattr(config, "is_encoder_decoder", False)
+    kind: Any = library.AutoModelForSeq2SeqLM if paired else library.AutoModelForCausalLM
+    if multimodal().get(config.model_type) in config.architectures:
+        kind = library.AutoModelForMultimodalLM
     loaded, told = kind.from_pretrained(model, dtype="auto", local_files_only=True, output_loading_info=True)
     faults = [
         f"plain transformers finds {fault.replace('_', ' ')}: {', '.join(sorted(map(str, told[fault]))[:4])}"
-        for fault in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        for fault in ("missing_keys", "mismatched_keys")
         if told.get(fault)
     ]
+    if loaded.dtype != dtype:  # by the library: what it keeps in float32, as tables of positions, stays so
+        loaded = kind.from_pretrained(model, dtype=dtype, local_files_only=True)
+    tokenizer = library.AutoTokenizer.from_pretrained(model, local_files_only=True)
+    own = loaded.generation_config
+    listed = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    # Greedy alone, as it was judged: penalties and forced tokens of its generation_config are the user's matter.
+    loaded.generation_config = library.GenerationConfig(
+        do_sample=False,
+        eos_token_id=sorted({tokenizer.eos_token_id, *listed} - {None}) or None,
+        pad_token_id=0,
+        decoder_start_token_id=getattr(config, "decoder_start_token_id", None) or own.decoder_start_token_id or 0,
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model, local_files_only=True)
-    return _Consumer(loaded.eval().to(device=device, dtype=dtype), tokenizer), faults
+    return _Consumer(loaded.eval().to(device), tokenizer), faults
 
 
 def _sample(batch: Batch, expected: Answers, tolerance: float) -> list[list[int]]:
     """Returns the numbers of the requests to ask, by context."""
     requests = batch.loglikelihood
-    contexts = [list(found) for _, found in groupby(range(len(requests)), key=lambda n: requests[n].context)]
+    contexts: list[list[int]] = []
+    for _, found in groupby(range(len(requests)), key=lambda n: requests[n].context):
+        indices = list(found)
+        # Items without a context of their own stand behind one: what is a choice is not told then.
+        contexts += [indices] if len(indices) <= CHOICES else [[index] for index in indices]
 
     def margin(indices: list[int]) -> float:
         first, second, *_ = sorted((expected.loglikelihood[n].logprob for n in indices), reverse=True)

@@ -43,6 +43,38 @@ def test_a_sound_copy_answers_as_it_was_judged(model: tuple[Path, Batch, Answers
     assert asked(*model) == []
 
 
+def copied(folder: Path, target: Path) -> Path:
+    target.mkdir()
+    for file in folder.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def test_neither_penalties_nor_a_tensor_that_its_class_leaves_aside_are_held_against_a_model(
+    model: tuple[Path, Batch, Answers], tmp_path: Path
+) -> None:
+    folder, batch, expected = model
+    copy = copied(folder, tmp_path / "copy")
+    settings = {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "do_sample": True, "temperature": 2.0}
+    (copy / "generation_config.json").write_text(json.dumps(settings))
+    tensors = load_file(folder / "model.safetensors") | {"mtp.fc.weight": torch.ones(2)}
+    save_file(tensors, str(copy / "model.safetensors"), metadata={"format": "pt"})
+    assert asked(copy, batch, expected) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "whole"), [("ab mo", ("more",), "ab "), ("ab", ("x",), "ab"), ("ab\ufffd", (), "ab")]
+)
+def test_what_the_last_token_only_began_is_not_compared(text: str, stop: tuple[str, ...], whole: str) -> None:
+    assert consumer._whole(text, stop) == whole
+
+
+def test_requests_behind_one_context_that_are_no_choices_are_asked_one_by_one() -> None:
+    requests = tuple(Loglikelihood((1,), (n, n)) for n in range(2, 102))
+    found = consumer._sample(Batch(requests), Answers((Continuation(-1.0, False),) * 100), 0.05)
+    assert [len(indices) for indices in found] == [1] * consumer.CONTEXTS
+
+
 def test_a_sequence_to_sequence_model_does(tmp_path: Path) -> None:
     folder = tiny_t5(tmp_path / "t5", 3, dtype=torch.float32)
     batch = Batch(exam().loglikelihood, (Generation((20, 30, 1), (), 12), Generation((40, 1), ("a",), 40)))
@@ -95,21 +127,18 @@ def test_a_text_ends_where_the_engine_ends_it_with_special_tokens_or_without(tmp
 
 def test_a_tensor_that_is_drawn_at_random_is_told(model: tuple[Path, Batch, Answers], tmp_path: Path) -> None:
     folder, batch, expected = model
-    for file in folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    copy = copied(folder, tmp_path / "copy")
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
-    save_file(tensors, str(tmp_path / "model.safetensors"), metadata={"format": "pt"})
-    assert asked(tmp_path, batch, expected) == [
-        "plain transformers finds missing keys: model.layers.1.mlp.up_proj.weight"
-    ]
+    save_file(tensors, str(copy / "model.safetensors"), metadata={"format": "pt"})
+    assert asked(copy, batch, expected) == ["plain transformers finds missing keys: model.layers.1.mlp.up_proj.weight"]
 
 
 def test_a_copy_that_cannot_be_loaded_is_told(model: tuple[Path, Batch, Answers], tmp_path: Path) -> None:
     _, batch, expected = model
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
     (problem,) = asked(tmp_path, batch, expected)
-    assert problem.startswith("plain transformers cannot load it: ")
+    assert problem.startswith("plain transformers cannot use it: ")
 
 
 def with_two_heads(folder: Path, *, equal: bool, seed: int = 0) -> Path:
