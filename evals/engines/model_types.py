@@ -1,11 +1,12 @@
 """Which models transformers makes, known without importing it: an import costs many seconds, and a run asks before it
-starts an engine."""
+starts an engine. And how it makes one, for those who have imported it."""
 
 import ast
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 _CAUSAL = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES")
 _MULTIMODAL = ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES")
@@ -19,6 +20,16 @@ def of_text() -> frozenset[str]:
 def multimodal() -> Mapping[str, str]:
     """Returns the classes of those that read pictures or sounds beside text, by `model_type`."""
     return {key: value for name in _MULTIMODAL for key, value in _tables()[name].items()}
+
+
+def auto_class(config: Any) -> Any:
+    """Returns the class of transformers' that makes the model of a config that it has read."""
+    import transformers
+
+    if multimodal().get(config.model_type) in config.architectures:
+        return transformers.AutoModelForMultimodalLM
+    paired = getattr(config, "is_encoder_decoder", False)
+    return transformers.AutoModelForSeq2SeqLM if paired else transformers.AutoModelForCausalLM
 
 
 @cache

@@ -31,7 +31,7 @@ from psomerge.evals.engines.engine import (
     first_part,
 )
 from psomerge.evals.engines.host import device_name
-from psomerge.evals.engines.model_types import multimodal
+from psomerge.evals.engines.model_types import auto_class
 from psomerge.evals.engines.prefix import Prefix
 from psomerge.evals.engines.shell import write_shell
 from psomerge.fit.loading import loading_of
@@ -56,9 +56,7 @@ class TransformersEngine:
 
         from transformers import (
             AutoConfig,
-            AutoModelForCausalLM,
             AutoModelForMultimodalLM,
-            AutoModelForSeq2SeqLM,
             AutoTokenizer,
             GenerationConfig,
         )
@@ -74,11 +72,9 @@ class TransformersEngine:
                 ends |= set(listed if isinstance(listed, list) else [listed])
         self._ends = ends - {None}
         self._paired = bool(config.is_encoder_decoder)
-        reads_more = multimodal().get(config.model_type) in self._basis.base.config["architectures"]
-        one = AutoModelForMultimodalLM if reads_more else AutoModelForCausalLM
-        kind = AutoModelForSeq2SeqLM if self._paired and not reads_more else one
+        kind = auto_class(config)
         self._model: Any = kind.from_config(config, dtype=self._dtype, trust_remote_code=False).eval()
-        if reads_more:
+        if kind is AutoModelForMultimodalLM:
             self._must_take_text()
         # Some models hold several tensors of their checkpoints in one, as those of mixtures of experts, or tie what a
         # checkpoint holds apart, as Flan-T5's head: the library's own loader knows how.

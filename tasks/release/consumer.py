@@ -15,7 +15,7 @@ from torch import Tensor
 
 from psomerge.errors import EngineError
 from psomerge.evals.engines.engine import Answers, Batch, Generation, Loglikelihood, first_part
-from psomerge.evals.engines.model_types import multimodal
+from psomerge.evals.engines.model_types import auto_class
 
 CONTEXTS, TEXTS, TOKENS = 32, 8, 32
 """Asked at most: contexts with all their continuations, prompts, and tokens written for each."""
@@ -115,11 +115,10 @@ def _compared(consumer: _Consumer, batch: Batch, expected: Answers, tolerance: f
     for indices in _sample(batch, expected, tolerance):
         before = [expected.loglikelihood[index].logprob for index in indices]
         after = [consumer.logprob(batch.loglikelihood[index]) for index in indices]
-        apart, most = max(before) - before[after.index(max(after))], tolerance
+        most = tolerance
         if len(indices) == 1:  # measured on sums of up to 16 tokens
-            apart = abs(before[0] - after[0])
             most *= max(1, len(batch.loglikelihood[indices[0]].continuation) / 16) ** 0.5
-        if not apart <= most:
+        if not apart(before, after) <= most:
             problems.append(
                 f"plain transformers answers request {indices[0]} otherwise: log-likelihoods {_short(after)}, judged "
                 f"were {_short(before)}"
@@ -131,15 +130,18 @@ def _compared(consumer: _Consumer, batch: Batch, expected: Answers, tolerance: f
     return problems
 
 
+def apart(before: Sequence[float], after: Sequence[float]) -> float:
+    """Returns by how much answers to one context miss those expected: the expected margin of another choice, or what
+    lies between them where there is none."""
+    return max(before) - before[after.index(max(after))] if len(before) > 1 else abs(before[0] - after[0])
+
+
 def _load(model: Path, dtype: torch.dtype) -> tuple[_Consumer, list[str]]:
     """Returns the model, and what the library's loader had to make up or leave out."""
     import transformers as library
 
     config: Any = library.AutoConfig.from_pretrained(model, local_files_only=True)
-    paired = getattr(config, "is_encoder_decoder", False)
-    kind: Any = library.AutoModelForSeq2SeqLM if paired else library.AutoModelForCausalLM
-    if multimodal().get(config.model_type) in config.architectures:
-        kind = library.AutoModelForMultimodalLM
+    kind = auto_class(config)
     loaded, told = kind.from_pretrained(model, dtype="auto", local_files_only=True, output_loading_info=True)
     faults = [
         f"plain transformers finds {fault.replace('_', ' ')}: {', '.join(sorted(map(str, told[fault]))[:4])}"

@@ -183,9 +183,8 @@ def differences(question: Question, found: Answers, *, exact: bool) -> list[str]
     ):
         indices = list(group)
         before, after = ([answers.loglikelihood[n].logprob for n in indices] for answers in (expected, found))
-        apart = max(before) - before[after.index(max(after))] if len(indices) > 1 else abs(before[0] - after[0])
         # Written so that NaN, which is not below anything, is a difference.
-        if not apart <= question.tolerance or any(value != value for value in after):
+        if not plain.apart(before, after) <= question.tolerance or any(value != value for value in after):
             problems.append(
                 f"log-likelihoods {indices[0]} to {indices[-1]}: expected {before}, found {after}, beyond a "
                 f"tolerance of {question.tolerance}"
