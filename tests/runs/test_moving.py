@@ -48,6 +48,7 @@ def test_an_unfinished_run_keeps_what_its_names_were_and_the_next_one_follows(hu
     running = start(small)
     running.wait_for(MOMENTS[2])
     kill_all(running.process.pid)
+    running.ended(PATIENCE)
     second = hub.push("org/one", tmp_path / "expert2")
     give_alias(store, versions[1], "best")
     plan = json.loads(small.psomerge("plan", str(small.config), "--json", **environment).stdout)

@@ -45,4 +45,4 @@ def test_the_page_runs_from_its_data_to_a_registered_model(tmp_path: Path) -> No
     assert "registers models:/numbers" in ran
     (summary,) = (tmp_path / "home" / "runs").glob("*/report/summary.json")
     content = json.loads(summary.read_text())
-    assert set(content["rows"][0]["benchmarks"]) == {"larger-en", "larger-es", "count"}
+    assert set(content["rows"][0]["benchmarks"]) == {"larger-en", "larger-es", "count", "next"}
