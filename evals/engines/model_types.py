@@ -32,6 +32,22 @@ def auto_class(config: Any) -> Any:
     return transformers.AutoModelForSeq2SeqLM if paired else transformers.AutoModelForCausalLM
 
 
+def decoder_start(config: Any, generation: Any = None) -> int | None:
+    """Returns the token that an encoder-decoder's text begins with, as transformers' `generate` takes it: T5Gemma says
+    none and begins with the first token of a text.
+
+    Args:
+        config: of the model, as transformers has read it.
+        generation: its generation_config, where it has one.
+    """
+    parts = (config, generation, getattr(config, "decoder", None), getattr(config, "text_config", None))
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        for part in parts:
+            if isinstance(found := getattr(part, name, None), int):
+                return found
+    return None
+
+
 @cache
 def _tables() -> Mapping[str, Mapping[str, str]]:
     """Raises RuntimeError where the registry of this version looks otherwise."""

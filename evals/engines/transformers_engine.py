@@ -31,7 +31,7 @@ from psomerge.evals.engines.engine import (
     first_part,
 )
 from psomerge.evals.engines.host import device_name
-from psomerge.evals.engines.model_types import auto_class
+from psomerge.evals.engines.model_types import auto_class, decoder_start
 from psomerge.evals.engines.prefix import Prefix
 from psomerge.evals.engines.shell import write_shell
 from psomerge.fit.loading import loading_of
@@ -66,12 +66,19 @@ class TransformersEngine:
             write_shell(self._basis, settings.tokenizer_from, home)
             config = AutoConfig.from_pretrained(home, local_files_only=True)
             self._tokenizer = AutoTokenizer.from_pretrained(home, local_files_only=True)
-            ends = {self._tokenizer.eos_token_id}
+            ends, own = {self._tokenizer.eos_token_id}, None
             if (home / "generation_config.json").is_file():
-                listed = GenerationConfig.from_pretrained(home).eos_token_id
-                ends |= set(listed if isinstance(listed, list) else [listed])
+                own = GenerationConfig.from_pretrained(home)
+                ends |= set(own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id])
         self._ends = ends - {None}
         self._paired = bool(config.is_encoder_decoder)
+        begin = decoder_start(config, own)
+        if self._paired and begin is None:
+            raise ConfigError(
+                "the base is an encoder-decoder and says no decoder_start_token_id and no bos_token_id; add the token "
+                "that its texts begin with to its config.json"
+            )
+        self._begin = begin or 0  # 0 stands for none: a causal model writes behind its prompt
         kind = auto_class(config)
         self._model: Any = kind.from_config(config, dtype=self._dtype, trust_remote_code=False).eval()
         if kind is AutoModelForMultimodalLM:
@@ -226,9 +233,7 @@ class TransformersEngine:
         # Padding stands on the right, where a decoder's earlier positions cannot see it; its own rows are never read.
         if self._paired:
             ids, mask = _padded([request.context for request in requests])
-            begun, _ = _padded(
-                [(self._model.config.decoder_start_token_id, *request.continuation[:-1]) for request in requests]
-            )
+            begun, _ = _padded([(self._begin, *request.continuation[:-1]) for request in requests])
             logits = self._model(input_ids=ids, attention_mask=mask, decoder_input_ids=begun, use_cache=False).logits
             return [_continuation(logits[i], request.continuation) for i, request in enumerate(requests)]
         ids, mask = _padded([request.context + request.continuation for request in requests])
@@ -249,7 +254,7 @@ class TransformersEngine:
                 "encoder_outputs": self._model.get_encoder()(input_ids=ids, attention_mask=mask),
                 "attention_mask": mask,
             }
-            last, name = torch.full((len(requests), 1), self._model.config.decoder_start_token_id), "decoder_input_ids"
+            last, name = torch.full((len(requests), 1), self._begin), "decoder_input_ids"
         while not all(text.done for text in texts):
             output = self._model(**given, **{name: last}, past_key_values=cache, use_cache=True)
             cache = output.past_key_values

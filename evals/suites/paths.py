@@ -13,6 +13,8 @@ from psomerge.evals.suites.suite import Benchmark
 _KWARGS, _FILES = "dataset_kwargs", ("data_files", "data_dir")
 _LOADERS = ("arrow", "csv", "json", "parquet", "text", "xml")
 """Values of `dataset_path` that mean a kind of files, not a data set, from whose own folder they would lead."""
+_SUFFIXES = frozenset((".arrow", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".txt", ".xml", ".zip", ".zst"))
+"""Of files of data."""
 
 
 def lead(text: str, folder: Path, where: str) -> str:
@@ -63,7 +65,13 @@ def with_data_files(benchmark: Benchmark, task: Mapping[str, Any], folder: Path)
 
 
 def _is_local(path: str, folder: Path) -> bool:
-    return bool(path) and (path.startswith((".", "~")) or (folder / path).exists())
+    """A bare name is a data set's on the hub, unless a folder of that name holds data, not tasks alone."""
+    if path.startswith((".", "~")):
+        return True
+    found = folder / path
+    if path and "/" not in path and found.is_dir():
+        return any(file.suffix in _SUFFIXES for file in found.rglob("*"))
+    return bool(path) and found.exists()
 
 
 def _led(value: Any, folder: Path, where: str) -> Any:

@@ -13,7 +13,7 @@ from psomerge.checkpoint.adapter_keys import Key, Kind, read_key
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.layers import has_row_a_token, is_embedding, vocabulary_rows
 from psomerge.checkpoint.reader import Checkpoint
-from psomerge.checkpoint.tied_adapters import TiedHead
+from psomerge.checkpoint.tied_adapters import TiedHead, untied
 from psomerge.files.names import ADAPTER
 
 OF_BASE = (Kind.ORIGINAL, Kind.BASE_LAYER)
@@ -67,6 +67,16 @@ class Parts:
             head = TiedHead(config, stored, base, keys, values=values)
             keys = head.without_head
             self.faults += head.faults
+            if head.carries:
+                self.notes.append(
+                    Note(
+                        "factors of the embedding, which is the head too",
+                        "factors of both",
+                        head.carries,
+                        "the head changes with the embedding, as by PEFT's merge_and_unload but not as it was "
+                        f"trained; to leave it, {untied(base)}",
+                    )
+                )
         if not self.faults:
             self._add(keys)
 

@@ -2,7 +2,7 @@
 can be changed, and what would set them apart."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -45,17 +45,22 @@ class TiedHead:
             return []
         return [f"{how}, and in this base they are one tensor; {untied(self._base)}"]
 
+    @property
+    def carries(self) -> str:
+        """A factor of the embedding alone: PEFT trains it with the head as it was, and merges it into both."""
+        return self._of_embedding_alone(lambda key: key.kind in (Kind.EMBEDDING_A, Kind.EMBEDDING_B))
+
     def _alone(self) -> str:
         """The embedding that PEFT trains apart from the head, which stays tied to what the embedding was."""
+        return self._of_embedding_alone(
+            lambda key: key.kind is Kind.SAVED or (key.kind is Kind.WHOLE and is_saved_whole(self._config, key.module))
+        )
+
+    def _of_embedding_alone(self, meant: Callable[[Key], bool]) -> str:
         if self._head or self._config.get("ensure_weight_tying") or not self._embedding:
             return ""
         return next(
-            (
-                name
-                for name, key in self._keys.items()
-                if key.target == self._embedding
-                and (key.kind is Kind.SAVED or (key.kind is Kind.WHOLE and is_saved_whole(self._config, key.module)))
-            ),
+            (name for name, key in self._keys.items() if key.target == self._embedding and meant(key)),
             "",
         )
 

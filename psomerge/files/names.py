@@ -1,5 +1,6 @@
 """The names of a checkpoint's files: those that are read, digested, fetched, copied and published."""
 
+import hashlib
 from collections.abc import Container
 
 VOCABULARY_FILES = (
@@ -23,6 +24,9 @@ ADAPTER, ADAPTER_WEIGHTS, MLX_WEIGHTS = "adapter_config.json", "adapter_model.sa
 ALLOWED = ("config.json", "generation_config.json", ADAPTER, INDEX, *TOKENIZER_FILES, *PROCESSOR_FILES)
 """Files of a checkpoint that are read, digested and copied, besides `*.safetensors` and further chat templates; all
 others are left alone."""
+
+ALLOWED_DIGEST = hashlib.sha256("\n".join(sorted(ALLOWED)).encode()).hexdigest()
+"""Of the names, in hex: what was kept by other names may lack files."""
 
 
 def allowed(name: str) -> bool:

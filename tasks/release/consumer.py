@@ -15,7 +15,7 @@ from torch import Tensor
 
 from psomerge.errors import EngineError
 from psomerge.evals.engines.engine import Answers, Batch, Generation, Loglikelihood, first_part
-from psomerge.evals.engines.model_types import auto_class
+from psomerge.evals.engines.model_types import auto_class, decoder_start
 
 CONTEXTS, TEXTS, TOKENS = 32, 8, 32
 """Asked at most: contexts with all their continuations, prompts, and tokens written for each."""
@@ -158,7 +158,7 @@ def _load(model: Path, dtype: torch.dtype) -> tuple[_Consumer, list[str]]:
         do_sample=False,
         eos_token_id=sorted({tokenizer.eos_token_id, *listed} - {None}) or None,
         pad_token_id=0,
-        decoder_start_token_id=getattr(config, "decoder_start_token_id", None) or own.decoder_start_token_id or 0,
+        decoder_start_token_id=decoder_start(config, own),
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return _Consumer(loaded.eval().to(device), tokenizer), faults

@@ -78,6 +78,32 @@ def tiny_t5(
     return folder
 
 
+def tiny_t5gemma(folder: Path) -> Path:
+    """An encoder-decoder whose config names no token that its texts begin with."""
+    from transformers import T5GemmaConfig, T5GemmaForConditionalGeneration
+
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+    }
+    part = {
+        **sizes,
+        "num_key_value_heads": 1,
+        "vocab_size": 258,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "bos_token_id": 2,
+    }
+    config = T5GemmaConfig(encoder=part, decoder=part, vocab_size=258, dropout_rate=0.0, classifier_dropout_rate=0.0)
+    T5GemmaForConditionalGeneration(config).save_pretrained(folder)
+    byte_tokenizer(258, "<pad>", closes=True).save_pretrained(folder)
+    return folder
+
+
 def _train(model: Any, tokenizer: Any, steps: int) -> None:
     draw, optimiser = random.Random(0), torch.optim.AdamW(model.parameters(), lr=3e-3)
     words = ["so", "no", "two", "ten", "red", "sea", "oak", "ice"]

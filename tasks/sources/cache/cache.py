@@ -1,9 +1,10 @@
 """The revisions of one model as they lie in the home, whatever they were fetched from.
 
     REVISION/              plain files, no links: what a checkpoint reader takes
-    REVISION.json          written last: the SHA-256 of every file; sealed
+    REVISION.json          written last: the SHA-256 of every file, and of the names that were taken; sealed
 
-What is complete is used again without a question to its source.
+What is complete is used again without a question to its source; what was kept when fewer names belonged to a checkpoint
+is not.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 from psomerge.checkpoint.pins import digest_file
 from psomerge.errors import StateError
 from psomerge.files.durable import from_bytes, seal, to_bytes, write_atomic, writing
-from psomerge.files.names import allowed
+from psomerge.files.names import ALLOWED_DIGEST, allowed
 from psomerge.files.untrusted import listing
 from psomerge.tasks.sources.origin import Fetched
 
@@ -43,9 +44,8 @@ class Cache:
         """Keeps that the revision's folder holds exactly these files, proven and on disk, and returns it. Raises
         SpaceError."""
         folder = self.folder / revision
-        self.write(
-            f"{revision}.json", {"files": {name: [digest, *_stamp(folder / name)] for name, digest in digests.items()}}
-        )
+        files = {name: [digest, *_stamp(folder / name)] for name, digest in digests.items()}
+        self.write(f"{revision}.json", {"names": ALLOWED_DIGEST, "files": files})
         return Fetched(folder, self.address_of(revision), revision, digests)
 
     def digests(self, revision: str) -> dict[str, str]:
@@ -61,7 +61,7 @@ class Cache:
             StateError: the record is damaged.
         """
         folder, stored = self.folder / revision, self._files(revision)
-        if not stored or not folder.is_dir():
+        if not stored or not folder.is_dir() or self._recorded(revision).get("names") != ALLOWED_DIGEST:
             return None
         if {name for name in listing(folder) if allowed(name)} != set(stored):
             return None
@@ -71,7 +71,10 @@ class Cache:
         return Fetched(folder, self.address_of(revision), revision, self.digests(revision))
 
     def _files(self, revision: str) -> Mapping[str, list[Any]]:
-        return {} if (record := self.read(f"{revision}.json")) is None else record["files"]
+        return self._recorded(revision).get("files", {})
+
+    def _recorded(self, revision: str) -> Mapping[str, Any]:
+        return self.read(f"{revision}.json") or {}
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Returns a record, None where there is none. Raises StateError for a damaged one."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from made.architectures import tiny_t5
+from made.architectures import tiny_t5, tiny_t5gemma
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.evals.engines.engine import Batch, Generation, Loglikelihood
 from psomerge.evals.engines.transformers_engine import TransformersEngine
@@ -127,6 +127,25 @@ def test_texts_are_the_library_s_own_greedy_search_whatever_is_in_a_batch_with_t
         engine = TransformersEngine({"base": model}, replace(SETTINGS, max_num_seqs=together))
         engine.load(plain())
         assert engine.generate(asked) == expected
+
+
+def test_a_text_begins_as_the_library_begins_it_where_no_config_says_how(tmp_path: Path) -> None:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    folder = tiny_t5gemma(tmp_path / "gemma")
+    assert "decoder_start_token_id" not in (folder / "config.json").read_text()
+    reference = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
+    engine = TransformersEngine({"base": folder}, SETTINGS)
+    engine.load(plain())
+    context, continuation = (40, 41, 42, 1), (50, 60, 70)
+    # The library shifts the labels to the right by itself.
+    loss = reference(input_ids=torch.tensor([context]), labels=torch.tensor([continuation])).loss
+    (answer,) = engine.loglikelihood([Loglikelihood(context, continuation)])
+    assert answer.logprob == pytest.approx(-3 * loss.item(), abs=1e-4)
+    made = reference.generate(torch.tensor([context]), do_sample=False, max_new_tokens=8)[0]
+    text = AutoTokenizer.from_pretrained(folder).decode(made[1:], skip_special_tokens=True)
+    assert text
+    assert engine.generate([Generation(context, (), 8)]) == [text]
 
 
 def test_who_listens_changes_no_bit_and_may_end_it(model: Path) -> None:

@@ -82,6 +82,15 @@ def test_of_a_data_set_of_the_hub_or_in_a_folder_files_lead_from_that(folders: P
         with_data_files(one, {"dataset_path": "json", **kwargs}, folders)
 
 
+def test_a_folder_of_tasks_that_is_called_as_a_data_set_of_the_hub_is_not_that_data_set(folders: Path) -> None:
+    (folders / "gsm8k").mkdir()
+    (folders / "gsm8k" / "one.yaml").touch()
+    one = benchmark()
+    assert with_data_files(one, {"dataset_path": "gsm8k"}, folders) is one
+    (folders / "gsm8k" / "test.jsonl").touch()
+    assert with_data_files(one, {"dataset_path": "gsm8k"}, folders).config["dataset_path"] == str(folders / "gsm8k")
+
+
 @pytest.mark.parametrize("by", ["task", "included", "suite", "folder"])
 def test_a_suite_is_whole_from_every_folder(folders: Path, by: str) -> None:
     from psomerge.evals.harness import inspect

@@ -60,6 +60,8 @@ def test_what_changes_head_and_embedding_alike_is_taken(tmp_path: Path, base: Pa
         alike(folder)
     opened = open_adapter(folder, open_checkpoint(base), "one")
     assert f"{HEAD}.weight" not in opened.tensors
+    said = [note.found for note in opened.notes]
+    assert said == ([f"{PREFIX}{EMBEDDING}.lora_embedding_A"] if kind == "a product of the embedding" else [])
     found, origin = opened.tensor(f"{EMBEDDING}.weight"), opened.base.tensor(f"{EMBEDDING}.weight")
     stored = load_file(folder / ADAPTER_WEIGHTS)
     if (whole := f"{PREFIX}{EMBEDDING}.weight") in stored:

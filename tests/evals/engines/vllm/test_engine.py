@@ -40,14 +40,21 @@ def long_exam() -> Batch:
 REQUESTS = 200 * 4 + 6
 
 
-def greedy_and_not(folders: dict[str, Path]) -> Batch:
-    """Continuations that A would give, and others, found by the reference engine one token at a time."""
+def written(folders: dict[str, Path], context: tuple[int, ...]) -> tuple[int, ...]:
+    """The first three tokens that A writes, found by the reference engine one at a time."""
     reference = TransformersEngine(folders, SETTINGS)
     reference.load(A)
-    context, made = questions()[4][0].context, ()
+    made: tuple[int, ...] = ()
     for _ in range(3):
         answers = reference.loglikelihood([Loglikelihood(context, (*made, token)) for token in range(256)])
         made += (next(token for token, answer in enumerate(answers) if answer.greedy),)
+    return made
+
+
+def greedy_and_not(folders: dict[str, Path]) -> Batch:
+    """Continuations that A would give, and others."""
+    context = questions()[4][0].context
+    made = written(folders, context)
     other = [(token + 1) % 256 for token in made]
     return Batch(
         tuple(
@@ -180,7 +187,7 @@ SABOTAGE = """
 import json, sys
 from pathlib import Path
 from runs.engine_cases import SETTINGS, exam, mixed, family
-from psomerge.evals.engines.engine import Loglikelihood
+from psomerge.evals.engines.engine import Generation, Loglikelihood
 from psomerge.evals.engines.vllm import transfer
 from psomerge.evals.engines.vllm.engine import VllmEngine
 from psomerge.merge.basis import Basis
@@ -263,6 +270,7 @@ for length in (159, 160):
         verdicts[str(length)] = "answered"
     except ConfigError as error:
         verdicts[str(length)] = str(error)
+verdicts["ended"] = engine.generate([Generation(tuple(range(40, 52)), (), 8, special) for special in (True, False)])
 Path(sys.argv[2]).write_text(json.dumps(verdicts))
 """
 
@@ -271,7 +279,10 @@ Path(sys.argv[2]).write_text(json.dumps(verdicts))
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What the engine says to each way of spoiling a swap, and whether the next swaps are right again."""
     root = tmp_path_factory.mktemp("sabotage")
-    family(root, tied=True)
+    folders = family(root, tied=True)
+    # A second end of text: the first token that A writes.
+    first, *_ = written(folders, tuple(range(40, 52)))
+    (root / "base" / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, first]}))
     script, out = root / "sabotage.py", root / "verdicts.json"
     script.write_text(SABOTAGE)
     variables = os.environ | environment(SETTINGS) | {"PYTHONPATH": str(TESTS)}
@@ -285,6 +296,10 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(out.read_text())
+
+
+def test_a_token_that_ends_a_text_is_no_part_of_it(verdicts: dict[str, object]) -> None:
+    assert verdicts["ended"] == ["", ""]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from doubles.hub_server import Hub, passed_off, serving
 from made.models import toy_checkpoint
 from places import ROOT
 from psomerge.errors import ArtefactError, ConfigError, PsomergeError, ServiceError, StateError
+from psomerge.files.durable import seal, to_bytes, write_atomic
 from psomerge.files.untrusted import listing
 from psomerge.tasks.sources.address import parse
 from psomerge.tasks.sources.fetch import fetch as fetch_any
@@ -77,6 +78,24 @@ def test_further_chat_templates_and_a_tokenizer_in_other_files_are_fetched_and_p
     found = fetch(home)
     assert set(found.files) == NEEDED | more.keys()
     assert {name: (found.folder / name).read_bytes() for name in more} == more
+
+
+def test_what_was_fetched_when_fewer_names_belonged_to_a_checkpoint_is_completed(served: Hub, home: Path) -> None:
+    served.push(NAME, FILES | {"spiece.model": b"\n\x00"})
+    found = fetch(home)
+    # As an earlier psomerge left it: neither the file nor the names in its record.
+    (found.folder / "spiece.model").unlink()
+    record = found.folder.with_name(f"{found.folder.name}.json")
+    content = json.loads(record.read_text())
+    files = {name: one for name, one in content["files"].items() if name != "spiece.model"}
+    write_atomic(record, to_bytes(seal({"files": files})))
+    served.requests.clear()
+    assert fetch(home, found.source).files == found.files
+    assert (found.folder / "spiece.model").read_bytes() == b"\n\x00"
+    assert [one for one in asked(served) if one.startswith("GET")].count("GET model.safetensors") == 0
+    served.requests.clear()
+    assert fetch(home, found.source).files == found.files
+    assert served.requests == []
 
 
 def test_only_the_files_of_a_checkpoint_are_fetched_and_pinned_to_the_commit(served: Hub, home: Path) -> None:
