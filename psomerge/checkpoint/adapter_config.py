@@ -1,6 +1,7 @@
 """adapter_config.json of a LoRA adapter, of PEFT or MLX, read with suspicion: what describes no sum of the base and
 low-rank products is refused."""
 
+import json
 import math
 import re
 import reprlib
@@ -109,10 +110,14 @@ def expand(folder: Path, config: Mapping[str, Any]) -> str:
             "where you trust it, merge it into a checkpoint: python -m mlx_lm fuse "
             f"--model {model} --adapter-path {shlex.quote(str(folder))} --save-path MERGED"
         )
-    return (
-        'where you trust it, merge it into a checkpoint: python -c "from peft import AutoPeftModelForCausalLM as M; '
-        f"M.from_pretrained({str(folder)!r}).merge_and_unload().save_pretrained('MERGED')\""
+    kind = {"CAUSAL_LM": "ForCausalLM", "SEQ_2_SEQ_LM": "ForSeq2SeqLM"}.get(str(config.get("task_type")), "")
+    if not (kind or config.get("auto_mapping")):
+        kind = "ForCausalLM"
+    code = (
+        f"import peft; peft.AutoPeftModel{kind}.from_pretrained({json.dumps(str(folder))})"
+        '.merge_and_unload().save_pretrained("MERGED")'
     )
+    return f"where you trust it, merge it into a checkpoint: python -c {shlex.quote(code)}"
 
 
 def _positive(value: object, where: str) -> None:

@@ -2,17 +2,18 @@
 and those of MLX.
 
 Only names are looked at. Wrappers of a trainer and doubled prefixes are taken off as far as that leads to a tensor of
-the base; what leads to none keeps the name that PEFT means by it.
+the base, if need be to one that another layout calls so: PEFT writes names as the class of the model has them, which
+may be others than in the base's files. What leads to none keeps the name that PEFT means by it.
 """
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from psomerge.checkpoint.plain_names import TRAINERS, Names
+
 PREFIX = "base_model.model."
-_WRAPPERS = re.compile(r"(?:^module\.|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)")
-"""Of torch.compile, FSDP and checkpointed activations anywhere, of data parallelism in front."""
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
 _OF_EMBEDDING = re.compile(r"(?P<module>.+)\.lora_embedding_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?")
 _OF_MLX = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
@@ -48,54 +49,53 @@ class Key:
     kind: Kind
     target: str
     """Of the base: the tensor that this changes."""
+    module: str
+    """The target's, as the adapter's settings call it."""
     adapter: str | None
     """Name of the adapter where the key says it: files of a whole training state may hold several."""
 
-    @property
-    def module(self) -> str:
-        """The target without its last part."""
-        return self.target.rpartition(".")[0]
 
-
-def read_key(name: str, base: Container[str]) -> Key:
+def read_key(name: str, base: Names) -> Key:
     """Returns what a name in an adapter's file says.
 
     Args:
         name: of the tensor.
-        base: the names of the base's tensors.
+        base: the base's tensors.
     """
-    plain = _WRAPPERS.sub("", name)
+    plain = TRAINERS.sub("", name)
     for kinds, pattern in (
         ({"A": Kind.A, "B": Kind.B}, _FACTOR),
         ({"A": Kind.EMBEDDING_A, "B": Kind.EMBEDDING_B}, _OF_EMBEDDING),
         ({"a": Kind.MLX_A, "b": Kind.MLX_B}, _OF_MLX),
     ):
         if found := pattern.fullmatch(plain):
-            return Key(
-                kinds[found["side"]], _target(f"{found['module']}.weight", base), found.groupdict().get("adapter")
-            )
+            return _key(kinds[found["side"]], f"{found['module']}.weight", base, found.groupdict().get("adapter"))
     if ".lora_" in plain:
-        return Key(Kind.UNKNOWN, plain, None)
+        return Key(Kind.UNKNOWN, plain, plain, None)
     if found := _SAVED.fullmatch(plain):
         return _saved(found, base)
     if place := _PLACES.search(plain):
-        return Key(Kind(place["place"]), _target(_PLACES.sub(".", plain), base), None)
-    return Key(Kind.WHOLE, _target(plain, base), None)
+        return _key(Kind(place["place"]), _PLACES.sub(".", plain), base)
+    return _key(Kind.WHOLE, plain, base)
 
 
-def _saved(found: re.Match[str], base: Container[str]) -> Key:
+def _saved(found: re.Match[str], base: Names) -> Key:
     """`head.modules_to_save.dense.weight` may be of an adapter called dense, or of a part that is: the base decides."""
     if found["adapter"] is None:
-        return Key(Kind.SAVED, _target(f"{found['module']}.{found['rest']}", base), None)
-    inner = _target(f"{found['module']}.{found['adapter']}.{found['rest']}", base)
-    if inner in base:
-        return Key(Kind.SAVED, inner, None)
-    return Key(Kind.SAVED, _target(f"{found['module']}.{found['rest']}", base), found["adapter"])
+        return _key(Kind.SAVED, f"{found['module']}.{found['rest']}", base)
+    inner = _key(Kind.SAVED, f"{found['module']}.{found['adapter']}.{found['rest']}", base)
+    return (
+        inner
+        if inner.target in base
+        else _key(Kind.SAVED, f"{found['module']}.{found['rest']}", base, found["adapter"])
+    )
 
 
-def _target(name: str, base: Container[str]) -> str:
+def _key(kind: Kind, name: str, base: Names, adapter: str | None = None) -> Key:
     candidates = list(_without_prefixes(name))
-    return next((one for one in candidates if one in base), candidates[0])
+    meant = next((one for one in candidates if one in base), candidates[0])
+    target = meant if meant in base else base.alike(meant) or meant
+    return Key(kind, target, meant.rpartition(".")[0], adapter)
 
 
 def _without_prefixes(name: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from psomerge.checkpoint.adapter_config import expand, is_saved_whole, rank_of, 
 from psomerge.checkpoint.adapter_keys import Key, Kind, read_key
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.layers import has_row_a_token, is_embedding, vocabulary_rows
+from psomerge.checkpoint.plain_names import Names
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.checkpoint.tied_adapters import TiedHead, untied
 from psomerge.files.names import ADAPTER
@@ -60,7 +61,8 @@ class Parts:
         self.misfits: list[str] = []
         """What another base would mend."""
         self.notes: list[Note] = []
-        keys = {name: read_key(name, base.tensors) for name in stored.tensors}
+        names = Names(base.tensors)
+        keys = {name: read_key(name, names) for name in stored.tensors}
         self._check_adapters(keys)
         keys = self._present(keys)
         if base.tied and not self.faults:
@@ -136,7 +138,7 @@ class Parts:
             else:
                 self._add_whole(name, key)
         for target, names in factors.items():
-            self._add_product(target, names)
+            self._add_product(target, keys[next(iter(names.values()))].module, names)
         self._check_resized()
 
     def _check_original(self, name: str, target: str) -> None:
@@ -170,8 +172,7 @@ class Parts:
             )
         factors[key.kind] = name
 
-    def _add_product(self, target: str, names: Mapping[str, str]) -> None:
-        module = target.removesuffix(".weight")
+    def _add_product(self, target: str, module: str, names: Mapping[str, str]) -> None:
         pair = next((pair for pair in _PAIRS if sorted(names) == pair), None)
         if pair is None:
             wanted = " and ".join(next((pair for pair in _PAIRS if {*names} & {*pair}), _PAIRS[0]))

@@ -18,6 +18,7 @@ from psomerge.checkpoint.config import read_config
 from psomerge.checkpoint.header import parse_header
 from psomerge.checkpoint.layers import is_head
 from psomerge.checkpoint.layout import laid_out
+from psomerge.checkpoint.plain_names import Names
 from psomerge.checkpoint.reader import Checkpoint, settled
 from psomerge.checkpoint.shard_index import weight_map_of
 from psomerge.files.names import ADAPTER, adapter_weights
@@ -86,6 +87,7 @@ def _adapter(stored: Checkpoint, base: Checkpoint) -> Adapter:
     size = stored.files[weights]
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
     # What is the base's own is told from a tensor that was trained by its values only.
-    keys = {tensor: read_key(tensor, base.tensors) for tensor in stored.tensors}
+    names = Names(base.tensors)
+    keys = {tensor: read_key(tensor, names) for tensor in stored.tensors}
     own = {tensor: info for tensor, info in stored.tensors.items() if keys[tensor].kind not in OF_BASE}
     return replace(adapter_of(replace(stored, tensors=own, _maps={weights: pages}), base, values=False), stored=stored)

@@ -1,7 +1,8 @@
 """What the names of tensors say about their place in a model: the order of layers, the output head, the input
-embedding."""
+embedding, what no class takes any more."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,6 +13,17 @@ _EMBEDDINGS = (
     *("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "shared.weight"),
     *("tokens_embed.weight", "backbone.embeddings.weight"),
 )
+
+_LEFT_ASIDE = re.compile(
+    r"rotary(_pos)?_emb\.(inv_freq|cos_cached|sin_cached)$|(^|\.)position_ids$|\.masked_bias$|(^|\.)mtp(_\w+)?\."
+    r"|(^|\.)v_head\."
+)
+
+
+def is_left_aside(name: str) -> bool:
+    """Returns whether a tensor is none that a language model's class takes: rotary tables, positions and mask constants
+    that older versions stored, heads for multi-token prediction, the head for rewards that TRL trains beside."""
+    return bool(_LEFT_ASIDE.search(name))
 
 
 def is_head(name: str) -> bool:

@@ -6,7 +6,6 @@ before any model is made.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -16,29 +15,11 @@ from torch import Tensor
 
 from psomerge.checkpoint.header import TensorInfo
 from psomerge.checkpoint.layers import has_row_a_token, vocabulary_rows
+from psomerge.checkpoint.plain_names import plain_name
 from psomerge.checkpoint.reader import Checkpoint
 
-_WRAPPERS = re.compile(r"^((model|language_model|text_model|transformer|gpt_neox|bert|roberta)\.(?=.))+")
-_SPELLINGS = (
-    (re.compile(r"^embed_out\."), "lm_head."),
-    (re.compile(r"(^|\.)block_sparse_moe\."), r"\1mlp."),
-    (re.compile(r"\.mlp\.router\.(layer\.)?"), ".mlp.gate."),
-    (re.compile(r"\.mlp\.input_linear\.weight$"), ".mlp.experts.gate_up_proj"),
-    (re.compile(r"\.mlp\.output_linear\.weight$"), ".mlp.experts.down_proj"),
-    (re.compile(r"(\.experts\.\d+)\.w1\."), r"\1.gate_proj."),
-    (re.compile(r"(\.experts\.\d+)\.w2\."), r"\1.down_proj."),
-    (re.compile(r"(\.experts\.\d+)\.w3\."), r"\1.up_proj."),
-)
 _PACKED = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 """What a packed tensor (experts, rows, columns) holds of each expert, one behind the other in its rows."""
-
-
-def plain_name(name: str) -> str:
-    """Returns a tensor's name without its wrappers, in the spelling that all layouts share."""
-    name = _WRAPPERS.sub("", name)
-    for pattern, spelling in _SPELLINGS:
-        name = pattern.sub(spelling, name)
-    return name
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from psomerge.checkpoint.header import TensorInfo
-from psomerge.checkpoint.layers import is_head
+from psomerge.checkpoint.layers import is_head, is_left_aside
 from psomerge.checkpoint.tying import tied_copy
 from psomerge.errors import ArtefactError
 from psomerge.files.names import INDEX
@@ -82,7 +82,8 @@ def check_index(
     weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo], folder: Path, *, untied: bool = False
 ) -> None:
     """Raises ArtefactError unless the index names the tensors that the files hold, each in its file; a copy of the
-    embedding that only one of both has (a tied head, as some trainers leave it in the index) is no fault.
+    embedding that only one of both has (a tied head, as some trainers leave it in the index) is no fault, nor is what
+    no class takes.
 
     Args:
         weight_map: by `weight_map_of`.
@@ -92,6 +93,8 @@ def check_index(
     """
     for tensor, file in weight_map.items():
         if tensor not in tensors:
+            if is_left_aside(tensor):
+                continue
             if not (copied := tied_copy(tensor, tensors)):
                 raise ArtefactError(
                     f"{folder / INDEX}: says that {file} holds tensor {tensor!r}, but no shard does; {_ADVICE}"
@@ -108,7 +111,9 @@ def check_index(
                 "fetch both again from one place"
             )
     for tensor, info in tensors.items():
-        if tensor not in weight_map and (untied or not tied_copy(tensor, tensors)):
+        if tensor in weight_map or is_left_aside(tensor):
+            continue
+        if untied or not tied_copy(tensor, tensors):
             raise ArtefactError(
                 f"{folder / info.file}: holds tensor {tensor!r}, which {INDEX} does not name; {_ADVICE}"
             )

@@ -1,6 +1,7 @@
 """Adapters of a base whose output head is its embedding: what of them changes both in one way, as the base's one tensor
 can be changed, and what would set them apart."""
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -86,10 +87,12 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def untied(base: Checkpoint) -> str:
     """Returns the command that makes a base whose head is a tensor of its own."""
+    named: object = base.config.get("architectures")
+    kind = named[0] if isinstance(named, list) and named else "AutoModelForCausalLM"
     code = (
-        f"import torch, transformers as t; m = t.AutoModelForCausalLM.from_pretrained({str(base.folder)!r}, "
-        'dtype="auto"); m.config.tie_word_embeddings = False; '
-        "m.lm_head.weight = torch.nn.Parameter(m.lm_head.weight.detach().clone()); "
+        f"import torch, transformers as t; m = t.{kind}.from_pretrained({json.dumps(str(base.folder))}, "
+        'dtype="auto"); m.config.tie_word_embeddings = m.config.get_text_config().tie_word_embeddings = False; '
+        "h = m.get_output_embeddings(); h.weight = torch.nn.Parameter(h.weight.detach().clone()); "
         'm.save_pretrained("UNTIED")'
-    ).replace("'", '"')
+    )
     return f"give a base with a head of its own, made with: python -c {shlex.quote(code)}"

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from psomerge.checkpoint.header import TensorInfo
-from psomerge.checkpoint.layout import plain_name
+from psomerge.checkpoint.layers import is_left_aside
+from psomerge.checkpoint.plain_names import plain_name
 
-_OF_OLD = re.compile(
-    r"rotary(_pos)?_emb\.(inv_freq|cos_cached|sin_cached)$|(^|\.)position_ids$|\.masked_bias$|(^|\.)mtp(_\w+)?\."
-)
-"""Rotary tables, positions and mask constants that older versions stored, and heads for multi-token prediction."""
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How a class loads a checkpoint; names as `psomerge.checkpoint.layout.plain_name` gives them."""
+    """How a class loads a checkpoint; names as `psomerge.checkpoint.plain_names.plain_name` gives them."""
 
     needed: frozenset[str]
     """Tensors that it takes from a checkpoint."""
@@ -46,7 +43,7 @@ class Loading:
         mask = len(info.shape) == 4 and info.shape[:2] == (1, 1) and info.shape[2] == info.shape[3]
         beyond = self.layers is not None and layer is not None and int(layer[1]) >= self.layers
         listed = any(re.search(pattern, name) for pattern in self.ignored)
-        return plain in self.made or listed or beyond or bool(_OF_OLD.search(name)) or (mask and name.endswith("bias"))
+        return plain in self.made or listed or beyond or is_left_aside(name) or (mask and name.endswith("bias"))
 
     def does_without(self, name: str, info: TensorInfo) -> bool:
         """Returns whether a checkpoint may lack a tensor; arguments as `ignores`."""

@@ -93,8 +93,10 @@ def _command(folder: Path, how: str, save: str, architecture: str = "AutoModelFo
     """Returns a shell command that loads a folder's model and saves it to CONVERTED as safetensors; but for GGUF, its
     tokenizer stays where it is."""
     code = (
-        f"import transformers as t; m = t.{architecture}.from_pretrained({_text(folder)}, "
-        f'dtype="auto"{how and f", {how}"}); {save}'
+        f"import transformers as t; m, i = t.{architecture}.from_pretrained({_text(folder)}, "
+        f'dtype="auto", output_loading_info=True{how and f", {how}"}); '
+        # What the files lack the library draws at random, with a warning among others.
+        f'assert not i["missing_keys"], i["missing_keys"]; {save}'
     )
     return f"python -c {shlex.quote(code)}"
 

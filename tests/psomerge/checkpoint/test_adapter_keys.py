@@ -14,6 +14,7 @@ from made.models import tiny_llama
 from psomerge.checkpoint.adapter import Adapter, open_adapter
 from psomerge.checkpoint.adapter_keys import Kind, read_key
 from psomerge.checkpoint.headers import checkpoint_of_headers, header_guesses
+from psomerge.checkpoint.plain_names import Names
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.files.names import ADAPTER_WEIGHTS, MLX_WEIGHTS
@@ -172,7 +173,7 @@ UNCLEAR: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
         "is no factor of a low-rank product; where you trust it, merge it into a checkpoint: python -c "
         ".*merge_and_unload",
     ),
-    "a prefix of nothing": (renamed(lambda name: f"base_model.{name}"), "which the base has not"),
+    "a prefix of nothing": (renamed(lambda name: f"tower.{name}"), "which the base has not"),
 }
 
 
@@ -188,9 +189,9 @@ def test_where_the_sum_is_not_clear_it_says_what_happened_and_what_to_do(
 
 
 def test_a_saved_part_of_a_module_is_told_from_an_adapter_s_name() -> None:
-    key = read_key(f"{PREFIX}score.modules_to_save.dense.weight", {"score.dense.weight"})
+    key = read_key(f"{PREFIX}score.modules_to_save.dense.weight", Names({"score.dense.weight"}))
     assert (key.kind, key.target, key.adapter) == (Kind.SAVED, "score.dense.weight", None)
-    key = read_key(f"{PREFIX}score.modules_to_save.dense.weight", {"score.weight"})
+    key = read_key(f"{PREFIX}score.modules_to_save.dense.weight", Names({"score.weight"}))
     assert (key.kind, key.target, key.adapter) == (Kind.SAVED, "score.weight", "dense")
 
 

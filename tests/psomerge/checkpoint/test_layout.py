@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from made.layouts import LAYOUTS, in_two_layouts
-from made.models import toy_checkpoint
+from made.models import tiny_llama, toy_checkpoint
 from psomerge.checkpoint.headers import checkpoint_of_headers
-from psomerge.checkpoint.layout import LaidOut, laid_out, plain_name
+from psomerge.checkpoint.layout import LaidOut, laid_out
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.files.untrusted import listing
 from psomerge.fit.misfits import misfits
@@ -36,6 +36,29 @@ def test_a_model_in_the_other_layout_has_the_same_bits_under_the_base_s_names(tm
             assert torch.equal(found.tensor(name), base.tensor(name)), name
             assert torch.equal(found.tensor(name, slice(1, 3)), base.tensor(name, slice(1, 3))), name
         assert misfits(base, open_checkpoint(theirs)) == []
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "module.{0}",
+        "_orig_mod.{0}",
+        "_fsdp_wrapped_module.{0}",
+        "base_model.model.{0}",
+        "pretrained_model.{0}",
+        "module._orig_mod.{0}",
+    ],
+)
+def test_what_a_trainer_put_before_the_names_is_taken_off(tmp_path: Path, wrapped: str) -> None:
+    base, expert = tiny_llama(tmp_path / "base"), tiny_llama(tmp_path / "tam", seed=1)
+    stored = load_file(expert / SAFE)
+    inside = {name.replace("layers.0.", "layers.0._checkpoint_wrapped_module."): one for name, one in stored.items()}
+    for content in (stored, inside):
+        save_file({wrapped.format(name): one for name, one in content.items()}, expert / SAFE, {"format": "pt"})
+        found = laid_out(open_checkpoint(expert), open_checkpoint(base))
+        assert misfits(open_checkpoint(base), open_checkpoint(expert)) == []
+        assert found.tensors.keys() == stored.keys()
+        assert all(torch.equal(found.tensor(name), one) for name, one in stored.items())
 
 
 @pytest.mark.parametrize("kind", ["qwen3_moe", "qwen2_vl"])
@@ -67,14 +90,6 @@ def test_of_headers_only_a_model_in_the_other_layout_fits_too(tmp_path: Path) ->
     seen = checkpoint_of_headers(inside, "tam", files, head, open_checkpoint(published, "base"))
     assert isinstance(seen, LaidOut)
     assert misfits(seen.base, seen) == []
-
-
-def test_plain_names_leave_apart_what_is_apart() -> None:
-    names = ("model.encoder.layers.0.fc1.weight", "model.decoder.layers.0.fc1.weight", "model.layers.0.mlp.w1.weight")
-    assert len({plain_name(name) for name in names}) == 3
-    assert (
-        plain_name("model.language_model.layers.0.a") == plain_name("language_model.model.layers.0.a") == "layers.0.a"
-    )
 
 
 def opened(folder: Path, **tensors: torch.Tensor) -> Checkpoint:
@@ -123,4 +138,4 @@ def test_a_layout_that_is_not_known_is_named_with_the_command_that_ends_it(tmp_p
     save_file(strange, inside / SAFE, metadata={"format": "pt"})
     (line,) = misfits(open_checkpoint(published), open_checkpoint(inside, "tam"))
     assert "as many values; save both again with one version of transformers, this one with: python -c " in line
-    assert f't.Qwen3MoeForCausalLM.from_pretrained("{inside}", dtype="auto")' in line
+    assert f't.Qwen3MoeForCausalLM.from_pretrained("{inside}", dtype="auto", ' in line

@@ -273,6 +273,17 @@ def changed_index_extra(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "v_head.summary.weight"])
+def test_what_no_class_takes_may_stand_in_the_index_or_in_a_shard_alone(tmp_path: Path, name: str) -> None:
+    from safetensors.torch import save_file
+
+    listed = with_index(tmp_path / "listed", lambda m: m.update({name: m["a.weight"]}))
+    assert set(open_checkpoint(listed).tensors) == {"a.weight", "b.weight"}
+    held = sharded(tmp_path / "held")
+    save_file({"a.weight": torch.ones(2), name: torch.ones(2)}, str(held / "model-00001-of-00002.safetensors"))
+    assert set(open_checkpoint(held).tensors) == {"a.weight", "b.weight", name}
+
+
 def swap(weight_map: dict) -> None:
     weight_map["a.weight"], weight_map["b.weight"] = weight_map["b.weight"], weight_map["a.weight"]
 

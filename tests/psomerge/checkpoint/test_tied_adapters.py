@@ -1,19 +1,26 @@
 """Adapters of a base whose head is its embedding: what changes both alike is taken, what sets them apart is refused
 with the command that makes a base where it is clear."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from made.adapters import lora, merged_by_peft
+from made.architectures import tiny_t5
 from made.models import tiny_llama
+from made.multimodal import multimodal
 from psomerge.checkpoint.adapter import open_adapter
 from psomerge.checkpoint.reader import open_checkpoint
+from psomerge.checkpoint.tied_adapters import untied
 from psomerge.errors import ArtefactError
 from psomerge.files.names import ADAPTER_WEIGHTS
 
@@ -112,3 +119,45 @@ def test_on_the_base_that_the_command_makes_it_is_the_sum_that_peft_makes(tmp_pa
         peft = merged_by_peft(tmp_path / "UNTIED", one)
         for name in opened.tensors:
             torch.testing.assert_close(opened.tensor(name).float(), peft[name], rtol=2e-6, atol=2e-6)
+
+
+def base_of(folder: Path, kind: str) -> Path:
+    return {
+        "t5": lambda: tiny_t5(folder, tied=True, dtype=torch.float32),
+        "gemma3": lambda: multimodal(folder, "gemma3"),
+        "llama": lambda: tiny_llama(folder, dtype=torch.float32, layers=1),
+    }[kind]()
+
+
+def opened(folder: Path) -> Any:
+    (name,) = json.loads((folder / "config.json").read_text())["architectures"]
+    return getattr(transformers, name).from_pretrained(folder, dtype=torch.float32)
+
+
+def answer(folder: Path) -> torch.Tensor:
+    model = opened(folder)
+    ids = {"input_ids": torch.tensor([[5, 6, 7]])}
+    return model(**ids, **({"decoder_input_ids": ids["input_ids"]} if model.config.is_encoder_decoder else {})).logits
+
+
+def run(command: str, folder: Path) -> None:
+    shell = command.replace("python", sys.executable, 1)
+    done = subprocess.run(shell, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["t5", "gemma3", "llama"])
+def test_the_commands_that_are_told_make_what_they_say_of_every_kind_of_model(tmp_path: Path, kind: str) -> None:
+    base = base_of(tmp_path / "it's", kind)
+    run(untied(open_checkpoint(base)).partition("made with: ")[2], tmp_path)
+    assert torch.equal(answer(tmp_path / "UNTIED"), answer(base))
+    assert not open_checkpoint(tmp_path / "UNTIED").tied
+    targets = {"t5": ["q", "v"]}.get(kind, ["q_proj", "v_proj"])
+    task = {"t5": "SEQ_2_SEQ_LM", "llama": "CAUSAL_LM"}.get(kind)
+    model = get_peft_model(opened(base), LoraConfig(r=2, target_modules=targets, task_type=task, use_dora=True))
+    model.save_pretrained(tmp_path / "it's one")
+    with pytest.raises(ArtefactError, match="use_dora") as caught:
+        open_adapter(tmp_path / "it's one", open_checkpoint(base), "one")
+    run(str(caught.value).partition("into a checkpoint: ")[2], tmp_path)
+    torch.testing.assert_close(answer(tmp_path / "MERGED"), answer(base), atol=1e-4, rtol=0)  # B is zero at first

@@ -59,6 +59,7 @@ SPARE: dict[str, tuple[str, Tensors]] = {
     ),
     "buffers that the class makes": ("gpt_neo", {"transformer.h.0.attn.attention.bias": MASK}),
     "masks of old": ("gptj", {"transformer.h.0.attn.bias": MASK.to(torch.uint8)}),
+    "a head for rewards": ("llama", {"v_head.summary.weight": torch.rand(1, 64), "v_head.summary.bias": torch.rand(1)}),
     "heads for several tokens": (
         "qwen3_next",
         {"mtp.fc.weight": torch.rand(64, 128).bfloat16(), "mtp.layers.0.input_layernorm.weight": torch.rand(64)},

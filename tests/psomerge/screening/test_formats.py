@@ -68,8 +68,10 @@ def test_a_quantisation_without_a_method_is_refused_too(tmp_path: Path) -> None:
 def test_bitsandbytes_is_dequantised_by_transformers(tmp_path: Path) -> None:
     text = refusal(quantised(tmp_path / "q", quant_method="bitsandbytes", load_in_4bit=True))
     code = shlex.split(text.partition("convert: ")[2])[2]
-    loading = f'm = t.AutoModelForCausalLM.from_pretrained("{tmp_path}/q", dtype="auto", device_map="auto")'
-    assert code == f'import transformers as t; {loading}; m.dequantize().save_pretrained("CONVERTED")'
+    how = 'dtype="auto", output_loading_info=True, device_map="auto"'
+    loading = f'm, i = t.AutoModelForCausalLM.from_pretrained("{tmp_path}/q", {how})'
+    whole = 'assert not i["missing_keys"], i["missing_keys"]'
+    assert code == f'import transformers as t; {loading}; {whole}; m.dequantize().save_pretrained("CONVERTED")'
 
 
 def test_mxfp4_is_dequantised_while_it_is_loaded(tmp_path: Path) -> None:
@@ -156,8 +158,10 @@ def test_gguf_is_refused_with_the_command_that_reads_it_whether_or_not_there_is_
     for name in ("bare", "with config"):
         code = shlex.split(refusal(tmp_path / name).partition("convert: ")[2])[2]
         file = f'"{tmp_path}/{name}"'
-        how = 'dtype="auto", gguf_file="tiny-Q4_K_M.gguf", quantization_config=t.GgufConfig(dequantize=True)'
-        assert f'm = t.AutoModelForCausalLM.from_pretrained({file}, {how}); m.save_pretrained("CONVERTED")' in code
+        how = 'gguf_file="tiny-Q4_K_M.gguf", quantization_config=t.GgufConfig(dequantize=True)'
+        loading = f't.AutoModelForCausalLM.from_pretrained({file}, dtype="auto", output_loading_info=True, {how})'
+        whole = 'assert not i["missing_keys"], i["missing_keys"]'
+        assert f'm, i = {loading}; {whole}; m.save_pretrained("CONVERTED")' in code
         assert (
             f't.AutoTokenizer.from_pretrained({file}, gguf_file="tiny-Q4_K_M.gguf").save_pretrained("CONVERTED")'
             in code
