@@ -63,7 +63,8 @@ def read_config(folder: Path, files: Mapping[str, int]) -> dict[str, Any]:
     check_companions(folder, files)
     architectures: object = config.get("architectures")
     names = cast("list[object]", architectures) if isinstance(architectures, list) else []
-    if not names or not all(isinstance(name, str) for name in names):
+    # Commands that are told to a user hold the name.
+    if not names or not all(isinstance(name, str) and name.isidentifier() for name in names):
         raise ArtefactError(
             f"{path}: expected architectures to be a list of class names, found "
             f"{reprlib.repr(config.get('architectures'))}"

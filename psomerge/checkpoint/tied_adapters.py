@@ -87,10 +87,9 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def untied(base: Checkpoint) -> str:
     """Returns the command that makes a base whose head is a tensor of its own."""
-    named: object = base.config.get("architectures")
-    kind = named[0] if isinstance(named, list) and named else "AutoModelForCausalLM"
+    kind, folder = base.config["architectures"][0], json.dumps(str(base.folder))
     code = (
-        f"import torch, transformers as t; m = t.{kind}.from_pretrained({json.dumps(str(base.folder))}, "
+        f"import torch, transformers as t; m = t.{kind}.from_pretrained({folder}, "
         'dtype="auto"); m.config.tie_word_embeddings = m.config.get_text_config().tie_word_embeddings = False; '
         "h = m.get_output_embeddings(); h.weight = torch.nn.Parameter(h.weight.detach().clone()); "
         'm.save_pretrained("UNTIED")'
