@@ -79,5 +79,9 @@ def _led(value: Any, folder: Path, where: str) -> Any:
         return {key: _led(one, folder, where) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_led(one, folder, where) for one in value]
-    is_path = isinstance(value, str) and "://" not in value and "::" not in value
-    return lead(value, folder, where) if is_path else value
+    if not isinstance(value, str) or "://" in value or "::" in value:
+        return value
+    led, root = lead(value, folder, where), f"{folder.resolve()}{os.sep}"
+    if Path(led).exists():
+        return glob.escape(led)  # the library takes every name for a pattern
+    return glob.escape(root) + led.removeprefix(root) if glob.has_magic(value) and led.startswith(root) else led

@@ -120,7 +120,11 @@ def test_norwegian_is_a_language_and_not_false(tmp_path):
         ("weight: 2", "prompting: {date: 2026-02-30}", r"expected `date` as YYYY-MM-DD, found '2026-02-30'"),
         ("weight: 2", "prompting: {think_end: x}", r"unknown key .*think_end; did you mean think_end_token\?"),
         ("name: small", "name: ../small", r"name: "),
-        ("name: small", "name: !!python/object/apply:os.getcwd []", r"line 1: could not determine a constructor"),
+        (
+            "name: small",
+            "name: !!python/object/apply:os.getcwd []",
+            r"line 1: found the tag !!python/object/apply:os.getcwd, expected a value without one",
+        ),
         ("name: small", "name: [", r"line 3: expected"),
     ],
 )

@@ -82,6 +82,28 @@ def test_of_a_data_set_of_the_hub_or_in_a_folder_files_lead_from_that(folders: P
         with_data_files(one, {"dataset_path": "json", **kwargs}, folders)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    ("place", "given"),
+    [
+        ("d[1]", {"data_files": {"test": "d[1]/a.jsonl"}}),
+        ("what?", {"data_files": {"test": ["what?/a.jsonl"]}}),
+        ("d[1]", {"data_files": {"test": "d*/a*.jsonl"}}),
+        ("test[2]", {"data_dir": "test[2]"}),
+    ],
+)
+def test_names_that_could_be_patterns_are_names(tmp_path: Path, place: str, given: dict) -> None:
+    import datasets
+
+    folder = tmp_path / "su[i]te"
+    (folder / place).mkdir(parents=True)
+    (folder / place / "a.jsonl").write_text('{"a": 7}\n')
+    task = {"dataset_path": "json", "dataset_kwargs": given}
+    found = with_data_files(benchmark(), task, folder).config["dataset_kwargs"]
+    loaded = datasets.load_dataset("json", cache_dir=str(tmp_path / "cache"), **found)
+    assert [row for split in loaded.values() for row in split] == [{"a": 7}]
+
+
 def test_a_folder_of_tasks_that_is_called_as_a_data_set_of_the_hub_is_not_that_data_set(folders: Path) -> None:
     (folders / "gsm8k").mkdir()
     (folders / "gsm8k" / "one.yaml").touch()
