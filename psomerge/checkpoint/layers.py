@@ -16,7 +16,7 @@ _EMBEDDINGS = (
 
 _LEFT_ASIDE = re.compile(
     r"rotary(_pos)?_emb\.(inv_freq|cos_cached|sin_cached)$|(^|\.)position_ids$|\.masked_bias$|(^|\.)mtp(_\w+)?\."
-    r"|(^|\.)v_head\."
+    r"|(^|\.)v_head\.|\.[kv]_scale$"
 )
 
 

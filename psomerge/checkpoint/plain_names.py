@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 TRAINERS = re.compile(r"(?:^module\.|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)")
 """Of torch.compile, FSDP and checkpointed activations anywhere, of data parallelism in front."""
-_WRAPPERS = re.compile(
-    r"^((model|language_model|text_model|transformer|gpt_neox|bert|roberta|base_model|pretrained_model)\.(?=.))+"
-)
+_OUTER = re.compile(r"^(base_model\.model\.|pretrained_model\.)+")
+"""Of PEFT and TRL."""
+_WRAPPERS = re.compile(r"^((model|language_model|text_model|transformer|gpt_neox|bert|roberta)\.(?=.))+")
 _SPELLINGS = (
     (re.compile(r"^embed_out\."), "lm_head."),
     (re.compile(r"(^|\.)block_sparse_moe\."), r"\1mlp."),
@@ -21,9 +21,14 @@ _SPELLINGS = (
 )
 
 
+def unwrapped(name: str) -> str:
+    """Returns a tensor's name without what a trainer put before it."""
+    return _OUTER.sub("", TRAINERS.sub("", name))
+
+
 def plain_name(name: str) -> str:
     """Returns a tensor's name without its wrappers, in the spelling that all layouts share."""
-    name = _WRAPPERS.sub("", TRAINERS.sub("", name))
+    name = _WRAPPERS.sub("", unwrapped(name))
     for pattern, spelling in _SPELLINGS:
         name = pattern.sub(spelling, name)
     return name

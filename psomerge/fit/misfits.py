@@ -11,6 +11,7 @@ import torch
 
 from psomerge.checkpoint.config import main_dtype, sections, stored_dtype
 from psomerge.checkpoint.layout import LaidOut, laid_out
+from psomerge.checkpoint.plain_names import unwrapped
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.fit.loading import Load
@@ -86,11 +87,12 @@ def all_misfits(
     resolve: Resolve = lambda config: None,
     load: Load = lambda config: None,
 ) -> list[str]:
-    """Returns the misfits of all experts with the base; of each the first few and the number of the rest.
+    """Returns what makes a base none, and the misfits of all experts with it; of each the first few and the number of
+    the rest.
 
     A tokenizer file that is damaged is one of them. Arguments as `misfits`.
     """
-    lines: list[str] = []
+    lines = [*_wrapped(base)]
     read = cache(read)
     for expert in experts:
         try:
@@ -101,6 +103,18 @@ def all_misfits(
         if len(found) > MAX_LISTED:
             lines.append(f'"{expert.name}" has {len(found) - MAX_LISTED} more misfits')
     return lines
+
+
+def _wrapped(base: Checkpoint) -> Iterator[str]:
+    """An expert's tensors are found under such names; a merged model has the base's names, and no loader knows them."""
+    for name in base.tensors:
+        if (inner := unwrapped(name)) != name:
+            yield (
+                f"the base ({base.folder}) names its tensors as a trainer wrapped them, such as {name!r} for {inner!r}: "
+                "transformers would draw each of them anew; save the model inside (model.module, model._orig_mod, "
+                "model.pretrained_model) with save_pretrained, or PEFT's merge_and_unload()"
+            )
+            return
 
 
 def misfit(lines: Sequence[str], base: Path) -> ArtefactError:

@@ -12,7 +12,7 @@ from psomerge.checkpoint.headers import checkpoint_of_headers
 from psomerge.checkpoint.layout import LaidOut, laid_out
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
 from psomerge.files.untrusted import listing
-from psomerge.fit.misfits import misfits
+from psomerge.fit.misfits import all_misfits, misfits
 from psomerge.merge.basis import open_basis
 from psomerge.merge.methods.table import METHODS
 from psomerge.recipe import Recipe, Source
@@ -59,6 +59,8 @@ def test_what_a_trainer_put_before_the_names_is_taken_off(tmp_path: Path, wrappe
         assert misfits(open_checkpoint(base), open_checkpoint(expert)) == []
         assert found.tensors.keys() == stored.keys()
         assert all(torch.equal(found.tensor(name), one) for name, one in stored.items())
+    (line,) = all_misfits(open_checkpoint(expert), [open_checkpoint(base)])
+    assert "names its tensors as a trainer wrapped them" in line
 
 
 @pytest.mark.parametrize("kind", ["qwen3_moe", "qwen2_vl"])
