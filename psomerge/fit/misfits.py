@@ -110,7 +110,7 @@ def _wrapped(base: Checkpoint) -> Iterator[str]:
     for name in base.tensors:
         if (inner := unwrapped(name)) != name:
             yield (
-                f"the base ({base.folder}) names its tensors as a trainer wrapped them, such as {name!r} for {inner!r}: "
+                f"the base ({base.folder}) names tensors as a trainer wrapped them, such as {name!r} for {inner!r}: "
                 "transformers would draw each of them anew; save the model inside (model.module, model._orig_mod, "
                 "model.pretrained_model) with save_pretrained, or PEFT's merge_and_unload()"
             )
