@@ -10,6 +10,8 @@ import functools
 import importlib.util
 import re
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,10 @@ from unittest.mock import patch
 from psomerge.errors import ConfigError, PsomergeError, ServiceError, nearest, together
 from psomerge.evals.harness import answers
 from psomerge.evals.harness.corpus import corpus_metric, register
-from psomerge.evals.harness.foreign import foreign_code
+from psomerge.evals.harness.foreign import foreign_code, one_line
 from psomerge.evals.harness.overlay import check_taken, overlay
 from psomerge.evals.metrics import corpus
-from psomerge.evals.suites.paths import with_data_files
+from psomerge.evals.suites.paths import asks_the_hub, with_data_files
 from psomerge.evals.suites.suite import Benchmark, Suite
 
 _TASK = re.compile(r"""^["']?task["']? *: *["']?([^\s"'#\[\]{},|>]+)""", re.MULTILINE)
@@ -64,17 +66,38 @@ def try_tasks(
     manager, problems = _manager(suite, allowed)
     known = set(manager.all_subtasks) if manager else set[str]()  # the harness sorts them anew each time
     tasks: list[Any] = []
+    silent = None if offline else functools.cache(_hub_is_silent)
     for benchmark in suite.benchmarks:
-        where = f"suite {suite.name}: benchmark {benchmark.name}"
+        where, why = f"suite {suite.name}: benchmark {benchmark.name}", ""
         tasks.append(None)
         try:
             if benchmark.task in known:
-                with _alone() if offline else contextlib.nullcontext():
-                    located = with_data_files(benchmark, manager.task_index[benchmark.task].cfg or {}, suite.folder)
+                keys = manager.task_index[benchmark.task].cfg or {}
+                located = with_data_files(benchmark, keys, suite.folder)
+                why = silent() if silent and asks_the_hub(located, keys) else ""
+                with _alone() if offline or why else contextlib.nullcontext():
                     tasks[-1] = _load(manager, located, cache, where, allowed, offline)
+        except ServiceError as error:
+            problems.append(ServiceError(f"{where}: its data are not here, and {why}") if why else error)
         except PsomergeError as error:
             problems.append(error)
     return tasks, problems
+
+
+def _hub_is_silent() -> str:
+    """Why the hub cannot be asked; empty where it answers, whatever it says. Its own client tries each file for half a
+    minute, and `datasets` several of each data set."""
+    from datasets import config
+
+    if config.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(config.HF_ENDPOINT, method="HEAD"), timeout=10):
+            return ""
+    except urllib.error.HTTPError:
+        return ""
+    except OSError as error:
+        return f"{config.HF_ENDPOINT} cannot be reached: {one_line(error)}"
 
 
 @contextlib.contextmanager

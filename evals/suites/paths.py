@@ -64,6 +64,18 @@ def with_data_files(benchmark: Benchmark, task: Mapping[str, Any], folder: Path)
     return replace(benchmark, config={**benchmark.config, **changed}) if any(changed.values()) else benchmark
 
 
+def asks_the_hub(benchmark: Benchmark, task: Mapping[str, Any]) -> bool:
+    """Returns whether a benchmark's data may be a data set of the hub; where the task does not say, an included file
+    does.
+
+    Args:
+        benchmark: by `with_data_files`.
+        task: the task's own keys.
+    """
+    kind = str(benchmark.config.get("dataset_path", task.get("dataset_path") or ""))
+    return kind not in _LOADERS and not (kind and Path(kind).exists())
+
+
 def _is_local(path: str, folder: Path) -> bool:
     """A bare name is a data set's on the hub, unless a folder of that name holds data, not tasks alone."""
     if path.startswith((".", "~")):

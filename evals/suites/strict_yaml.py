@@ -6,6 +6,7 @@ twice wins silently.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -13,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from psomerge.errors import ConfigError, nearest
+from psomerge.errors import ConfigError, nearest, together
 
 Model = TypeVar("Model", bound=BaseModel)
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
@@ -128,22 +129,22 @@ def validate(model: type[Model], content: dict[str, Any], where: str) -> Model:
     """Returns `content` as a pydantic record.
 
     Raises:
-        ConfigError: the first thing that does not fit, with its path inside the file; for an unknown key the nearest
+        ConfigError: all that does not fit, a line each, with its path inside the file; for an unknown key the nearest
             name that exists.
     """
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda found: found["type"] not in _UNKNOWN)
-        place = ".".join(str(part) for part in first["loc"])
-        if first["type"] in _UNKNOWN:
-            raise ConfigError(
-                f"{where}: unknown key {place}{nearest(str(first['loc'][-1]), _keys(model, first['loc'][:-1]))}"
-            ) from error
-        found = "" if first["type"] in ("missing", "value_error") else f", found {first['input']!r}"
-        raise ConfigError(
-            f"{where}: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{found}"
-        ) from error
+        found = sorted(error.errors(), key=lambda one: one["type"] not in _UNKNOWN)
+        raise together([ConfigError(f"{where}: {_said(model, one)}") for one in found]) from error
+
+
+def _said(model: type, found: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in found["loc"])
+    if found["type"] in _UNKNOWN:
+        return f"unknown key {place}{nearest(str(found['loc'][-1]), _keys(model, found['loc'][:-1]))}"
+    value = "" if found["type"] in ("missing", "value_error") else f", found {found['input']!r}"
+    return f"{place + ': ' if place else ''}{found['msg'].removeprefix('Value error, ')}{value}"
 
 
 def _keys(model: type, location: tuple[int | str, ...]) -> list[str]:

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from psomerge.errors import ConfigError, together
+from psomerge.errors import ConfigError, PsomergeError, together
 from psomerge.evals.harness import inspect
 from psomerge.evals.suites.file import load_suite
 from psomerge.files.digest import digest_of
 from psomerge.flows.config.loading import configs_folder, evaluation_config
-from psomerge.flows.environment.home import home_folder, open_named_stores, settle
+from psomerge.flows.environment.home import home_folder, open_named_stores, prepare, settle
 from psomerge.flows.environment.start import start_services
 from psomerge.flows.terminal.leaderboard import show
+from psomerge.flows.terminal.progress import Progress
 from psomerge.tasks.report.leaderboard import Leaderboard, differing, from_dict
 from psomerge.tasks.search import items as traces
 from psomerge.tasks.search.evaluate import Scored
+from psomerge.tasks.sources.origin import Access
+from psomerge.tasks.sources.preview import look
 from psomerge.tasks.step import call
 
 WIDTH = 600
@@ -25,7 +28,7 @@ WIDTH = 600
 
 def evaluate_model(model: str, suite: str, overrides: list[str], *, as_json: bool) -> None:
     """Prints the scores of a model on a suite."""
-    _start(suite, overrides)
+    _start([model], suite, overrides)
     from psomerge.flows.evaluation import evaluate
 
     result = call(evaluate, model, suite, overrides)
@@ -47,7 +50,7 @@ def compare_models(models: list[str], suite: str, overrides: list[str], *, items
         raise ConfigError(
             f"expected two or more models to compare, found {len(set(models))}; `psomerge evaluate` scores one alone"
         )
-    _start(suite, overrides)
+    _start(models, suite, overrides)
     from psomerge.flows.evaluation import compare
 
     board, scored = call(compare, models, suite, overrides)
@@ -63,7 +66,7 @@ def compare_models(models: list[str], suite: str, overrides: list[str], *, items
     print(f"\nplot: {folder / 'leaderboard.png'}")
 
 
-def _start(suite: str, overrides: list[str]) -> None:
+def _start(models: list[str], suite: str, overrides: list[str]) -> None:
     config = evaluation_config(suite, overrides)  # before anything slow: what cannot be is told at once
     home = home_folder()
     settle(home)
@@ -75,8 +78,15 @@ def _start(suite: str, overrides: list[str]) -> None:
         cache=home / "cache" / "datasets",
         allow_task_code=config.allow_task_code,
     )
-    if found.problems:
-        raise together(found.problems)
+    problems = [*found.problems]
+    with Progress() as progress:
+        for model in dict.fromkeys(models):
+            try:
+                look(model, Access(home, progress.fetching, lambda: prepare(home).mlflow))
+            except PsomergeError as error:
+                problems.append(error)
+    if problems:
+        raise together(problems)
     start_services(home)
 
 

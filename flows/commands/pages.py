@@ -8,15 +8,19 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from psomerge.errors import ConfigError
+from psomerge.evals.engines.choice import choose
 from psomerge.files.untrusted import read_json
 from psomerge.flows.environment.home import home_folder, prepare
 from psomerge.tasks.release.flavour import CONFIG_LIMIT, is_paired
 from psomerge.tasks.report import page as pages
 from psomerge.tasks.report.summary import read
+from psomerge.tasks.services.servers import running
+from psomerge.tasks.services.stores import tracking_uri
 from psomerge.tasks.tracking.addresses import SERVERS
 from psomerge.tasks.tracking.store import REGISTRY, TRACKING
 
@@ -43,7 +47,8 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         for name, server in servers.items():
             print(f"{name}: {server.page}", flush=True)
         print("Ctrl-C ends both; runs started meanwhile appear there live", flush=True)
-        threading.Event().wait()
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
 
 
 def report_of(run: str, home: Path) -> Path:
@@ -80,7 +85,8 @@ def program(name: str) -> str:
 def next_steps(result: Mapping[str, Any]) -> list[str]:
     """Returns what to do with a result: lines that run as they are in the shell and the folder where the run was."""
     python = program("python")
-    paired = is_paired(read_json(Path(result["checkpoint"]) / "config.json", CONFIG_LIMIT))
+    config = read_json(Path(result["checkpoint"]) / "config.json", CONFIG_LIMIT)
+    paired = is_paired(config)
     uri = result["model_uri"] if result["alias"] != "champion" else result["model_uri"].rpartition("/")[0] + "@champion"
     prompt = showcase(result)
     how = 'return_type="components"' if paired else ""
@@ -89,13 +95,13 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
     code += "print(model)" if paired else f"print(model({json.dumps(prompt)}, max_new_tokens=8, do_sample=False))"
     asked = {"model": "champion/model", "prompt": prompt, "max_tokens": 8, "temperature": 0}
     steps = [
-        f"{program('psomerge')} ui    # the Prefect and MLflow pages, until Ctrl-C",
+        *_pages(_stores(result)),
         f"{python} -m webbrowser {shlex.quote(Path(result['report']).as_uri())}",
-        _export(result),
+        "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in _stores(result).items()),
         f"{python} -c {shlex.quote(code)}",
         f"{program('mlflow')} artifacts download --artifact-uri {shlex.quote(uri)} --dst-path champion",
     ]
-    if not paired:
+    if choose("auto", config).kind == "vllm":
         # The CPU build's own `vllm serve` does not start. Without a size vLLM wants 0.92 of the memory, free or not.
         server = "-m vllm.entrypoints.openai.api_server --model champion/model --host 127.0.0.1 --port 8000"
         address, kind = "http://127.0.0.1:8000/v1/completions", "Content-Type: application/json"
@@ -107,15 +113,32 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
     return steps
 
 
-def _export(result: Mapping[str, Any]) -> str:
-    """The line that has MLflow's own programs look where the model is: a server of the registry's own has its files,
-    too; files of any other are where the run was kept."""
+def _stores(result: Mapping[str, Any]) -> dict[str, str]:
+    """What has MLflow's own programs look where the model is: a server of the registry's own has its files, too; files
+    of any other are where the run was kept. A server that `psomerge ui` runs over this home ends with it, and its
+    database stays."""
+    home = home_folder()
     tracking = result["tracking_uri"]
     registry = result.get("registry_uri", tracking)  # results of before that was told have none
+    server = running(home).get("mlflow")
+    tracking, registry = (tracking_uri(home) if server and uri == server.api else uri for uri in (tracking, registry))
     values = {TRACKING: registry if registry.startswith(SERVERS) else tracking, REGISTRY: registry}
     if values[TRACKING] == values[REGISTRY]:
         del values[REGISTRY]
-    return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
+    return values
+
+
+def _pages(stores: Mapping[str, str]) -> list[str]:
+    """The lines that show what was tracked and registered: this home's pages, and MLflow's of another store."""
+    ui, tracking = f"{program('psomerge')} ui", stores[TRACKING]
+    if tracking == tracking_uri(home_folder()) and REGISTRY not in stores:
+        return [f"{ui}    # the Prefect and MLflow pages, until Ctrl-C"]
+    if tracking.startswith(SERVERS):
+        shown = f"{program('python')} -m webbrowser {shlex.quote(tracking)}"
+    else:
+        registry = f" --registry-store-uri {shlex.quote(stores[REGISTRY])}" if REGISTRY in stores else ""
+        shown = f"{program('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}{registry}    # the MLflow page"
+    return [f"{ui}    # the Prefect page, until Ctrl-C", shown]
 
 
 def showcase(result: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
     if count_tokens and teller and not previews[teller.name].to_train and not asked.unseen:
         try:
             plan["suite"]["tokens"] = _tokens(config, suite, teller.folder, datasets, asked_on(home, suite, keep=False))
-        except PsomergeError as error:
+        except ServiceError as error:
             plan["warnings"].append(f"tokens are not counted: {error}")
     plan |= {
         "goes_on_since": unfinished and unfinished.since,

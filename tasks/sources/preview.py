@@ -6,11 +6,13 @@ What can move is resolved here as fetching does; nobody is bound by it.
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+from psomerge import recipe as recipes
 from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
-from psomerge.errors import PsomergeError
+from psomerge.errors import PsomergeError, together
 from psomerge.merge.basis import open_expert
-from psomerge.tasks.sources.address import parse
+from psomerge.tasks.sources.address import is_recipe, parse
 from psomerge.tasks.sources.origin import Access, Preview
 
 
@@ -36,6 +38,25 @@ def preview_all(addresses: Mapping[str, str], access: Access) -> tuple[dict[str,
         found |= dict(zip(experts, pool.map(lambda name: attempt(name, base), experts), strict=True))
     previews = {name: one for name, one in found.items() if isinstance(one, Preview)}
     return previews, {name: one for name, one in found.items() if isinstance(one, PsomergeError)}
+
+
+def look(address: str, access: Access) -> None:
+    """Returns if there is such a model, as far as that is known without its weights.
+
+    Args:
+        address: of a checkpoint, or of a recipe, whose base and experts are looked at.
+        access: as of `preview_all`.
+
+    Raises:
+        PsomergeError: as `tasks.sources.fetch.fetch`; a recipe that is broken.
+    """
+    if not is_recipe(address):
+        _preview("model", address, access, None)
+        return
+    sources = recipes.read(Path(address)).sources
+    _, failures = preview_all({name: one.source for name, one in sources.items()}, access)
+    if failures:
+        raise together([type(error)(f"{address}: {name}: {error}") for name, error in failures.items()])
 
 
 def _preview(name: str, address: str, access: Access, base: Checkpoint | None) -> Preview:

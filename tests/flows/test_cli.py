@@ -217,6 +217,15 @@ def test_a_config_that_cannot_be_is_refused_by_name(small: Small, command: str, 
     assert words in said.line
 
 
+def test_all_that_a_config_cannot_be_is_told_at_once(small: Small) -> None:
+    small.change(swram={}, swarm={"step": 3, "drop_rate": 1.0}, engine={"kind": "vlm"})
+    done = psomerge("plan", small.config, home=small.home)
+    lines = done.err.splitlines()
+    assert done.code == 2
+    for words in ("unknown key swram; did", "unknown key swarm.step; did", "swarm.drop_rate: ", "engine.kind: "):
+        assert len([line for line in lines if words in line]) == 1, words
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

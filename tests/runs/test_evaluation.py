@@ -153,6 +153,15 @@ def test_a_killed_evaluation_goes_on_after_the_parts_that_were_judged(small):
     )
 
 
+def test_all_models_that_are_not_there_are_told_before_one_is_judged(small):
+    known = {path.name for path in (small.home / "evaluations").glob("*")}
+    done = small.psomerge("compare", "base", "nowhere", "models:/none@champion", "--suite", "suite.yaml")
+    assert done.returncode == 3
+    assert "nowhere: found nothing there; check the path" in done.stderr
+    assert "models:/none@champion: the registry at" in done.stderr
+    assert {path.name for path in (small.home / "evaluations").glob("*")} == known
+
+
 def test_what_cannot_be_evaluated_is_told_in_a_line(small):
     for arguments, text, code in (
         (("evaluate", "base", "--suite", "quickstrat"), "unknown suite 'quickstrat'; did you mean quickstart?", 2),

@@ -2,7 +2,14 @@
 that are printed lead to it."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,6 +62,26 @@ def test_a_model_is_registered_promoted_told_and_read_where_the_variable_says(sm
     assert (small.folder / "champion" / "MANIFEST.json").read_bytes() == (
         Path(result["checkpoint"]).parent / "published" / "MANIFEST.json"
     ).read_bytes()
+
+    # The printed page of MLflow, over the stores that were used.
+    (page,) = (line.partition("#")[0] for line in told if " ui --backend-store-uri " in line)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = small.environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{sys.prefix}/bin:/usr/bin:/bin"}
+    command = ["bash", "-ec", f"exec {page} --port {port}"]
+    with subprocess.Popen(command, cwd=small.folder, env=environment, start_new_session=True) as process:
+        try:
+            ask = f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/search"
+            end, shown = time.monotonic() + 120, None
+            while shown is None:
+                assert process.poll() is None
+                assert time.monotonic() < end
+                with suppress(OSError), urllib.request.urlopen(ask, timeout=10) as answer:
+                    shown = json.load(answer)
+                time.sleep(0.3)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+    assert [one["name"] for one in shown["registered_models"]] == [model.name]
 
     found = small.psomerge(
         "evaluate",

@@ -21,6 +21,7 @@ from psomerge.files.locking import lock
 from psomerge.tasks.secrets import redact
 from psomerge.tasks.services.stores import tracking_uri
 from psomerge.tasks.sources.origin import Fetched, Progress
+from psomerge.tasks.tracking.addresses import SERVERS
 from psomerge.tasks.tracking.store import MODEL_SCHEME, Store
 
 
@@ -69,8 +70,16 @@ def folder_of(home: Path, registry: str | None) -> Path:
         home: PSOMERGE_HOME.
         registry: its address; None for this home's own.
     """
-    own = not registry or registry == tracking_uri(home)
+    own = not registry or registry == tracking_uri(home) or registry == _served(home, registry)
     return home / "experts" / "registry" / ("home" if own else digest_of({"registry": redact(str(registry))})[:16])
+
+
+def _served(home: Path, registry: str) -> str | None:
+    """The address at which `psomerge ui` serves this home's registry now."""
+    from psomerge.tasks.services.servers import running
+
+    server = running(home).get("mlflow") if registry.startswith(SERVERS) else None
+    return server and server.api
 
 
 def update(copy: Copy, store: Store, progress: Progress) -> None:

@@ -21,6 +21,7 @@ from doubles.services_fixture import ServiceSet, service_set
 from places import ROOT
 from psomerge.errors import ServiceError
 from psomerge.tasks.services.servers import Server, running, serving, start_mlflow, start_prefect, stop
+from psomerge.tasks.sources.registry.copy import folder_of
 
 pytestmark = pytest.mark.heavy
 
@@ -144,6 +145,9 @@ def test_a_second_start_finds_the_running_servers(home: Path, servers: dict[str,
     assert running(home) == servers
     assert start_prefect(home) == servers["prefect"]
     assert start_mlflow(home) == servers["mlflow"]
+    # By its address it is this home's registry, whose copies lie there already.
+    assert folder_of(home, servers["mlflow"].api) == folder_of(home, None)
+    assert folder_of(home, f"{servers['mlflow'].api}0") != folder_of(home, None)
     with serving(home) as again:
         assert again == servers
     assert running(home) == servers  # the inner block started none, so it ended none
