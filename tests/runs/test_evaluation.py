@@ -157,7 +157,7 @@ def test_all_models_that_are_not_there_are_told_before_one_is_judged(small):
     known = {path.name for path in (small.home / "evaluations").glob("*")}
     done = small.psomerge("compare", "base", "nowhere", "models:/none@champion", "--suite", "suite.yaml")
     assert done.returncode == 3
-    assert "nowhere: found nothing there; check the path" in done.stderr
+    assert "nowhere: expected a checkpoint folder, found nothing there; check the path" in done.stderr
     assert "models:/none@champion: the registry at" in done.stderr
     assert {path.name for path in (small.home / "evaluations").glob("*")} == known
 
