@@ -42,7 +42,7 @@ def register() -> None:
 
 def same_number(*, predictions: Sequence[str], references: Sequence[Any], language: str = "en") -> float:
     """Returns 1.0 if the last number of the answer is the reference's, else 0.0; arguments as the harness gives them,
-    one of each. Raises ValueError where the reference has no number."""
+    one of each. Raises ValueError where the reference has no number, or several."""
     return float(numbers.same(predictions[0], str(references[0]), language))
 
 
@@ -75,4 +75,4 @@ def as_the_harness(task: Any) -> Any:
 
 def signature(metric: str) -> list[str]:
     """Returns what a metric's values depend on besides the task's configuration, as JSON data."""
-    return [*forms.signature(), "numbers 1"] if metric in COMPARED else []
+    return [*forms.signature(), "numbers 2"] if metric in COMPARED else []

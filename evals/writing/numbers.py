@@ -1,10 +1,13 @@
 """The number that an answer ends with, in the digits and with the marks of its language.
 
-Digits of every script are read (৩১, ３１, ٣١), signs, currencies, thousands (1,000; 1.000; 1 000; 1'000; 1,00,000;
-١٬٠٠٠), decimals (3.5; 3,5; ٣٫٥), fractions in one character (½) and powers of ten (3e2). What can be read in one way
-only is read so in every language. One mark before three digits is thousands or decimals as CLDR has it for the
-language: 1.000 is a thousand in German and one in English; a mark that the language uses for neither, or its countries
-for both (Spanish), may be either. Numerals that are no decimal digits (三十一, ፴፩) and numbers in words are not read.
+Digits of every script are read (৩১, ３１, ٣١), signs, currencies, thousands (1,000; 1.000; 1 000; 1'000; 1_000;
+1,00,000; ١٬٠٠٠), decimals (3.5; 3,5; ٣٫٥), fractions (½; 1/2; 3 1/2; LaTeX's \\frac{1}{2}) and powers of ten (3e2).
+What can be read in one way only is read so in every language. One mark before three digits is thousands or decimals as
+CLDR has it for the language: 1.000 is a thousand in German and one in English; a mark that the language uses for
+neither, or its countries for both (Spanish), may be either. A blank as it is typed parts thousands where CLDR has
+blanks for the language, and in every other where the last group begins with 0 (12 000; not 12 345, which may be two
+numbers). A full-width comma (，) parts thousands or numbers, never decimals. Three numbers with slashes are a date, no
+fraction. Numerals that are no decimal digits (三十一, ፴፩) and numbers in words are not read.
 """
 
 import re
@@ -14,26 +17,21 @@ from functools import lru_cache
 
 from babel import Locale, UnknownLocaleError
 
-from psomerge.evals.writing.forms import tag
+from psomerge.evals.writing.digits import BLANK, LONGEST, RUN, legible, seen
 from psomerge.evals.writing.language_tags import language
 
-LONGEST = 400
-"""Characters of a number: what is longer, a model that repeats itself, is none."""
 ELSEWHERE = {"es": ("es_MX",)}
 """Locales of a language whose countries part thousands and decimals by the same marks the other way round."""
-_BLANK = "\u2009"
-"""Stands for every blank that does not break a line: between digits it parts thousands."""
-_SEEN_AS = (
-    dict.fromkeys("-\u2010\u2011\u2012\u2013\u2212\u02d7\u2796", "-")
-    | dict.fromkeys("'\u2018\u2019\u02bc", "'")
-    | dict.fromkeys("\u00a0\u2007\u2009\u202f", _BLANK)
-    | {"\u060c": ","}
-)
 _NUMBER = re.compile(
     r"(?P<sign>[-+])?(?:\\?\$[ \u2009]?(?P<after>[-+])?)?"
-    r"(?:(?:(?P<whole>[0-9]{1,9}) )?(?P<over>[0-9]{1,9})\u2044(?P<under>[0-9]{1,9})"
-    r"|(?P<point>(?<![\w.])\.)?(?P<run>[0-9]+(?:[.,'\u066b\u066c\u2009][0-9]+)*)(?P<power>[eE][-+]?[0-9]{1,3}(?!\w))?)"
+    rf"(?:(?:(?P<whole>[0-9]{{1,9}}) )?(?P<over>{RUN})\u2044(?P<under>[0-9]+)"
+    rf"|(?P<point>(?<![\w.])\.)?(?P<run>{RUN})(?P<power>[eE][-+]?[0-9]{{1,3}}(?!\w))?)"
 )
+_TYPED_THOUSANDS = re.compile(
+    r"(?<![0-9])(?<![0-9][.,'\u066b\u066c\u2009\uff0c])[1-9][0-9]{0,2}(?: [0-9]{3}){0,9} 0[0-9]{2}(?![0-9])"
+)
+_UNPARTED = "BOPOMOFO|CJK|HIRAGANA|IDEOGRAPHIC|KATAKANA|KHMER|LAO|MYANMAR|NEW TAI LUE|TAI|THAI|TIBETAN|YI"
+"""Begins Unicode's names for letters of scripts that put no blank between words."""
 
 
 def same(prediction: str, reference: str, language: str = "en") -> bool:
@@ -41,17 +39,15 @@ def same(prediction: str, reference: str, language: str = "en") -> bool:
 
     Args:
         prediction: a model's answer.
-        reference: the right one; besides as a program writes it (`1.000` is 1).
+        reference: the right one, or what follows the last `####` of it; besides as a program writes it (`1.000` is 1).
         language: a tag; of one that CLDR does not know, English marks are read.
 
     Raises:
-        ValueError: the reference has no number: no answer could be right.
+        ValueError: the reference has no number, so that no answer could be right, or several (11:30), of which the last
+            alone would decide.
     """
-    right = readings(reference, language)
-    if re.fullmatch(r"[-+]?[0-9]+(?:\.[0-9]+)?", reference.strip()):
-        right |= {Fraction(reference.strip())}
-    if not right:
-        raise ValueError(f"expected a reference with a number, found {reference!r:.80}")
+    _, mark, last = reference.rpartition("####")
+    right = _the_number(last if mark else reference, language)
     return not right.isdisjoint(readings(prediction, language))
 
 
@@ -71,59 +67,71 @@ def last_number(text: str, language: str = "en") -> str | None:
 def whole(text: str) -> Fraction | None:
     """Returns the number that a text is, with English marks, if it says nothing else but for a currency and a full
     stop; else None."""
-    written = _written(text.strip()).rstrip(". ")
+    written = legible(text.strip()).rstrip(". ")
     match = _NUMBER.fullmatch(written)
     return next(iter(_value(match, written, _marks("en"))[1]), None) if match else None
 
 
+def _the_number(reference: str, tag_: str) -> frozenset[Fraction]:
+    """What the one number of a reference can be."""
+    marks = _marks(tag_)
+    written = _parted(legible(reference), marks)
+    found = [(match, *_value(match, written, marks)) for match in _NUMBER.finditer(written)]
+    right = found[-1][2] if found else frozenset[Fraction]()
+    if re.fullmatch(r"[-+]?[0-9]+(?:\.[0-9]+)?", reference.strip()):
+        right |= {Fraction(reference.strip())}
+    if not right:
+        raise ValueError(f"expected a reference with a number, found {reference!r:.80}")
+    if len(found) > 1 or (found[0][0]["over"] or found[0][0]["run"]) not in found[0][1]:
+        raise ValueError(
+            f"expected a reference with one number, found {reference!r:.80} with several; give the one that is the "
+            "answer, or the answer after ####"
+        )
+    return right
+
+
 def _last(text: str, tag_: str) -> tuple[str, frozenset[Fraction]] | None:
     """The last number of a text as written and as it can be read."""
-    marks, written = _marks(tag_), _written(text)
-    if (_BLANK, "group") in marks:  # as it is typed: 12 345
-        written = re.sub(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]))", _BLANK, written)
+    marks = _marks(tag_)
+    written = _parted(legible(text), marks)
     *_, last = [None, *_NUMBER.finditer(written)]
     return _value(last, written, marks) if last else None
+
+
+def _parted(written: str, marks: frozenset[tuple[str, str]]) -> str:
+    """The text with the blanks that part thousands, as they are typed, as such."""
+    if (BLANK, "group") in marks:
+        written = re.sub(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]))", BLANK, written)
+    return _TYPED_THOUSANDS.sub(lambda match: match[0].replace(" ", BLANK), written)
 
 
 def _value(match: re.Match[str], text: str, marks: frozenset[tuple[str, str]]) -> tuple[str, frozenset[Fraction]]:
     """A number as written and as it can be read."""
     before, after = match["sign"] or "", match["after"] or ""
     sign = "-" if after == "-" or (before == "-" and not _is_hyphen(text, match.start())) else ""
+    power = match["power"] or ""
     if match["over"]:
-        written = f"{match['whole'] or ''} {match['over']}\u2044{match['under']}".strip()
-        values = frozenset({int(match["whole"] or 0) + Fraction(int(match["over"]), int(match["under"]) or 1)})
-        power = ""
+        over, read = _read(match["over"], "", marks)
+        parts = frozenset(one / int(match["under"]) for one in read)
+        # 3 1/2, but not 5 12/4: that is a number before a fraction.
+        whole_ = match["whole"] if all(part < 1 for part in parts) else None
+        written = f"{whole_ or ''} {over}\u2044{match['under']}".strip()
+        values = frozenset(int(whole_ or 0) + part for part in parts)
     else:
         written, values = _read(match["run"], match["point"] or "", marks)
-        power = match["power"] or ""
     factor = (-1 if sign else 1) * Fraction(10) ** int(power[1:] or 0)
     return sign + written + power, frozenset(factor * one for one in values)
 
 
-def _written(text: str) -> str:
-    """The text with digits of every script as 0 to 9 and each mark in one form; only numbers can be read of it."""
-    return "".join(map(_seen, text.replace("{,}", ",").replace("\\,", _BLANK)))  # LaTeX's thousands
-
-
-@lru_cache(maxsize=100_000)
-def _seen(character: str) -> str:
-    if (digit := unicodedata.decimal(character, None)) is not None:
-        return str(digit)
-    category, how = unicodedata.category(character), tag(character)
-    if category == "Sc":
-        return "$"
-    if category == "Cf" or category.startswith("M"):
-        return ""
-    if how in ("super", "sub", "square"):  # m², ㎡: no 2
-        return " "
-    seen = _SEEN_AS.get(character) or unicodedata.normalize("NFKC", character)
-    return f" {seen}" if how == "fraction" else _SEEN_AS.get(seen, seen)
-
-
 def _is_hyphen(text: str, place: int) -> bool:
-    """Whether a "-" before a number joins it to what stands before: 10-31, COVID-19, --31; not 答案是-31."""
+    """Whether a "-" before a number joins it to what stands before: 10-31, COVID-19, উত্তর-৫, --31.
+
+    After a letter it does, but in scripts that put no blank between words: 答案是-31 says that the answer is -31.
+    """
     before = text[place - 1] if place else " "
-    return before.isdigit() or before in ")-" or before.lower() != before.upper()
+    if before.isalpha():
+        return not re.match(rf"(?:{_UNPARTED})[ -]", unicodedata.name(before, ""))
+    return before.isdigit() or before in ")-"
 
 
 def _read(run: str, point: str, marks: frozenset[tuple[str, str]]) -> tuple[str, frozenset[Fraction]]:
@@ -132,7 +140,7 @@ def _read(run: str, point: str, marks: frozenset[tuple[str, str]]) -> tuple[str,
         return run, frozenset()
     if point and run.isdigit():
         return f".{run}", frozenset({Fraction(f"0.{run}")})
-    for whole_run in (run, run.rpartition(_BLANK)[2]):
+    for whole_run in (run, run.rpartition(BLANK)[2]):
         pieces = re.split(r"([^0-9])", whole_run)
         if values := _values(pieces[::2], pieces[1::2], marks):
             return whole_run, values
@@ -178,4 +186,4 @@ def _marks(tag_: str) -> frozenset[tuple[str, str]]:
     except (ValueError, UnknownLocaleError):
         locales = [Locale.parse("en")]
     symbols = [locale.number_symbols["latn"] for locale in locales]
-    return frozenset((_seen(one[sense]), sense) for one in symbols for sense in ("decimal", "group"))
+    return frozenset((seen(one[sense]), sense) for one in symbols for sense in ("decimal", "group"))

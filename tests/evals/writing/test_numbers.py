@@ -121,6 +121,61 @@ RIGHT = [
     ("ja", "3️⃣", "3"),
     ("tel_Telu", "౩౧", "31"),
     ("zz_Zzzz", "1,000", "1000"),
+    ("en", "1/2", "0.5"),
+    ("en", "0.5", "1/2"),
+    ("en", "½", "1/2"),
+    ("en", "-½", "-1/2"),
+    ("en", "x = -1/2", "-0.5"),
+    ("en", "1 / 2", "½"),
+    ("en", "1⁄2", "1/2"),
+    ("zh", "１／２", "1/2"),
+    ("fa", "۱/۲", "0.5"),
+    ("en", "3 1/2", "3.5"),
+    ("en", "3 ½ cups", "3.5"),
+    ("en", "-3 1/2", "-3.5"),
+    ("en", "5 12/4", "3"),
+    ("en", "1,000/4", "250"),
+    ("en", "1/2,3/4", "3/4"),
+    ("en", "1.5/2", "0.75"),
+    ("en", "10/2 = 5", "5"),
+    ("en", "5 = 10/2", "5"),
+    ("en", "\\boxed{\\frac{1}{2}}", "0.5"),
+    ("en", "$-\\dfrac{3}{4}$", "-0.75"),
+    ("en", "\\tfrac{-3}{4}", "-3/4"),
+    ("en", "3\\frac{1}{2}", "3.5"),
+    ("en", "3 \\frac12", "3.5"),
+    ("en", "\\frac{1,000}{2}", "500"),
+    ("en", "12/05/2020", "2020"),
+    ("en", "on 12/05/2020, 1/2", "1/2"),
+    ("en", "1/0", "0"),
+    ("en", "it starts at 11:30", "30"),
+    *((code, "12 000", "12000") for code in ("de", "es", "it", "en", "pt", "sw", "bn", "zh")),
+    ("en", "1 234 000", "1234000"),
+    ("de", "12 050 €", "12050"),
+    ("de", "12 000,5", "12000.5"),
+    ("en", "12 000.50", "12000.5"),
+    ("bn", "১২ ০০০", "12000"),
+    ("en", "in 2020 12 000 people", "12000"),
+    ("en", "in 2020 100 people", "100"),
+    ("en", "2020 000", "0"),
+    ("en", "rooms 12 345", "345"),
+    ("en", "0 000", "0"),
+    ("en", "1_000", "1000"),
+    ("en", "1_234_567.5", "1234567.5"),
+    ("en", "a_100", "100"),
+    ("en", "10_00", "0"),
+    ("bn", "উত্তর-৫", "5"),
+    ("hi", "उत्तर-५", "5"),
+    ("ar", "كوفيد-19", "19"),
+    ("ko", "코로나-19", "19"),
+    ("ja", "答えは-5", "-5"),
+    ("ja", "サーバー-5", "-5"),
+    ("km", "ចម្លើយ-៥", "-5"),
+    ("bn", "উত্তর: -৫", "-5"),
+    ("zh", "5，6", "6"),
+    ("zh", "答案是１２，５００", "12500"),
+    ("zh", "１，２３４，５６７．５", "1234567.5"),
+    ("ar", "٣،١٤", "3.14"),
 ]
 
 
@@ -158,6 +213,15 @@ WRONG = [
     ("ar", "١٫٠٠٠", "1000"),
     ("zh", "３．１", "31"),
     ("ja", "31、2", "31"),
+    ("en", "1/4", "3/4"),
+    ("en", "1/2", "2"),
+    ("en", "3 1/2", "1/2"),
+    ("en", "\\frac{3}{2}", "\\frac{1}{2}"),
+    ("en", "\\frac{1}{2}", "2"),
+    ("de", "12 000", "0"),
+    ("en", "1_000", "0"),
+    ("zh", "5，6", "5.6"),
+    ("bn", "উত্তর-৫", "-5"),
 ]
 
 
@@ -174,17 +238,33 @@ def test_a_reference_is_read_as_programs_and_as_people_write_it():
         same("31", "none", "bn")
 
 
+@pytest.mark.parametrize(
+    "reference",
+    ["11:30", "12/05/2020", "10-20", "1, 2, 31", "1,2,3", "5，6", "31 apples, 2 pears", "5 + 3 = 8", "1/2.5"],
+)
+def test_a_reference_of_several_numbers_is_refused_as_its_last_alone_would_decide(reference):
+    # The story: 11:30 was right for 12:30.
+    with pytest.raises(ValueError, match=r"expected a reference with one number, found '.*' with several"):
+        same("31", reference)
+
+
+def test_a_reference_with_its_reasoning_is_what_follows_the_mark():
+    assert same("It is 8", "She has 5 + 3 = 8 apples.\n#### 8")
+    with pytest.raises(ValueError, match="with several"):
+        same("8", "5 + 3\n#### 8 or 9")
+
+
 def test_what_is_read_is_shown_in_digits_that_everybody_reads():
     written = [last_number(text, "bn") for text in ("মোট ১,০০০ টাকা", "-৩.৫ বা -৪", "নেই", "3½", "1,2,3.5")]
     assert written == ["1,000", "-4", None, "3 1\u20442", "2,3.5".removeprefix("2,")]
-    for text in ("১,০০০", "1 000", "3½", "-.5", "1’000", "٣٫٥", "2e3"):
+    for text in ("১,০০০", "1 000", "3½", "-.5", "1’000", "٣٫٥", "2e3", "-1/2", "5 12/4", "1,000/3", "12 000", "5，600"):
         for language in ("en", "fr", "ar"):
             assert readings(last_number(text, language) or "", language) == readings(text, language), text
 
 
 def test_a_text_that_is_a_number_and_nothing_else():
-    assert [whole(text) for text in ("3.8", " 3.8. ", "３．８", "৩.৫", "$3", "3 or 4", "very", "", "1,000")] == [
-        *(pytest.approx(one) for one in (3.8, 3.8, 3.8, 3.5, 3.0)),
+    assert [whole(text) for text in ("3.8", " 3.8. ", "３．８", "৩.৫", "$3", "7/2", "3 or 4", "very", "", "1,000")] == [
+        *(pytest.approx(one) for one in (3.8, 3.8, 3.8, 3.5, 3.0, 3.5)),
         *(None, None, None),
         1000,
     ]
@@ -200,6 +280,14 @@ def test_a_model_that_repeats_itself_costs_no_time():
         "1.1" * 60_000,
         "1e9" * 60_000,
         "$" * 200_000,
+        "1/" * 100_000,
+        "1 / " * 50_000 + "2.5",
+        "111 " * 50_000,
+        "1_111" + "_111" * 50_000 + "_1",
+        "\\frac{" * 40_000,
+        "\\frac{1,1" + ",1" * 100_000,
+        "1/" + "9" * 200_000,
+        "\\frac" + " " * 200_000,
     ):
         assert not same(text + ".", "31", "fr")
     assert time.perf_counter() - begun < 10
