@@ -1,45 +1,20 @@
 """An item whose label no answer can match is refused by name, before anybody is asked; what can be matched never is."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from made.models import tiny_llama
+from made.own_task import CHOOSE, WRITE, rows_of, suite_of
 from psomerge.errors import ArtefactError
 from psomerge.evals.engines.engine import Answers, Continuation
 from psomerge.evals.harness import build_all, inspect
-from psomerge.evals.suites.file import load_suite
 from psomerge.evals.suites.splits import SPLITS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
 )
-
-CHOOSE: dict[str, Any] = {
-    "task": "own",
-    "dataset_path": "json",
-    "test_split": "test",
-    "output_type": "multiple_choice",
-    "doc_to_text": "{{question}}",
-    "doc_to_choice": "choices",
-    "doc_to_target": "label",
-    "metric_list": [
-        {"metric": one, "aggregation": "mean", "higher_is_better": True} for one in ("acc", "acc_norm", "exact_match")
-    ],
-}
-WRITE: dict[str, Any] = {
-    "task": "own",
-    "dataset_path": "json",
-    "test_split": "test",
-    "output_type": "generate_until",
-    "doc_to_text": "{{question}}",
-    "doc_to_target": "label",
-    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 32},
-    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-}
 
 
 @pytest.fixture(scope="module")
@@ -47,33 +22,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(tmp_path_factory.mktemp("tiny"))
 
 
-def suite_of(folder: Path, task: dict[str, Any], changed: dict[str, Any], metric: str) -> Any:
+def changed_suite(folder: Path, task: dict[str, Any], changed: dict[str, Any], metric: str) -> Any:
     """Twenty items of which the eighth is changed, in all splits together."""
-    rows = [{"question": f"Q{n}?", "choices": [f"A{n}", f"B{n}", "C"], "label": n % 3} for n in range(20)]
-    if task["output_type"] == "generate_until":
-        rows = [row | {"label": f"A{n}"} for n, row in enumerate(rows)]
+    rows = rows_of(task)
     rows[7] |= changed
-    (folder / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "tasks").mkdir()
-    content = task | {"dataset_kwargs": {"data_files": {"test": str(folder / "own.jsonl")}}}
-    (folder / "tasks" / "own.yaml").write_text(yaml.safe_dump(content))
-    entry = {"task": "own", "metric": metric}
-    if "filter_list" in task:
-        entry["filter"] = task["filter_list"][0]["name"]
-    suite = {
-        "name": "own",
-        "salt": "own",
-        "shares": {"optimisation": 0.3, "validation": 0.3, "test": 0.4},
-        "include": ["tasks"],
-        "benchmarks": [entry],
-    }
-    (folder / "own.yaml").write_text(yaml.safe_dump(suite))
-    return load_suite(folder / "own.yaml")
+    return suite_of(folder, task, rows, metric)
 
 
 def sets_of(folder: Path, model: Path, *changes: Any) -> Any:
     settings = {"cache": folder / "cache", "allow_task_code": True}
-    return build_all(suite_of(folder, *changes), SPLITS, model, **settings)
+    return build_all(changed_suite(folder, *changes), SPLITS, model, **settings)
 
 
 REGEX = {
@@ -125,7 +83,7 @@ def test_a_label_that_no_answer_can_match_is_refused_with_its_item(tmp_path, mod
 
 
 def test_it_is_known_before_there_is_a_tokenizer(tmp_path):
-    suite = suite_of(tmp_path, CHOOSE, {"label": 9}, "acc")
+    suite = changed_suite(tmp_path, CHOOSE, {"label": 9}, "acc")
     (problem,) = inspect(suite, SPLITS, cache=tmp_path / "cache", allow_task_code=True).problems
     assert "its label is 9 of 3 choices" in str(problem)
 
