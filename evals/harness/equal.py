@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from psomerge.evals.harness.items import Documents
+from psomerge.evals.harness.questions import numbered
 from psomerge.evals.suites.splits import SPLITS, split_of
 from psomerge.evals.suites.suite import Suite
 
@@ -60,16 +61,12 @@ def join_equal(suite: Suite, documents: Sequence[Documents]) -> tuple[list[Docum
 
 def _several(documents: Sequence[Documents]) -> dict[int, list[Place]]:
     """The questions that several items ask, and where."""
-    first: dict[int, Place] = {}
+    places = [(number, place) for number, one in enumerate(documents) for place in range(len(one.questions))]
     found: dict[int, list[Place]] = {}
-    for number, one in enumerate(documents):
-        for place, question in enumerate(one.questions):
-            if question is None:
-                continue
-            before = first.setdefault(question, (number, place))
-            if before != (number, place):
-                found.setdefault(question, [before]).append((number, place))
-    return found
+    for question, place in zip(numbered([one for own in documents for one in own.questions]), places, strict=True):
+        if question is not None:
+            found.setdefault(question, []).append(place)
+    return {question: asked for question, asked in found.items() if len(asked) > 1}
 
 
 def _joined(documents: Sequence[Documents], asked: Mapping[int, list[Place]]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.evals.harness.items import Documents, grouping, identity
-from psomerge.evals.harness.questions import asking, compiled_once
+from psomerge.evals.harness.questions import Asked, asking, compiled_once, numbered
 from psomerge.evals.suites.suite import Suite
 
 logger = logging.getLogger(__name__)
@@ -34,14 +34,18 @@ def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[
         _pool(suite, number, task, documents[number].general) if wanted[number] else []
         for number, task in enumerate(tasks)
     ]
-    held, kin = _held(documents, [marks for pool in pools for _, marks in pool])
+    known = [one for own in documents for one in own.questions]
+    asked = numbered([*known, *(question for pool in pools for _, _, question in pool)])
+    questions, of_examples = asked[: len(known)], iter(asked[len(known) :])
+    marked = [[(doc, _marks(names, next(of_examples))) for doc, names, _ in pool] for pool in pools]
+    held, kin = _held(documents, questions, [marks for pool in marked for _, marks in pool])
     out = held | kin
     for number, (benchmark, task) in enumerate(zip(suite.benchmarks, tasks, strict=True)):
         if not wanted[number]:
             continue
         where = f"suite {suite.name}: benchmark {benchmark.name}"
-        pool = [doc for doc, marks in pools[number] if not out & marks]
-        alike = sum(not held & marks for _, marks in pools[number]) - len(pool)
+        pool = [doc for doc, marks in marked[number] if not out & marks]
+        alike = sum(not held & marks for _, marks in marked[number]) - len(pool)
         # The harness draws one more where examples and items are of one split of the data, in case it draws the item
         # itself.
         needed = wanted[number] + (task.fewshot_cfg.split == task.config.test_split)
@@ -58,28 +62,37 @@ def draw_outside_splits(suite: Suite, tasks: Sequence[Any], documents: Sequence[
         task.sampler.replace_df(pool)
 
 
-def _pool(suite: Suite, number: int, task: Any, general: bool) -> list[tuple[Mapping[str, Any], Marks]]:
-    """The documents that a task draws its examples from, with their marks."""
+def _pool(
+    suite: Suite, number: int, task: Any, general: bool
+) -> list[tuple[Mapping[str, Any], set[str], Asked | None]]:
+    """The documents that a task draws its examples from, with identity and group, and what they ask."""
     benchmark = suite.benchmarks[number]
     where = f"suite {suite.name}: benchmark {benchmark.name}"
     if getattr(task, "sampler", None) is None:
         raise ConfigError(f"{where}: task {benchmark.task} has no examples to draw from; set num_fewshot: 0")
     group_of, asks = grouping(benchmark.group, where), asking(task)
     with compiled_once():
-        found = [(doc, asks(doc, general)) for doc in task.sampler.df]
-    return [(doc, frozenset({*_names(group_of, doc), *([] if one is None else [one])})) for doc, one in found]
+        return [(doc, _names(group_of, doc), asks(doc, general)) for doc in task.sampler.df]
 
 
-def _held(documents: Sequence[Documents], examples: Sequence[Marks]) -> tuple[Marks, Marks]:
+def _marks(names: set[str], question: int | None) -> Marks:
+    return frozenset(names if question is None else {*names, question})
+
+
+def _held(
+    documents: Sequence[Documents], questions: Sequence[int | None], examples: Sequence[Marks]
+) -> tuple[Marks, Marks]:
     """The identities and groups that splits hold, and what is held besides: what their items ask, and the groups and
     questions of examples that ask the same, of examples of these groups, and so on."""
     names: set[str | int] = set()
     kin: set[str | int] = set()
+    numbers = iter(questions)
     for one in documents:
         for place, split in enumerate(one.splits):
+            question = next(numbers)
             if split:
                 names |= {one.names[place], one.own_groups[place], one.groups[place]}
-                if (question := one.questions[place]) is not None:
+                if question is not None:
                     kin.add(question)
     grew = True
     while grew:

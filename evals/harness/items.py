@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psomerge.errors import ArtefactError, ConfigError
-from psomerge.evals.harness.questions import asking, is_general
+from psomerge.evals.harness.questions import Asked, asking, is_general
 from psomerge.evals.suites.splits import SPLITS, split_of, subsample
 from psomerge.evals.suites.suite import Benchmark, Suite
 
@@ -35,10 +35,10 @@ class Documents:
     groups: tuple[str, ...]
     """Those that ask the same joined: see `evals.harness.equal`."""
     splits: tuple[str | None, ...]
-    questions: tuple[int | None, ...]
-    """What each asks, as a number; see `evals.harness.questions`."""
+    questions: tuple[Asked | None, ...]
+    """What each asks."""
     general: bool
-    """Whether that is told by the choices too."""
+    """Whether the prompts say too little to be what is asked; see `evals.harness.questions`."""
 
 
 def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:

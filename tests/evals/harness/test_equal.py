@@ -188,6 +188,58 @@ def test_questions_that_choices_tell_are_not_one(tmp_path, model, caplog):
     assert {len(one) for one in found.values()} == {1}
 
 
+def groups_of(sets) -> set[str]:
+    return {group for one in sets.values() for prepared in one.prepared for group in prepared.items.groups}
+
+
+ALL = {"optimisation": 0.3, "validation": 0.3, "test": 0.4}
+
+
+@pytest.mark.parametrize("texts", [7, 20, 59])
+def test_other_choices_under_the_same_instruction_are_other_questions(tmp_path, model, texts, caplog):
+    # The story: 60 items under 7 instructions became 7 groups, and the test split was 9 items of one.
+    rows = [row(f"Instruction {k % texts}: pick", choices=[f"a {k}", f"b {k}"], id=str(k)) for k in range(60)]
+    task(tmp_path, "generic", rows)
+    with caplog.at_level(logging.WARNING):
+        sets = sets_of(tmp_path, model, {"task": "generic", "group": "id"}, shares=ALL)
+    assert len(groups_of(sets)) == 60
+    assert "several names" not in caplog.text
+
+
+def test_a_question_with_a_choice_in_common_or_with_none_is_the_same(tmp_path, model):
+    # Each question thrice: the second has its choices in another case and one other, the third shares one with the
+    # second alone. Questions told by letters are one, too. By hand: 20 + 10 groups.
+    rows = []
+    for k in range(20):
+        for n, choices in enumerate(([f"Red {k}", "blue"], [f"red  {k}", f"green {k}"], [f"GREEN {k}", "white"])):
+            rows.append(row(f"Which colour {k}?", choices=choices, id=f"{n}-{k}"))
+    rows += [row(f"Which {k}? A. x B. y", choices=["A", "B"], id=f"{n}-letter-{k}") for k in range(10) for n in (0, 1)]
+    task(tmp_path, "coloured", rows)
+    assert len(groups_of(sets_of(tmp_path, model, {"task": "coloured", "group": "id"}, shares=ALL))) == 30
+    # Without choices it is all of them: two that share none are one with a third that is written.
+    task(tmp_path, "picks", [row(f"Say {k}?", choices=[f"{s} {k}"], id=f"{s}{k}") for k in range(20) for s in "ab"])
+    writes = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{choices[0]}}"}
+    writes |= {"generation_kwargs": {"until": ["\n"], "max_gen_toks": 8}}
+    writes |= {"metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]}
+    task(tmp_path, "says", [row(f"say {k}?", choices=["x"], id=f"c{k}") for k in range(20)], **writes)
+    entries = {"task": "picks", "group": "id"}, {"task": "says", "group": "id", "metric": "exact_match"}
+    assert groups_of(sets_of(tmp_path, model, *entries, shares=ALL)) == {f"a{k}" for k in range(20)}
+
+
+def test_an_example_with_other_choices_asks_another_question(tmp_path, model):
+    items = [row("Pick one", choices=[f"a {k}", f"b {k}"], id=f"i{k}") for k in range(9)]
+    items += [row("Pick another", choices=[f"c {k}", f"d {k}"], id=f"j{k}") for k in range(9)]
+    shown = [row("pick one", choices=["b 0", "y"], id="x"), row("pick one", choices=["e", "f"], id="y")]
+    shown += [row(f"Free {k}", choices=["e", "f"], id=f"f{k}") for k in range(2)]
+    (tmp_path / "shown.jsonl").write_text("".join(json.dumps(one) + "\n" for one in shown))
+    files = {"test": str(tmp_path / "made.jsonl"), "dev": str(tmp_path / "shown.jsonl")}
+    task(tmp_path, "made", items, fewshot_split="dev", dataset_kwargs={"data_files": files})
+    entry = {"task": "made", "group": "id"}
+    sets_of(tmp_path, model, entry | {"prompting": {"num_fewshot": 3}}, shares=ALL)
+    with pytest.raises(ArtefactError, match=r"at least 4 examples .* found 3 of 4 \(1 ask what an item"):
+        sets_of(tmp_path, model, entry | {"prompting": {"num_fewshot": 4}}, shares=ALL)
+
+
 def test_examples_of_a_group_that_asks_what_an_item_asks_are_not_shown_and_too_few_are_said(tmp_path, model, caplog):
     # Examples from a part of their own: example 0 asks what item 0 asks, example 1 is of its passage, example 2 asks
     # what example 1 asks.
