@@ -13,13 +13,12 @@ from typing import Any
 
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.evals.engines.engine import Generation, Loglikelihood
+from psomerge.evals.harness.greedy import check_greedy
 from psomerge.evals.harness.templates import ChatTemplate
 from psomerge.files.untrusted import listing
 from psomerge.screening.companions import check_companions
 
 logger = logging.getLogger(__name__)
-GREEDY = frozenset({"until", "do_sample", "max_gen_toks", "temperature", "top_p", "top_k", "min_p", "seed"})
-"""Generation settings that are kept to, or that change nothing where nothing is drawn."""
 _PROBE = "Probe 1: ä, 字.\n"
 """A tokenizer that cannot encode this cannot encode a prompt."""
 
@@ -112,17 +111,7 @@ class Encoder:
         for instance in instances:
             context, settings = instance.args[:2]
             wanted = normalize_gen_kwargs(settings)
-            if wanted.get("do_sample"):
-                raise ConfigError(
-                    f"task {instance.task_name} samples its answers ({settings}); set do_sample: false and no "
-                    "temperature in its generation_kwargs"
-                )
-            if other := sorted(key for key, value in wanted.items() if key not in GREEDY and value not in (None, 1)):
-                raise ConfigError(
-                    f"task {instance.task_name} asks for {', '.join(f'{key}: {wanted[key]}' for key in other)} in its "
-                    "generation_kwargs, and answers are greedy alone; lay the value that changes nothing over it in "
-                    "the suite's `config`, e.g. num_beams: 1"
-                )
+            check_greedy(instance.task_name, wanted)
             stop, most = handle_stop_sequences(wanted.get("until"), eos=end), int(wanted.get("max_gen_toks", 0))
             prompt = self._lm.tok_encode(context)
             if not prompt or not 0 < most < self._longest:
