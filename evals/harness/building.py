@@ -17,6 +17,7 @@ from psomerge.evals.harness.fewshot import draw_outside_splits
 from psomerge.evals.harness.foreign import foreign_code, naming, of_item
 from psomerge.evals.harness.items import Documents, Items, choose, sort_documents
 from psomerge.evals.harness.labels import check_labels
+from psomerge.evals.harness.left_out import told_left_out
 from psomerge.evals.harness.prepared import Prepared
 from psomerge.evals.harness.prompts import Render, make_prompts
 from psomerge.evals.harness.questions import compiled_once
@@ -69,12 +70,15 @@ def build_all(
     Raises:
         ArtefactError: a benchmark without items in a split or with too few examples, or data, prompts or a tokenizer
             that cannot be used.
-        ConfigError, ServiceError: as `load_tasks`; a chat template is asked for and the tokenizer has none.
+        ConfigError, ServiceError: as `load_tasks`; a chat template is asked for and the tokenizer has none; an item is
+            to be left out that there is not.
     """
     encoder = Encoder(tokenizer_folder)
     tasks = load_tasks(suite, cache, allow_task_code=allow_task_code)
     allowed = allow_task_code or suite.shipped
     sorted_ = [sorted_documents(suite, one, task) for one, task in zip(suite.benchmarks, tasks, strict=True)]
+    if left_out := told_left_out(suite, dict(zip((one.name for one in suite.benchmarks), sorted_, strict=True))):
+        logger.info("suite %s: %s", suite.name, left_out)
     sorted_, equal = join_equal(suite, sorted_)
     if equal.questions:
         logger.warning("suite %s: %s", suite.name, equal)

@@ -99,6 +99,8 @@ def _splits(
             of_group[group] = max((of_group.get(group), split), key=_held)
     for number, one in enumerate(documents):
         for place, (own, group) in enumerate(zip(one.own_groups, one.groups, strict=True)):
+            if place in one.left_out:
+                continue
             if not named[number] and (own in joined or group in of_group):
                 if group not in of_group:
                     of_group[group] = split_of(suite.salt, group, suite.shares)

@@ -82,9 +82,9 @@ def _marks(names: set[str], question: int | None) -> Marks:
 def _held(
     documents: Sequence[Documents], questions: Sequence[int | None], examples: Sequence[Marks]
 ) -> tuple[Marks, Marks]:
-    """The identities and groups that splits hold, and what is held besides: what their items ask, and the groups and
-    questions of examples that ask the same, of examples of these groups, and so on."""
-    names: set[str | int] = set()
+    """The identities and groups that splits hold, with the items left out, and what is held besides: what their items
+    ask, and the groups and questions of examples that ask the same, of examples of these groups, and so on."""
+    names: set[str | int] = {one.names[place] for one in documents for place in one.left_out}
     kin: set[str | int] = set()
     numbers = iter(questions)
     for one in documents:

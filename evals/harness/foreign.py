@@ -5,14 +5,16 @@ import io
 import json
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 from psomerge.errors import ArtefactError, PsomergeError, ServiceError
 from psomerge.evals.harness.items import identity
 
-ADVICE = "correct it in the data, or what takes it in the task, or leave it out in the task's `process_docs`"
+_CORRECT = "correct it in the data, or what takes it in the task"
+MOST = 8
+"""Items that are named in one message."""
 _NAMES = ("doc", "test_doc", "fs_doc")
 """What the harness calls a document in its own functions."""
 
@@ -77,8 +79,44 @@ def of_item(name: str, doc: Mapping[str, Any], doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ArtefactError(
-            f"item {name} ({excerpt(doc)}): cannot {doing}: {type(error).__name__}: {one_line(error)}; {ADVICE}"
+            f"item {name} ({excerpt(doc)}): cannot {doing}: {type(error).__name__}: {one_line(error)}; {advice(name)}"
         ) from error
+
+
+def over_items(
+    names: Sequence[str], docs: Sequence[Mapping[str, Any]], doing: str, do: Callable[[int], object]
+) -> None:
+    """Runs a task's own functions on the items at places 0, 1, ...; what they raise is raised as by `of_item`, and
+    names the first MOST items that it is raised for.
+
+    Args:
+        names: of the items.
+        docs: their documents.
+        doing: what cannot be done when it fails.
+        do: given an item's place.
+    """
+    failed: list[tuple[str, ArtefactError]] = []
+    for place, (name, doc) in enumerate(zip(names, docs, strict=True)):
+        try:
+            with of_item(name, doc, doing):
+                do(place)
+        except ArtefactError as error:
+            failed.append((name, error))
+            if len(failed) == MOST:
+                break
+    if len(failed) == 1:
+        raise failed[0][1]
+    if failed:
+        others = [name for name, _ in failed[1:]]
+        least = "at least " if len(failed) == MOST else ""
+        raise ArtefactError(f"{failed[0][1]}; {least}{len(others)} more items fail: {', '.join(others)}") from failed[
+            0
+        ][1]
+
+
+def advice(*names: str) -> str:
+    """Returns what to do about items that are faulty, by name."""
+    return f"{_CORRECT}, or leave it out by `leave_out: [{', '.join(names)}]` in the suite's entry"
 
 
 def one_line(error: BaseException) -> str:
@@ -98,7 +136,9 @@ def _of(error: BaseException) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for frame in reversed(frames):
         if (doc := _document(frame)) is not None:
-            return f", of item {identity(doc)} ({excerpt(doc)}); {ADVICE}"
+            return (
+                f", of item {identity(doc)} ({excerpt(doc)}); {_CORRECT}, or leave it out in the task's `process_docs`"
+            )
     if any(_is_empty(frame.f_locals.get("self")) for frame in frames):
         return "; its data have no items: expected at least one in the split that it is tested on"
     return ""

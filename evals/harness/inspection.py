@@ -10,7 +10,8 @@ from psomerge.evals.harness.building import prepare, scorer_of, sorted_documents
 from psomerge.evals.harness.equal import join_equal
 from psomerge.evals.harness.fewshot import draw_outside_splits
 from psomerge.evals.harness.foreign import foreign_code
-from psomerge.evals.harness.items import choose
+from psomerge.evals.harness.items import Items, choose
+from psomerge.evals.harness.left_out import told_left_out
 from psomerge.evals.harness.tasks import try_tasks
 from psomerge.evals.suites.suite import Suite
 
@@ -25,6 +26,8 @@ class Inspection:
     """Names of benchmarks whose data are not here."""
     items: Mapping[str, int] = field(default_factory=dict)
     """By split; of the benchmarks whose data are here."""
+    left_out: str = ""
+    """What of these the suite leaves out; empty where that is nothing."""
     equal: str = ""
     """What asks the same under several names and is kept together, of these; empty where nothing does."""
 
@@ -46,15 +49,22 @@ def inspect(
                 seen.append((benchmark, task, scorer))
         except PsomergeError as error:
             problems.append(error)
+    left_out = ""
+    try:
+        left_out = told_left_out(
+            suite, {benchmark.name: one for (benchmark, *_), one in zip(seen, documents, strict=True)}
+        )
+    except PsomergeError as error:
+        problems.append(error)
     documents, equal = join_equal(replace(suite, benchmarks=tuple(benchmark for benchmark, *_ in seen)), documents)
     for (benchmark, task, scorer), one in zip(seen, documents, strict=True):
         try:
-            for split in splits:
-                chosen = choose(suite, benchmark, one, split, seed)
-                items[split] += len(chosen.indices)
-                with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
-                    # Without examples and turns: whether they can be had is known with the tokenizer.
-                    prepare(benchmark, task, chosen, scorer, render=None, shots=0)
+            chosen = [choose(suite, benchmark, one, split, seed) for split in splits]
+            for split, part in zip(splits, chosen, strict=True):
+                items[split] += len(part.indices)
+            with foreign_code(f"suite {suite.name}: benchmark {benchmark.name}", "make its prompts"):
+                # Without examples and turns: whether they can be had is known with the tokenizer.
+                prepare(benchmark, task, _together(chosen), scorer, render=None, shots=0)
         except PsomergeError as error:
             problems.append(error)
     if len(documents) == len(tasks) and not problems:
@@ -63,4 +73,14 @@ def inspect(
         except PsomergeError as error:
             problems.append(error)
     unseen = [one.name for one, task in zip(suite.benchmarks, tasks, strict=True) if task is None]
-    return Inspection(tuple(problems), tuple(unseen) if not problems else (), items, str(equal))
+    return Inspection(tuple(problems), tuple(unseen) if not problems else (), items, left_out, str(equal))
+
+
+def _together(parts: Sequence[Items]) -> Items:
+    """The items of several splits, so that what is wrong with them is told at once."""
+    rows = sorted(
+        (row for one in parts for row in zip(one.indices, one.names, one.groups, one.docs, strict=True)),
+        key=lambda row: row[0],
+    )
+    indices, names, groups, docs = zip(*rows, strict=True)
+    return Items(indices, names, groups, docs)

@@ -35,6 +35,8 @@ class Documents:
     groups: tuple[str, ...]
     """Those that ask the same joined: see `evals.harness.equal`."""
     splits: tuple[str | None, ...]
+    left_out: frozenset[int]
+    """Places of those that the suite names as such: they have no split, and ask nothing."""
     questions: tuple[Asked | None, ...]
     """What each asks."""
     general: bool
@@ -56,20 +58,28 @@ def sort_documents(suite: Suite, benchmark: Benchmark, task: Any) -> Documents:
     """
     where = f"suite {suite.name}: benchmark {benchmark.name}"
     docs, group_of, asks = task.eval_docs, grouping(benchmark.group, where), asking(task)
-    hashes, groups, splits, asked = [], [], [], []
-    for doc in docs:  # one is in memory at a time
-        hashes.append(identity(doc))
+    names = distinct([identity(doc) for doc in docs])
+    left_out = frozenset(place for place, name in enumerate(names) if name in benchmark.leave_out)
+    groups: list[str] = []
+    splits: list[str | None] = []
+    asked: list[Asked | None] = []
+    for place, doc in enumerate(docs):  # one is in memory at a time
+        if place in left_out:
+            groups.append(names[place])
+            splits.append(None)
+            asked.append(None)
+            continue
         asked.append(asks(doc, False))
-        groups.append(group_of(doc, hashes[-1]))
+        groups.append(group_of(doc, identity(doc)))
         splits.append(
             _own_split(doc, benchmark.split, where)
             if benchmark.split
             else split_of(suite.salt, groups[-1], suite.shares)
         )
     if general := is_general(asked):
-        asked = [asks(doc, True) for doc in docs]
+        asked = [None if place in left_out else asks(doc, True) for place, doc in enumerate(docs)]
     own = tuple(groups)
-    return Documents(docs, distinct(hashes), own, own, tuple(splits), tuple(asked), general)
+    return Documents(docs, names, own, own, tuple(splits), left_out, tuple(asked), general)
 
 
 def _own_split(doc: Mapping[str, Any], name: str, where: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from psomerge.errors import ArtefactError
-from psomerge.evals.harness.foreign import ADVICE, excerpt, of_item
+from psomerge.evals.harness.foreign import MOST, advice, excerpt, over_items
 from psomerge.evals.harness.prepared import Prepared
 from psomerge.evals.harness.scoring import by_item, metrics_of, value_of
 from psomerge.evals.harness.tally import filters_of, is_item_by_item
@@ -24,7 +24,7 @@ def check_labels(one: Prepared) -> None:
     and of a `process_results` of a writing task's own it is only asked that there is a label, and no more of a scorer.
 
     Raises:
-        ArtefactError: names the first such item, or one that the task's code cannot take.
+        ArtefactError: names the first such items, or those that the task's code cannot take.
     """
     import numpy as np
 
@@ -32,23 +32,29 @@ def check_labels(one: Prepared) -> None:
         return
     reasons: dict[int, str] = {}
     written: dict[int, str] = {}
+    asked = by_item(one)
+
+    def check(place: int) -> None:
+        instances = asked[place]
+        if one.task.OUTPUT_TYPE != "generate_until":
+            if not _choosable(one, place, instances):
+                reasons[place] = f"its label is {_label(one, place)!r} of {len(instances)} choices"
+        elif reason := _unmatched(one, place):
+            reasons[place] = reason
+        elif _judged_alone(one) and (said := _unsaid(one, place, instances)):
+            written[place] = said
+
     with np.errstate(all="ignore"):  # a choice of no letters is divided by
-        for place, instances in enumerate(by_item(one)):
-            with of_item(one.items.names[place], one.items.docs[place], "score an answer to it"):
-                if one.task.OUTPUT_TYPE != "generate_until":
-                    if not _choosable(one, place, instances):
-                        reasons[place] = f"its label is {_label(one, place)!r} of {len(instances)} choices"
-                elif reason := _unmatched(one, place):
-                    reasons[place] = reason
-                elif _judged_alone(one) and (said := _unsaid(one, place, instances)):
-                    written[place] = said
+        over_items(one.items.names, one.items.docs, "score an answer to it", check)
     if len(written) < len(one.items.docs) - len(reasons):
         reasons |= written
     if reasons:
         place = min(reasons)
+        names = [one.items.names[other] for other in sorted(reasons)[:MOST]]
+        among = f" (the first {MOST} are named)" if len(reasons) > MOST else ""
         raise ArtefactError(
             f"no answer can match the label of {len(reasons)} of {len(one.items.docs)} items; of item "
-            f"{one.items.names[place]} ({excerpt(one.items.docs[place])}) {reasons[place]}; {ADVICE}"
+            f"{one.items.names[place]} ({excerpt(one.items.docs[place])}) {reasons[place]}; {advice(*names)}{among}"
         )
 
 

@@ -5,12 +5,13 @@ so is a list or mapping written as Python code.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest.mock import patch
 
 from psomerge.errors import ArtefactError
-from psomerge.evals.harness.foreign import ADVICE, excerpt
+from psomerge.evals.harness.foreign import advice, excerpt
+from psomerge.evals.harness.items import Items
 
 PARTS = ("doc_to_text", "doc_to_choice", "doc_to_target", "doc_to_prefix")
 """Methods of a task that make text of a document."""
@@ -40,14 +41,14 @@ class _Null:
 
 
 @contextlib.contextmanager
-def refusing_nulls(task: Any, docs: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+def refusing_nulls(task: Any, items: Items) -> Iterator[None]:
     """Makes a task, in the block, raise ArtefactError for a null that it writes as text, in whatever document.
 
     Args:
         task: of lm-eval.
-        docs: that are asked; all others are examples.
+        items: that are asked; all other documents are examples.
     """
-    asked = {id(doc) for doc in docs}
+    asked = {id(doc): name for name, doc in zip(items.names, items.docs, strict=True)}
     with contextlib.ExitStack() as stack:
         for name in PARTS:
             if own := getattr(task, name, None):
@@ -55,7 +56,7 @@ def refusing_nulls(task: Any, docs: Sequence[Mapping[str, Any]]) -> Iterator[Non
         yield
 
 
-def _checked(name: str, own: Callable[..., Any], kind: str, asked: set[int]) -> Callable[..., Any]:
+def _checked(name: str, own: Callable[..., Any], kind: str, asked: Mapping[int, str]) -> Callable[..., Any]:
     def made(doc: Any, *settings: Any, **named: Any) -> Any:
         def again(changed: Any) -> Any:
             return own(changed, *settings, **named)
@@ -70,9 +71,11 @@ def _checked(name: str, own: Callable[..., Any], kind: str, asked: set[int]) -> 
         else:
             nulls = [f"field {key!r}" for key in _written(again, text, doc)]
         if nulls:
-            whose = "" if id(doc) in asked else f" of the example {excerpt(doc)}"
+            item = asked.get(id(doc))
+            whose = "" if item else f" of the example {excerpt(doc)}"
+            way_out = advice(item) if item else "correct it in the data, or what takes it in the task"
             raise ArtefactError(
-                f'{nulls[0]}{whose} is null, which the task\'s {name} would write as the text "None"; {ADVICE}'
+                f'{nulls[0]}{whose} is null, which the task\'s {name} would write as the text "None"; {way_out}'
             )
         return text
 

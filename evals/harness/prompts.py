@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from psomerge.errors import ArtefactError
-from psomerge.evals.harness.foreign import of_item
+from psomerge.evals.harness.foreign import over_items
 from psomerge.evals.harness.items import Items
 from psomerge.evals.harness.nulls import refusing_nulls
 from psomerge.evals.suites.suite import Prompting
@@ -32,20 +32,23 @@ def make_prompts(task: Any, items: Items, prompting: Prompting, *, render: Rende
     task.set_fewshot_seed(DEFAULT_OTHER_SEED)
     chat = {"apply_chat_template": render is not None, "chat_template": _whole(render) if render else None}
     instances: list[Any] = []
-    with refusing_nulls(task, items.docs):
-        for place, (name, doc) in enumerate(zip(items.names, items.docs, strict=True)):
-            with of_item(name, doc, "make its prompt"):
-                context = task.fewshot_context(
-                    doc,
-                    num_fewshot=shots,
-                    system_instruction=prompting.system_instruction,
-                    fewshot_as_multiturn=prompting.fewshot_as_multiturn,
-                    gen_prefix=task.doc_to_prefix(doc),
-                    **chat,
-                )
-                labels = (task.config["task"], place, task.config.repeats)
-                made = task.construct_requests(doc=doc, ctx=context, metadata=labels, **chat)
-                instances += made if isinstance(made, list) else [made]
+
+    def add(place: int) -> None:
+        doc = items.docs[place]
+        context = task.fewshot_context(
+            doc,
+            num_fewshot=shots,
+            system_instruction=prompting.system_instruction,
+            fewshot_as_multiturn=prompting.fewshot_as_multiturn,
+            gen_prefix=task.doc_to_prefix(doc),
+            **chat,
+        )
+        labels = (task.config["task"], place, task.config.repeats)
+        made = task.construct_requests(doc=doc, ctx=context, metadata=labels, **chat)
+        instances.extend(made if isinstance(made, list) else [made])
+
+    with refusing_nulls(task, items):
+        over_items(items.names, items.docs, "make its prompt", add)
     return instances
 
 

@@ -63,6 +63,7 @@ class _Entry(_Strict):
     scorer_options: dict[str, Any] = {}
     floor: Floor | None = None
     beside: Figure | None = None
+    leave_out: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _one_way_to_score(self) -> "_Entry":
@@ -192,6 +193,7 @@ def _expand(entry: _Entry, suite: _File, where: str) -> list[Benchmark]:
                 scorer_options=_fill(entry.scorer_options, words),
                 floor=entry.floor,
                 beside=entry.beside,
+                leave_out=entry.leave_out,
                 prompting=entry.prompting or suite.prompting,
             )
         )

@@ -141,6 +141,8 @@ class Benchmark:
     scorer_options: Mapping[str, Any] = field(default_factory=dict)
     floor: Floor | None = None
     beside: Figure | None = None
+    leave_out: tuple[str, ...] = ()
+    """Names of items, as messages tell them, that belong to no split."""
     prompting: Prompting = Prompting()
 
 

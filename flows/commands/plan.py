@@ -74,7 +74,8 @@ def describe(config: Config, home: Path, *, count_tokens: bool = False) -> dict[
         error = _joined(problems)
         raise type(error)("\n".join([str(error), *moved])) if moved else error
     plan = _plan(config, home, suite, previews, room)
-    plan["suite"] |= {"unseen": list(asked.unseen), "items": dict(asked.items), "equal": asked.equal, "tokens": {}}
+    plan["suite"] |= {"unseen": list(asked.unseen), "items": dict(asked.items), "tokens": {}}
+    plan["suite"] |= {"left_out": asked.left_out, "equal": asked.equal}
     teller = seen.get(merged[1]) if merged and not merged[0].union else None
     if count_tokens and teller and not previews[teller.name].to_train and not asked.unseen:
         try:

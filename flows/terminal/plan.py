@@ -12,6 +12,7 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         f"config {plan['config']}, home {plan['home']}",
         f"suite {plan['suite']['name']}: {', '.join(plan['suite']['benchmarks'])}",
         f"items: {_items(plan['suite'])}",
+        *([plan["suite"]["left_out"]] if plan["suite"]["left_out"] else []),
         *([f"items: {plan['suite']['equal']}"] if plan["suite"]["equal"] else []),
         *_models(plan),
         *([f"an unfinished run goes on: it began on {plan['goes_on_since']}"] if plan["goes_on_since"] else []),
