@@ -2,6 +2,7 @@
 the suite says, is named."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from psomerge.errors import ArtefactError
@@ -10,6 +11,10 @@ from psomerge.evals.harness.items import Items
 from psomerge.evals.harness.nulls import refusing_nulls
 from psomerge.evals.suites.suite import Prompting
 
+SHORT = 12
+"""Characters from which on a turn's text stands in a rendered conversation by no chance."""
+OTHERS = ("Zq", "Qz")
+"""Put in place of a short turn."""
 Render = Callable[..., str | None]
 """Turns, and by name `add_generation_prompt`, to a text; None where the template refuses the turns."""
 
@@ -53,7 +58,9 @@ def make_prompts(task: Any, items: Items, prompting: Prompting, *, render: Rende
 
 
 def _whole(render: Render) -> Callable[..., str]:
-    """The template as the harness calls it; what it leaves out is refused, where the harness is silent."""
+    """The template as the harness calls it; what it leaves out is refused, where the harness is silent. Whether short
+    turns count is tried once for each place in a sequence of roles: it takes a rendering each."""
+    tried: set[tuple[tuple[str | bool, ...], int]] = set()
 
     def rendered(turns: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
         roles = [turn["role"] for turn in turns]
@@ -61,7 +68,14 @@ def _whole(render: Render) -> Callable[..., str]:
             raise ArtefactError(
                 f"the chat template refuses a conversation of {', '.join(roles)}; {_way_out('system' in roles)}"
             )
-        if (lost := lost_turn(turns, text)) is not None:
+        lost = lost_turn(turns, text)
+        if lost is None:
+            shape = (*roles, add_generation_prompt)
+            untried = [place for place in short_turns(turns) if (shape, place) not in tried]
+            tried.update((shape, place) for place in untried)
+            again = partial(render, add_generation_prompt=add_generation_prompt)
+            lost = next((place for place in untried if is_unseen(turns, place, text, again)), None)
+        if lost is not None:
             raise ArtefactError(
                 f"the chat template leaves out text of turn {lost + 1} of {len(turns)}, the {roles[lost]}'s: expected "
                 f"{_short(turns[lost]['content'])} in the prompt, found {_short(text)}; "
@@ -83,6 +97,30 @@ def lost_turn(turns: Sequence[Mapping[str, str]], text: str) -> int | None:
             lost.append(place)
         text = text.replace(content, "\0", 1) if content else text
     return min(lost, default=None)
+
+
+def short_turns(turns: Sequence[Mapping[str, str]]) -> list[int]:
+    """Returns the turns with some text, but so little that it may stand in a rendered conversation by chance."""
+    return [place for place, turn in enumerate(turns) if 0 < len(turn["content"].strip()) < SHORT]
+
+
+def is_unseen(
+    turns: Sequence[Mapping[str, str]],
+    place: int,
+    text: str,
+    again: Callable[[Sequence[Mapping[str, str]]], str | None],
+) -> bool:
+    """Returns whether a rendered conversation is the same with another text in a turn's place: an answer "A" is found
+    in many a text that does not hold it.
+
+    Args:
+        turns: of the conversation.
+        place: of the turn.
+        text: of the conversation.
+        again: renders other turns.
+    """
+    other = next(one for one in OTHERS if one != turns[place]["content"].strip())
+    return again([*turns[:place], {**turns[place], "content": other}, *turns[place + 1 :]]) == text
 
 
 def _way_out(of_system: bool) -> str:

@@ -299,6 +299,49 @@ def test_each_turn_has_a_place_of_its_own():
     assert lost_turn(turns(" x\n", ""), "x") is None
 
 
+def test_a_short_turn_that_is_found_only_where_others_write_it_is_lost():
+    # The story: a template that drops the assistant's turns passed, as "A" stands in "Assistant" and "2" in a date.
+    from psomerge.evals.harness.prompts import is_unseen, lost_turn, short_turns
+
+    def drops(turns):
+        return "2026-03-01 " + "".join(f"<u>{turn['content']}" for turn in turns if turn["role"] == "user") + "<Answer>"
+
+    def keeps(turns):
+        return "2026-03-01 " + "".join(f"<{turn['role']}>{turn['content'].strip()}" for turn in turns) + "<Answer>"
+
+    for answer in ("A", "2", "Zq", "Qz", "\n2 "):
+        roles = ("user", "assistant", "user")
+        turns = [
+            {"role": role, "content": content}
+            for role, content in zip(roles, (f"What {answer}?", answer, "What is asked?"), strict=True)
+        ]
+        text = drops(turns)
+        if answer in ("A", "2"):
+            assert lost_turn(turns, text) is None
+        assert short_turns(turns) == [0, 1]
+        assert [is_unseen(turns, place, text, drops) for place in (0, 1)] == [False, True]
+        assert not any(is_unseen(turns, place, keeps(turns), keeps) for place in (0, 1))
+
+
+@pytest.mark.heavy
+def test_a_template_that_drops_the_letters_of_examples_is_refused(tmp_path, model, taught):
+    dropping = (
+        "{% for m in messages %}{% if m.role == 'user' %}<user>{{ m.content }}{% endif %}{% endfor %}"
+        "A B C D Vienna Lima Cairo Oslo<assistant>"
+    )
+    folder = shutil.copytree(taught, tmp_path / "letters")
+    for name in ("toy_pick", "toy_say"):
+        path = folder / f"{name}.yaml"
+        path.write_text(path.read_text() + "fewshot_config: {doc_to_target: 'A', doc_to_choice: null}\n")
+    with pytest.raises(ArtefactError, match="leaves out text of turn 2 of 3, the assistant's: expected 'A' in"):
+        sets_of(
+            tmp_path,
+            with_template(tmp_path / "lossy", model, dropping),
+            folder,
+            "prompting: {chat_template: true, num_fewshot: 1, fewshot_as_multiturn: true}",
+        )
+
+
 def test_a_tokenizer_without_a_chat_template_is_refused_where_one_is_asked_for(tmp_path, taught):
     with pytest.raises(ConfigError, match="asks for a chat template and the tokenizer has none; set tokenizer_from"):
         sets_of(tmp_path, tiny_llama(tmp_path / "plain"), taught, CHAT)
