@@ -28,6 +28,7 @@ TESTED_IN = {
     "evals/scorers/comet_worker": "evals/scorers/test_comet.py",
     "evals/scorers/identifiers": "evals/scorers/test_language.py",
     "evals/scorers/judge_service": "evals/scorers/test_llm_judge.py",
+    "evals/writing/digits": "evals/writing/test_numbers.py",
     "evals/writing/language_tags": "evals/scorers/test_language.py",
     "evals/stopping/policy": "tasks/search/test_judge.py",
     "evals/suites": "evals/suites/test_file.py",
