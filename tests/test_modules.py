@@ -54,7 +54,6 @@ TESTED_IN = {
     "psomerge/checkpoint/finite": "psomerge/fit/test_misfits.py",
     "psomerge/checkpoint/headers": "flows/commands/test_plan.py",
     "psomerge/checkpoint/layers": "psomerge/merge/test_basis.py",
-    "psomerge/checkpoint/rope": "tasks/experts/test_check.py",
     "psomerge/checkpoint/shards": "psomerge/checkpoint/test_writer.py",
     "psomerge/errors": "flows/test_cli.py",
     "psomerge/files": "psomerge/run/test_folder.py",

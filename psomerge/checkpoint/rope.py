@@ -1,7 +1,7 @@
 """Rotary positions as config.json says them: in two spellings, of which one file may hold both.
 
 Old: rope_theta, rope_scaling, rope_local_base_freq, partial_rotary_factor side by side. New: rope_parameters, one for
-all layers or one for each type.
+all layers or one for each type of layers, whatever its name.
 """
 
 import reprlib
@@ -16,35 +16,42 @@ _KEYS = {"type": "rope_type", "rotary_pct": "partial_rotary_factor", "rotary_emb
 _TYPES = {"su": "longrope", "mrope": "default"}
 """Older names of the same rope."""
 _BESIDE = ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "rotary_pct")
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+"""Types of layers whose ropes the older spelling has, too."""
 _NOT_COMPUTED = ("finetuned", "mscale_all_dim")
 
 
 def rope_settings(section: Mapping[str, Any]) -> dict[str, object]:
-    """Returns the settings of both spellings under one set of keys: `rope.X`, and `rope.local.X` for the layers with a
-    window."""
-    main, local = _new(section)
+    """Returns the settings of both spellings under one set of keys: `rope.X`, and `rope.TYPE.X` for each other type of
+    layer that has a rope of its own."""
+    main, others = _new(section)
     beside = {key: section[key] for key in _BESIDE if section.get(key) is not None}
     scaling = _mapping(section.get("rope_scaling"))
-    local = local or _local(section)
-    speaks = bool(main or beside or scaling or local or _mapping(section.get("rope_parameters")))
-    # No class scales by default: a config that speaks of rope and names no scaling has none.
-    found = ({"rope_type": "default"} if speaks else {}) | _renamed(beside) | _renamed(scaling) | _renamed(main)
-    if found.get("rope_type") == "default":
-        found.pop("factor", None)
-    return {f"rope.{key}": value for key, value in found.items()} | {
-        f"rope.local.{key}": value for key, value in _renamed(local).items() if key == "rope_theta"
+    if local := _local(section):
+        beside = {"rope_type": "default"} | beside  # it speaks of those without a window, too
+        others = {_SLIDING: local} | others
+    ropes = {"rope": _renamed(beside) | _renamed(scaling) | _renamed(main)}
+    ropes |= {f"rope.{layers}": _renamed(rope) for layers, rope in others.items()}
+    return {
+        f"{name}.{key}": value
+        for name, rope in ropes.items()
+        if rope
+        # No class scales by default: a config that speaks of a rope and names no scaling has none.
+        for key, value in ({"rope_type": "default"} | rope).items()
+        if key != "factor" or rope.get("rope_type", "default") != "default"
     }
 
 
 def rope_contradictions(section: Mapping[str, Any]) -> Iterator[str]:
     """Yields in words what a section of a config says twice, and in two ways; libraries disagree about which one
     counts."""
-    main, local = _new(section)
+    main, others = _new(section)
     newer = "rope_parameters" if main is section.get("rope_parameters") else "rope_parameters.full_attention"
     said = [(newer, main), ("rope_scaling", _mapping(section.get("rope_scaling")))]
     said += [("", {key: section[key]}) for key in _BESIDE if section.get(key) is not None]
     yield from _disagreements(said)
-    yield from _disagreements([("rope_parameters.sliding_attention", local), ("", _local(section, spelt=True))])
+    sliding = others.get(_SLIDING, {})
+    yield from _disagreements([(f"rope_parameters.{_SLIDING}", sliding), ("", _local(section, spelt=True))])
 
 
 def _disagreements(said: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
@@ -62,12 +69,11 @@ def _disagreements(said: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
             yield f"{first} {reprlib.repr(ours)} and {second} {reprlib.repr(theirs)}"
 
 
-def _new(section: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The newer spelling's rope of all layers, or of those without a window, and of those with one."""
+def _new(section: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Mapping[str, Any]]]:
+    """The newer spelling's rope of all layers, or of those without a window, and those of other types of layers."""
     new = _mapping(section.get("rope_parameters"))
-    if not any(isinstance(value, Mapping) for value in new.values()):
-        return new, {}
-    return _mapping(new.get("full_attention")), _mapping(new.get("sliding_attention"))
+    nested = {layers: rope for layers, value in new.items() if (rope := _mapping(value))}
+    return (nested.pop(_FULL, {}), nested) if nested else (new, {})
 
 
 def _local(section: Mapping[str, Any], *, spelt: bool = False) -> Mapping[str, Any]:

@@ -106,7 +106,7 @@ def test_a_longer_context_is_a_warning(tmp_path: Path) -> None:
             "rope.rope_theta",
             ("10000.0", "500000.0"),
         ),
-        (GEMMA3, {"rope_local_base_freq": 5e3}, "rope.local.rope_theta", ("5000.0", "10000.0")),
+        (GEMMA3, {"rope_local_base_freq": 5e3}, "rope.sliding_attention.rope_theta", ("5000.0", "10000.0")),
         (MISTRAL, {"sliding_window": 4096}, "sliding_window", ("4096", "none")),
         (QWEN25, {"use_sliding_window": True}, "sliding_window", ("131072", "none")),
         (LLAMA3, {"rms_norm_eps": 1e-06}, "rms_norm_eps", ("1e-06", "1e-05")),
