@@ -1,5 +1,5 @@
 """What an expert has otherwise than the merged model will have it, though it can be merged: chat template, stop tokens,
-generation config, positions, tensors that its class loads without.
+generation config, positions, settings that nobody knows, tensors that its class loads without.
 
 The files beside the weights only; `distance` looks at the weights.
 """
@@ -13,7 +13,7 @@ from psomerge.checkpoint.layout import LaidOut, laid_out
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.files.untrusted import MAX_TOKENIZER, read_bytes, read_json
 from psomerge.fit.adapters import adapter_warnings
-from psomerge.fit.numerics import positions, shown
+from psomerge.fit.numerics import positions, shown, unknown_differences
 from psomerge.fit.warning import FitWarning
 from psomerge.vocabulary.special_tokens import special_tokens
 from psomerge.vocabulary.tokens import few
@@ -49,7 +49,8 @@ def differences(base: Checkpoint, expert: Checkpoint, chosen: Checkpoint) -> lis
         if expert is chosen
         else [*_template(expert, chosen), *_special(expert, chosen), *_generation(expert, chosen)]
     )
-    return [*_apart(expert, base), *found, *_positions(base, expert), *adapter_warnings(base, expert)]
+    said = [*_unknown(base, expert), *_positions(base, expert)]
+    return [*_apart(expert, base), *found, *said, *adapter_warnings(base, expert)]
 
 
 def _apart(expert: Checkpoint, base: Checkpoint) -> Iterator[FitWarning]:
@@ -115,6 +116,15 @@ def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
     name = "generation_config.json"
     content = read_json(checkpoint.folder / name, MAX_CONFIG) if name in checkpoint.files else {}
     return {key: value for key, value in content.items() if key not in _NO_SETTING and value is not None}
+
+
+def _unknown(base: Checkpoint, expert: Checkpoint) -> Iterator[FitWarning]:
+    if settings := [*unknown_differences(base.config, expert.config)]:
+        rest = ", ..." if len(settings) > 4 else ""
+        expected = ", ".join(f"{one.key} {shown(one.ours)}" for one in settings[:4]) + rest
+        found = ", ".join(f"{one.key} {shown(one.theirs)}" for one in settings[:4]) + rest
+        advice = "nobody knows here whether they change what is computed; the merged model has the base's"
+        yield FitWarning(expert.name, "settings in config.json", expected, found, advice)
 
 
 def _positions(base: Checkpoint, expert: Checkpoint) -> Iterator[FitWarning]:

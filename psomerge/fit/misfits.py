@@ -9,50 +9,20 @@ from typing import Any
 
 import torch
 
-from psomerge.checkpoint.config import main_dtype, sections, stored_dtype
+from psomerge.checkpoint.config import main_dtype, stored_dtype
 from psomerge.checkpoint.layout import LaidOut, laid_out
 from psomerge.checkpoint.plain_names import unwrapped
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.errors import ArtefactError
 from psomerge.fit.loading import Load
-from psomerge.fit.numerics import Resolve, contradictions
+from psomerge.fit.numerics import Resolve, contradictions, parts
+from psomerge.fit.settings import SHAPE_FIELDS
 from psomerge.fit.vocabulary import compared, vocabulary_misfits
 from psomerge.screening.formats import resaving
 from psomerge.vocabulary.tokens import Reader, few, read_vocabulary
 
 MAX_LISTED = 8
 """Misfits of one expert in an error's text; `misfits` returns them all."""
-SHAPE_FIELDS = (
-    *(
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "head_dim",
-    ),
-    *(
-        "num_experts",
-        "num_local_experts",
-        "n_routed_experts",
-        "num_experts_per_tok",
-        "moe_intermediate_size",
-    ),
-    *("kv_lora_rank", "q_lora_rank", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"),
-    *(
-        "encoder_layers",
-        "decoder_layers",
-        "encoder_ffn_dim",
-        "decoder_ffn_dim",
-        "n_embd",
-        "n_head",
-        "n_layer",
-        "n_inner",
-        "word_embed_proj_dim",
-    ),
-)
-"""Fields of config.json by which an architecture's shapes and heads are laid out. Two checkpoints with equal shapes but
-another number of heads do not fit."""
 
 
 def misfits(
@@ -152,7 +122,7 @@ def _config_misfits(base: Checkpoint, expert: Checkpoint, resolve: Resolve) -> I
 def _shape_fields(config: Mapping[str, Any]) -> dict[str, object]:
     return {
         prefix + key: value
-        for prefix, section in sections(config)
+        for prefix, section in parts(config)
         for key, value in section.items()
         if key in SHAPE_FIELDS and value is not None
     }

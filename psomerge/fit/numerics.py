@@ -1,84 +1,26 @@
-"""Settings in config.json that change what a model computes while every shape fits: rope, epsilons, activations,
-scalings, windows, routing.
+"""Settings in config.json that two models give other values: those of `settings.FIELDS`, rope and window, which change
+what is computed, and those of which nobody knows here what they do.
 
 A config may leave out what equals its class's default. What that is knows the library of the class, which is not asked
 here: without it, two configs contradict each other only where both speak.
 """
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from psomerge.checkpoint.config import sections
 from psomerge.checkpoint.rope import SPELLINGS, rope_settings
+from psomerge.fit.settings import FIELDS, is_known
+from psomerge.screening.companions import objects
 
-FIELDS = (
-    "tie_word_embeddings",
-    *(
-        "rms_norm_eps",
-        "layer_norm_eps",
-        "layer_norm_epsilon",
-        "norm_epsilon",
-        "norm_eps",
-        "hidden_act",
-        "hidden_activation",
-        "activation_function",
-    ),
-    *(
-        "query_pre_attn_scalar",
-        "attention_multiplier",
-        "scale_attn_weights",
-        "scale_attn_by_inverse_layer_idx",
-        "clip_qkv",
-        "use_qk_norm",
-    ),
-    *(
-        "attn_logit_softcapping",
-        "final_logit_softcapping",
-        "logit_scale",
-        "logits_scaling",
-        "embedding_multiplier",
-        "residual_multiplier",
-    ),
-    *(
-        "scale_emb",
-        "scale_depth",
-        "dim_model_base",
-        "layer_types",
-        "no_rope_layers",
-        "no_rope_layer_interval",
-        "sliding_window_pattern",
-    ),
-    *(
-        "attention_chunk_size",
-        "mlp_only_layers",
-        "decoder_sparse_step",
-        "norm_topk_prob",
-        "routed_scaling_factor",
-        "scoring_func",
-        "topk_method",
-    ),
-    *(
-        "n_group",
-        "topk_group",
-        "first_k_dense_replace",
-        "moe_layer_freq",
-        "use_parallel_residual",
-        "parallel_attn",
-        "alibi",
-        "rope_interleave",
-    ),
-    *(
-        "feed_forward_proj",
-        "relative_attention_num_buckets",
-        "relative_attention_max_distance",
-        "scale_embedding",
-        "do_layer_norm_before",
-    ),
+_OFF_WHERE_NULL = (
+    *("attn_logit_softcapping", "final_logit_softcapping", "clip_qkv", "swiglu_limit", "attention_chunk_size"),
 )
-"""Compared as they stand. Window and rope are spelt in several ways: `_window` and `rope_settings` read them."""
-_OFF_WHERE_NULL = ("attn_logit_softcapping", "final_logit_softcapping", "clip_qkv")
+"""Settings for which null, spelt out, says that they are off."""
+_NO_PART = ("id2label", "label2id", "task_specific_params", "quantization_config", "generation_config")
+"""Objects in a config that describe no part of a model."""
 Resolve = Callable[[Mapping[str, Any]], "Mapping[str, Any] | None"]
 """Gives a config with every setting of its class spelt out; None where nobody knows the class."""
 
@@ -134,6 +76,14 @@ def contradictions(
             yield Contradiction(key, ours_meant[key], theirs_meant[key], tuple(unsaid))
 
 
+def parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields a config and the objects in it at any depth, but for those that describe no part of a model."""
+    for prefix, section in objects(dict(config)):
+        names = prefix.split(".")[:-1]
+        if not any(f"{name}." in SPELLINGS or name in _NO_PART for name in names):
+            yield prefix, section
+
+
 def positions(config: Mapping[str, Any]) -> int | None:
     """Returns the number of positions that a config says its model was made for, None where it says none."""
     for _, section in sections(config):
@@ -143,22 +93,47 @@ def positions(config: Mapping[str, Any]) -> int | None:
     return None
 
 
+def unknown_differences(base: Mapping[str, Any], expert: Mapping[str, Any]) -> Iterator[Contradiction]:
+    """Yields every setting of which nobody knows here what it does, and of which both configs speak, otherwise.
+
+    Args:
+        base, expert: contents of config.json.
+    """
+    ours, theirs = _unknown(base), _unknown(expert)
+    for key in ours:
+        if key in theirs and ours[key] != theirs[key]:
+            yield Contradiction(key, ours[key], theirs[key])
+
+
+def _unknown(config: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        prefix + key: value
+        for prefix, section in parts(config)
+        for key, value in section.items()
+        if value is not None and not isinstance(value, dict) and not is_known(key)
+    }
+
+
 def _settings(config: Mapping[str, Any]) -> dict[str, object]:
     found: dict[str, object] = {}
-    for prefix, section in sections(config):
-        if prefix in SPELLINGS:
-            continue
+    for prefix, section in parts(config):
         plain = {
-            key: section[key]
+            key: _listed(section[key])
             for key in FIELDS
             if section.get(key) is not None or (key in _OFF_WHERE_NULL and key in section)
         }
         if (newer := plain.pop("hidden_activation", None)) is not None:
             plain["hidden_act"] = newer  # Gemma's first configs hold both; the newer key counts
         if "layer_types" in plain:
-            plain.pop("sliding_window_pattern", None)  # classes make the layers' types of it where they are not said
+            for key in ("sliding_window_pattern", "_sliding_window_pattern"):
+                plain.pop(key, None)  # classes make the layers' types of it where they are not said
         found |= {prefix + key: value for key, value in (plain | _window(section) | rope_settings(section)).items()}
     return found
+
+
+def _listed(value: object) -> object:
+    """Returns a value as JSON has it: classes have tuples as defaults."""
+    return [_listed(one) for one in cast("Sequence[object]", value)] if isinstance(value, (list, tuple)) else value
 
 
 def _window(section: Mapping[str, Any]) -> dict[str, object]:

@@ -36,3 +36,29 @@ def test_generation_settings_that_differ_are_told(
     one, other = opened(tmp_path / "base", "base", base), opened(tmp_path / "expert", "one", expert)
     found = [warning for warning in differences(one, other, one) if warning.what == "generation config"]
     assert [(warning.expected, warning.found) for warning in found] == told
+
+
+def test_settings_that_nobody_knows_are_told_with_both_values(tmp_path: Path) -> None:
+    """A class of the future: whether `gate_temperature` changes what is computed is not known here."""
+    tensors = {"model.norm.weight": torch.zeros(4)}
+    one, other = (
+        open_checkpoint(toy_checkpoint(tmp_path / name, tensors, {"gate_temperature": value, "use_cache": value > 1}))
+        for name, value in (("base", 1.0), ("expert", 2.0))
+    )
+    (warning,) = differences(one, other, one)
+    assert (warning.what, warning.expected, warning.found) == (
+        "settings in config.json",
+        "gate_temperature 1.0",
+        "gate_temperature 2.0",
+    )
+    assert "the merged model has the base's" in warning.advice
+
+
+def test_of_many_settings_that_nobody_knows_the_first_are_told(tmp_path: Path) -> None:
+    tensors = {"model.norm.weight": torch.zeros(4)}
+    one, other = (
+        open_checkpoint(toy_checkpoint(tmp_path / str(value), tensors, {f"gate_{n}": value for n in range(6)}))
+        for value in (1, 2)
+    )
+    (warning,) = differences(one, other, one)
+    assert warning.expected == "gate_0 1, gate_1 1, gate_2 1, gate_3 1, ..."

@@ -1,0 +1,245 @@
+"""Names of the settings in a config.json, sorted by what they do: which change what a model computes while every shape
+fits, which show in the shapes of tensors, which change nothing at inference.
+
+A test holds the lists against the installed library: every setting of every class that writes text stands in one.
+What stands in none, of a class that nobody knows here, is told where two models say it otherwise.
+"""
+
+import re
+
+_COMPUTED = {
+    "head and embedding": """
+tie_word_embeddings share_encoder_decoder_embeddings embedding_multiplier embedding_scale embedding_fraction
+scale_emb scale_embedding rescale_embeddings dim_model_base final_logit_softcapping logits_soft_cap
+output_logit_soft_cap logit_scale logits_scaling logits_mup_width_multiplier lm_head_multiplier output_multiplier
+scale_decoder_outputs is_decoder is_encoder_decoder add_cross_attention use_bidirectional_attention causal
+is_encoder prefix_lm mup_enabled token_dropout use_ordered_embeddings layernorm_embedding emb_layer_norm_before
+tie_encoder_decoder
+""",
+    "norms and activations": """
+rms_norm_eps layer_norm_eps layer_norm_epsilon norm_epsilon norm_eps eps hc_eps mixer_rms_eps post_norm_eps
+rms_norm_eps_moe_gate adapter_layer_norm_eps projection_layer_norm_eps projector_layernorm_eps
+sscp_conv_group_norm_eps moe_norm_min hidden_act hidden_activation activation_function activation afn
+gelu_activation ff_activation ffn_act_fn dense_act_fn feed_forward_proj is_gated_act hidden_mamba_act
+mamba_hidden_act mlp_hidden_act encoder_hidden_act decoder_hidden_act speech_encoder_hidden_act projector_hidden_act
+conv_activation conv_glu_type nemo_activation feat_extract_activation feat_extract_norm leaky_relu_slope
+swiglu_alpha swiglu_limit swiglu_limits swiglu_limits_shared gate_soft_cap output_gate_type gating norm_type
+use_post_norm pre_norm adapter_reuse_layer_norm ln_before_adapter patch_prenorm do_layer_norm_before
+apply_residual_connection_post_layernorm _remove_final_layer_norm chain_hidden_post_norm swin_norm
+mamba_norm_before_gate mamba_rms_norm add_out_norm activation_sparsity_pattern gradient_clipping use_clipped_linears
+""",
+    "attention": """
+query_pre_attn_scalar attention_multiplier attention_value_scale scale_attn_weights scale_attn_by_inverse_layer_idx
+attn_scale softmax_scale qk_scale_factor attn_temperature_tuning floor_scale log_scaling_alpha log_scaling_n_floor
+clip_qkv use_qk_norm qk_layernorm qk_ln qk_layer_norms qk_layer_norms_perceiver attn_logit_softcapping
+attention_logit_cap conf_attention_logit_cap attention_invalid_logits_value attn_uses_sequence_id attention_k_eq_v
+rotary_value attention_in_multiplier attention_out_multiplier key_multiplier alibi alibi_bias_max multi_query
+new_decoder_architecture parallel_attn num_ln_in_parallel_attn use_parallel_residual num_kv_shared_layers
+lambda_std_dev position_embedding_type position_embeddings_type relative_bias_args learned_pos_emb
+use_learned_position_embeddings sinusoidal_embeddings use_abs_pos use_rel_pos use_absolute_position_embeddings
+""",
+    "windows, chunks and types of layers": """
+layer_types layers_block_type block_types attn_layers attention_types attention_layers attention_type
+encoder_attention_type attn_layer_indices attn_layer_offset attn_layer_period expert_layer_offset
+expert_layer_period full_attn_idxs full_attention_interval hybrid_layer_ids local_layer_ids global_attn_indexes
+fullatt_block_indexes global_attn_every_n_layers no_rope_layers no_rope_layer_interval sliding_window_pattern
+_sliding_window_pattern prefix_dense_sliding_window_pattern sliding_window_size sliding_windows window_size
+attention_window attention_window_size attention_chunk_size attention_context_left attention_context_right
+conf_attention_chunk_size conf_attention_context_left conf_attention_context_right keep_window_size local_attention
+local_radius global_block_size block_size num_random_blocks num_global_tokens stagger_local_blocks
+local_attn_chunk_length local_num_chunks_after local_num_chunks_before lsh_attn_chunk_length lsh_num_chunks_after
+lsh_num_chunks_before num_hashes hash_seed num_buckets axial_pos_embds context_size left_chunk n_window
+n_window_infer look_ahead_layers look_backward_layers speech_encoder_chunk_size speech_encoder_left_chunk_num
+left_max_position_embeddings right_max_position_embeddings compress_rates indexer_types indexer_budget
+indexer_compress_ratio index_block_size index_kpool index_kpool_always_select_tail index_local_blocks index_topk
+index_topk_blocks per_layer_config cross_attention_layers cross_attention_frequency cross_layer_interval
+cross_attn_all_layers canvas_length
+""",
+    "positions": """
+rotary_dim rotary_embedding_base layer_rope_theta global_rope_theta local_rope_theta rope_interleave
+original_max_position_embeddings use_mem_rope use_long_context relative_attention_num_buckets
+relative_attention_max_distance relative_max_distance encoder_max_relative_position position_bias_num_buckets
+position_bias_max_distance bias_max_distance bias_symmetric clamp_len same_length bi_data attn_type mem_len
+reuse_len use_mems_eval tokens_per_second position_id_per_seconds interpolate_mode diffusion_max_period min_period
+max_period attn_rotary_emb
+""",
+    "heads and groups": """
+encoder_attention_heads decoder_attention_heads encoder_num_attention_heads decoder_num_attention_heads
+encoder_num_key_value_heads decoder_num_key_value_heads num_encoder_attention_heads num_decoder_attention_heads
+attention_heads n_heads kv_n_heads num_kv_heads num_attention_heads_per_layer num_sliding_attention_heads
+swa_num_attention_heads swa_num_key_value_heads swa_head_dim attention_head_dim attention_head_size dim_head d_head
+kv_channels num_query_groups cross_num_attention_heads cross_num_key_value_heads cross_head_dim
+conf_num_attention_heads speech_encoder_attention_heads t2u_encoder_attention_heads t2u_decoder_attention_heads
+resampler_heads resampler_n_heads resampler_head_dim resampler_dim_head qk_nope_head_dim qk_rope_head_dim
+qk_head_dim v_head_dim index_n_heads index_head_dim indexer_n_heads indexer_kv_heads indexer_head_dim
+linear_num_heads linear_num_key_heads linear_num_value_heads linear_head_dim linear_key_head_dim
+linear_value_head_dim mamba_n_heads mamba_num_heads n_mamba_heads mamba_d_head mamba_head_dim mamba_headdim
+mamba_n_groups mamba_ngroups n_groups num_groups num_conv_pos_embedding_groups depthwise_multiplier o_groups
+heads_per_ngram
+""",
+    "residuals and depth": """
+residual_multiplier residual_weight conf_residual_weight scale_depth mlp_multipliers full_attn_alpha_factor
+full_attn_beta_factor linear_attn_alpha_factor linear_attn_beta_factor mlp_alpha_factor mlp_beta_factor hc_count
+hc_mult hc_magnitude hc_sinkhorn_iters altup_active_idx altup_coef_clip altup_correct_scale H_cycles L_cycles
+num_layers_per_stack num_mem_blocks use_shared_attention_adapter rescale_every
+""",
+    "experts and routing": """
+mlp_only_layers mlp_layer_types moe_layers decoder_sparse_step encoder_sparse_step interleave_moe_layer_step
+moe_layer_freq moe_layer_interval moe_layer_start_index moe_layer_end_index first_k_dense_replace num_dense_layers
+num_sparse_encoder_layers num_sparse_decoder_layers norm_topk_prob moe_renormalize moe_normalize_expert_weights
+normalize_router_prob_before_dropping routed_scaling_factor moe_routed_scaling_factor moe_router_scaling_factor
+router_scaling_factor route_scale scoring_func expert_selection_fn topk_method n_group topk_group num_expert_group
+moe_k moe_topk moe_top_k top_k_experts num_experts_per_token moe_router_logit_softcapping
+moe_apply_router_weight_on_input use_expert_bias shared_expert_combination_strategy shared_expert_sink
+expert_capacity router_ignore_padding_tokens batch_prioritized_routing second_expert_policy
+moe_eval_capacity_token_fraction moe_token_dropout zero_expert_num centroid_intermediate_top_k enable_moe_block
+is_moe moe_shared_expert_overlap
+""",
+    "states": """
+time_step_limit time_step_rank time_step_min time_step_max time_step_floor time_step_scale mamba_dt_rank
+ssm_in_multiplier ssm_multipliers ssm_out_multiplier linear_allow_neg_eigval linear_lower_bound cca_time0 cca_time1
+""",
+    "pictures and sounds": """
+vision_feature_layer vision_feature_layers vision_feature_select_strategy feature_layer cat_hidden_layers
+accept_hidden_layer intermediate_layers_indices insert_layer_id spatial_target_layers spatial_vision_layer
+deepstack_layer_map deepstack_visual_indexes vision_aspect_ratio vision_use_cls_token use_mean_pooling
+use_mask_token do_pooling pooling pooling_kernel_size projector_pooling_ratio spatial_pool_mode spatial_pool_stride
+pixel_shuffle_ratio downsample_ratio downsample_factor downsample_mode downsample_rate scale_factor
+spatial_merge_size merge_size merge_kernel_size merger_times temporal_merge_size temporal_downsample_factor
+temporal_patch_size video_temporal_patch_size patch_temporal patch_size patch_stride patch_padding hidden_stride
+window_kernel_size mm_tokens_per_image vision_soft_tokens_per_image audio_soft_tokens_per_image standardize
+tokenize_function use_qformer_text_input use_decoder_only_language_model use_resampler image_grid_pinpoints
+supported_aspect_ratios drop_vision_last_layer video_pruning_rate use_weighted_layer_sum reduction_factor
+conf_reduction_factor time_reduction conv_stride adaptor_stride enc_dilations depths sscp_conv_stride_size
+resblock_dilation_sizes upsample_rates upsampling_ratios attn_resolutions default_num_delay_tokens delay_pattern
+audio_frame_step frame_ms mtp_hidden_states_first is_vqa alpha_type has_lora_adapter audio_length_per_tok
+projector_use_layernorm image_seq_length architecture model_args vocoder_offset seconds_per_chunk repeats
+""",
+    "pieces and n-grams": """
+patching_mode patching_threshold patch_in_forward max_patch_length cross_attn_k encoder_hash_byte_group_nb_functions
+encoder_hash_byte_group_size ngram ngram_size seed split_ngram_parts ple_layer_ids prompt_length use_prompt
+use_lang_emb asm concat_input enable_pronunciation enable_shape use_task_id adapter_layer_norm
+block_auto_adjust_ff_dim
+""",
+}
+FIELDS = tuple(" ".join(_COMPUTED.values()).split())
+"""Change what is computed. Window and rope do, too, but are spelt in several ways: `numerics` reads them."""
+_SHAPES = """
+hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim num_experts
+num_local_experts n_routed_experts num_experts_per_tok moe_intermediate_size kv_lora_rank q_lora_rank d_model d_kv
+d_ff num_layers num_decoder_layers num_heads encoder_layers decoder_layers encoder_ffn_dim decoder_ffn_dim n_embd
+n_head n_layer n_inner word_embed_proj_dim
+"""
+SHAPE_FIELDS = tuple(_SHAPES.split())
+"""Fields by which an architecture's shapes and heads are laid out. Two checkpoints with equal shapes but another number
+of heads do not fit."""
+_SIZES = """
+adapter_rank adapter_reduction_factor adaptor_kernel_size add_adapter add_bias_linear additional_vocab_size
+aligner_enable_bias aligner_ffn_mult aligner_num_add_layers alignment_intermediate_size altup_num_inputs
+attention_bias attention_hidden_size attention_out_bias audio_channels audio_embed_dim axial_pos_embds_dim
+axial_pos_shape backbone_hidden_size base_channels bias block_ffn_dim_multiplier block_multiple_of
+channel_multiplier char_vocab_size chroma_length codebook_size codebook_vocab_size composer_vocab_size
+conf_conv_kernel_size conf_num_hidden_layers conv1d_width conv_L_cache conv_bias conv_channels
+conv_depthwise_kernel_size conv_dim conv_expansion_factor conv_kernel conv_kernel_size conv_kernel_sizes crop_size
+cross_attention_hidden_size cross_hidden_size d_inner d_rel decoder_bias decoder_dim decoder_hidden_size
+decoder_num_hidden_layers decoder_vocab_size dense_intermediate_size depth depthwise_separable_out_channel dff
+dim_ff double_latent downsample_channels downsample_hidden_size emb_dim embed_dim embedding_dim embedding_size
+enable_bias enc_attention_channels enc_channels enc_dim enc_emb_dim enc_kernel_sizes enc_res2net_scale
+enc_se_channels encoder_hash_byte_group_vocab encoder_hidden_size encoder_num_hidden_layers expand expansion_ratio
+expert_ffn_hidden_size ext_pw_out_channel feature_projection_input_dim feed_forward_size feedforward_mult ff_mult
+ffn_dim ffn_hidden_size ffn_proj_factor ffn_round_up_to_multiple_of force_image_size frame_size
+frequency_embedding_size gated_norm_rank hc_lowrank hidden_dim hidden_size_global hidden_size_per_layer_input
+image_size image_text_hidden_size image_token_embed_dim img_max_token_num in_channels input_channels input_dim
+input_embedding_size input_feat_per_channel input_feat_size input_size intermediate_multiple_size
+intermediate_size_mlp kernel_size lang_embed_dim latent_channels latent_query_num latent_size laurel_rank
+layer_norm_elementwise_affine layers linear_conv_kernel_dim lm_head_bias lru_width
+make_ngram_vocab_size_divisible_by mamba_conv_bias mamba_d_conv mamba_d_ssm mamba_d_state mamba_expand
+mamba_proj_bias max_2d_position_embeddings max_action_dim max_image_size max_num_patches max_num_tiles max_pos_emb
+max_state_dim max_temporal_embeddings max_value_projector_patch_to_query_dict max_vit_seq_len mel_dim mel_vocab_size
+merged_hidden_size min_image_size mlp_bias mlp_dim mlp_ratio mm_embed_dim mm_posemb_size moe_latent_size
+moe_num_experts moe_num_shared_experts moe_shared_expert_intermediate_size multi_modal_projector_bias
+multimodal_projector_bias n_langs n_layers n_mel_bins n_shared_experts nemo_conv_channels nemo_final_size
+ngram_vocab_size_base no_bias norm_bias num_adapter_layers num_blocks num_centroids num_channels num_chroma
+num_classes num_code_groups num_codebooks num_conv_layers num_conv_pos_embeddings num_embeddings num_embeds
+num_encoder_layers num_feat_extract_layers num_global_layers num_image_tokens num_image_with_embedding num_mel_bins
+num_patches num_position_embeddings num_quantizers num_query_tokens num_res_blocks num_shared_experts
+num_visual_indicator_tokens number_of_conv_states o_lora_rank out_channels out_hidden_size output_channels
+output_dim output_embedding_size output_proj_dims patch_embed_hidden_size ple_conv_kernel_size ple_embed_dim
+pos_emb_height pos_emb_time pos_emb_width position_embedding_size post_conv_in_channels post_conv_mid_channels
+post_conv_out_channels prefix_dense_intermediate_size projection_dim projection_hidden_size
+projection_intermediate_size projector_bias projector_hidden_size projector_input_dim projector_output_dim
+projector_patch_to_query_dict projectors_bias prompt_mid_dim prompt_types pronunciation_embed_dim
+pronunciation_vocab_size qk_dim_factor qkv_bias rel_extent resampler_depth resampler_ff_mult resampler_n_latents
+resampler_num_latents resblock_kernel_sizes resolution router_bias router_hidden_size scale segment_types
+shape_embed_dim shape_vocab_size share_expert_dim shared_expert_intermediate_size shared_intermediate_size
+speaker_embedding_dim speech_decoder_postnet_kernel speech_decoder_postnet_layers speech_decoder_postnet_units
+speech_decoder_prenet_layers speech_decoder_prenet_units speech_encoder_intermediate_size speech_encoder_layers
+spkr_embed_dim src_vocab_size sscp_conv_channel_size sscp_conv_kernel_size ssm_state_size state_size
+subsampling_conv_channels t2u_decoder_ffn_dim t2u_decoder_layers t2u_encoder_ffn_dim t2u_encoder_layers
+t2u_max_position_embeddings t2u_variance_predictor_embed_dim t2u_variance_predictor_hidden_dim
+t2u_variance_predictor_kernel_size t2u_vocab_size task_type_vocab_size text_hidden_size tgt_vocab_size
+thinker_hidden_size token_classification_bias type_vocab_size unit_embed_dim unit_hifi_gan_vocab_size
+upsample_initial_channel upsample_kernel_sizes use_bias use_conv_bias use_double_wide_mlp use_qkv_bias v_dim_factor
+variance_predictor_kernel_size video_seq_length vision_hidden_size vision_output_dim vocab_size_per_layer_input
+vocoder_num_langs vocoder_num_spkrs weight_mode
+"""
+_HARMLESS = {
+    "What a file says of itself, and classes of labels": """
+architectures model_type transformers_version torch_dtype dtype id2label label2id label_names num_labels
+problem_type finetuning_task task_specific_params tokenizer_class prefix auto_map name_or_path unsloth_version
+unsloth_fixed verbose quantization_config pruned_heads torchscript tf_legacy_loss use_bfloat16 attn_implementation
+use_flash_attn
+""",
+    "What a call returns, and how texts are written": """
+return_dict return_dict_in_generate return_last_states output_attentions output_hidden_states output_router_logits
+output_scores add_router_probs use_cache begin_suppress_tokens suppress_tokens bad_words_ids max_length min_length
+max_new_tokens t2u_max_new_tokens num_beams num_beam_groups num_return_sequences do_sample temperature top_k top_p
+typical_p repetition_penalty diversity_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size early_stopping
+length_penalty exponential_decay_length_penalty remove_invalid_values start_n_top end_n_top median_filter_width
+num_inference_steps enable_audio_output visual_indicator_token_ids sampling_rate sample_rate
+""",
+    "Vocabulary and context, which are compared elsewhere": """
+vocab_size vocab_offset audio_vocab_size unpadded_vocab_size vocabulary_map langs languages default_language
+max_position_embeddings n_positions n_ctx max_seq_len seq_len seq_length context_length model_max_length
+max_source_positions max_target_positions max_text_positions max_speech_positions max_encoder_position_embeddings
+max_decoder_position_embeddings
+""",
+    "Window and rope, which `numerics` reads in all spellings": """
+sliding_window use_sliding_window max_window_layers rope_parameters rope_scaling rope_theta rope_local_base_freq
+compress_rope_theta partial_rotary_factor rotary_pct rotary_emb_base
+""",
+    "Kernels and parallelism: the same numbers but for rounding": """
+pretraining_tp model_parallel_size ep_size slow_but_exact attn_impl mode chunk_size chunk_size_feed_forward
+chunk_size_lm_head mamba_chunk_size conv_chunksize acoustic_tokenizer_chunk_size autocast_kernel_dtype
+chunkwise_kernel sequence_kernel step_kernel inference_state_dtype max_inference_chunksize mamba_ssm_cache_dtype
+residual_in_fp32 attention_softmax_in_fp32 scale_attention_softmax_in_fp32 reorder_and_upcast_attn
+norm_reduction_force_float32 router_dtype enable_moe_fp32_combine use_mamba_kernels use_mambapy use_associative_scan
+use_mem_eff_path patching_batch_size num_logits_to_keep pad_head_dim_to_multiple_of gradient_checkpointing
+""",
+    "Training": """
+rescale_prenorm_residual linear_a_log_max linear_a_log_min linear_dt_max linear_dt_min layer_scale_initial_scale
+axial_norm_std freeze_lm_head freeze_text_layers freeze_text_module_exceptions freeze_vision_layers
+freeze_vision_module_exceptions label_smoothing use_mems_train L_bp_cycles time_sampling_beta_alpha
+time_sampling_beta_beta time_sampling_offset time_sampling_scale apply_spec_augment seq_aux
+""",
+    "Heads for tokens further on, which are left out": """
+mtp_layer_types mtp_layers_block_type mtp_mlp_layer_types mtp_local_layer_ids num_nextn_predict_layers
+num_mtp_layers
+""",
+}
+NAMES = frozenset(" ".join((*FIELDS, *SHAPE_FIELDS, _SIZES, *_HARMLESS.values())).split())
+"""All that are known by name: what is computed, sizes that show in the shapes of tensors, and what is harmless."""
+_KINDS = re.compile(
+    r"dropout|_pdrop$|layerdrop$|drop_path|jitter|loss|(^|_)init(_|$)|initializer"  # training
+    r"|^mask_(time|feature)_|^summary_|^classifier_"  # training and other tasks than writing
+    r"|_token_ids?$|_token_index$|(bos|eos|pad|unk|sep|cls|mask)_(id|index)$"  # ids of tokens
+    r"|^(im|image|slice|codec|speaker|lang|newline)(_start|_end|_newline|_nothink|_think_bos|_think_eos)?_id$"
+    r"|_config$|^((audio_|text_)?encoder|decoder)$"  # parts: what is in them is looked at
+    r"|^_"  # the library's own notes
+)
+"""Harmless by how they are called."""
+
+
+def is_known(name: str) -> bool:
+    """Returns whether a setting stands in one of the lists, or is harmless by how it is called."""
+    return name in NAMES or _KINDS.search(name) is not None
