@@ -23,6 +23,21 @@ _VOCABULARIES = (*VOCABULARY_FILES, "merges.txt", "bpe.codes", "target.spm", "ad
 _OF_BYTES = ("ByT5Tokenizer",)
 """Classes that need no vocabulary: every byte is a token."""
 _BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+_CUTTING = (
+    *("add_bos_token", "add_eos_token", "add_prefix_space", "add_dummy_prefix", "legacy", "sp_model_kwargs"),
+    *(
+        "do_lower_case",
+        "do_lowercase",
+        "lowercase",
+        "do_basic_tokenize",
+        "never_split",
+        "strip_accents",
+        "keep_accents",
+    ),
+    *("tokenize_chinese_chars", "remove_space", "normalization", "byte_fallback", "from_slow", "split_special_tokens"),
+    *("src_lang", "tgt_lang", "source_lang", "target_lang", "language", "task", "predict_timestamps"),
+)
+"""Settings of tokenizer_config.json by which classes cut otherwise, or put other tokens around a text."""
 _PER_CALL = ("version", "truncation", "padding")
 """Parts of tokenizer.json that a call may set and a trainer often leaves behind; they change no token."""
 
@@ -31,7 +46,8 @@ def tokenizers_differ(a: Checkpoint, b: Checkpoint) -> bool:
     """Returns whether two checkpoints cut text differently, as far as their files tell; one without any tokenizer file
     differs from none.
 
-    Tokens that only one of them added to its tokenizer.json are no difference: a merged tokenizer has them all.
+    Tokens that only one of them added to its tokenizer.json are no difference: a merged tokenizer has them all. Which
+    settings beside the vocabulary a class heeds knows its library; here all that some class heeds are a difference.
 
     Raises:
         ArtefactError: a tokenizer file is damaged or larger than one can be.
@@ -39,11 +55,23 @@ def tokenizers_differ(a: Checkpoint, b: Checkpoint) -> bool:
     ours, theirs = ({name for name in _VOCABULARIES if name in checkpoint.files} for checkpoint in (a, b))
     if not ours or not theirs:
         return False
+    if _cutting(a) != _cutting(b):
+        return True
     if "tokenizer.json" in ours & theirs:
         return _differ(a, b, "tokenizer.json") and (
             _meaning(a) != _meaning(b) or bool(differing_flags(_added(a), _added(b)))
         )
     return ours != theirs or any(_differ(a, b, name) for name in ours)
+
+
+def _cutting(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What tokenizer_config.json says of how text is cut; the class too, where there is no tokenizer.json that does."""
+    name = "tokenizer_config.json"
+    said = read_json(checkpoint.folder / name, MAX_TOKENIZER) if name in checkpoint.files else {}
+    found = {key: said[key] for key in _CUTTING if said.get(key) is not None}
+    if "tokenizer.json" not in checkpoint.files:
+        found["tokenizer_class"] = str(said.get("tokenizer_class")).removesuffix("Fast")
+    return found
 
 
 def differing_flags(ours: Mapping[str, AddedToken], theirs: Mapping[str, AddedToken]) -> list[str]:

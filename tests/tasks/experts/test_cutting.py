@@ -1,12 +1,15 @@
 """Tokenizers as families publish them, and as the installed transformers saves them after it has opened them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from made.models import tiny_llama
-from psomerge.checkpoint.reader import open_checkpoint
+from made.tokenizers import spiece, tokenizer_model, vocab_and_merges, vocab_txt, without_tokenizer
+from psomerge.checkpoint.reader import Checkpoint, open_checkpoint
+from psomerge.errors import ConfigError
 from psomerge.tasks.experts.cutting import cut_alike
 from psomerge.tasks.experts.fitting import choose_tokenizer
 from psomerge.vocabulary.tokenizer import tokenizers_differ
@@ -70,3 +73,73 @@ def test_another_tokenizer_is_another(tmp_path: Path) -> None:
     unopened = open_checkpoint(with_tokenizer(tmp_path / "unopened", LLAMA2))
     (tmp_path / "unopened" / "tokenizer.json").write_text("{}")
     assert not cut_alike(base, unopened)
+
+
+def spoken_pair(folder: Path, files: Callable[[Path], None], ours: dict, theirs: dict) -> list[Checkpoint]:
+    """Base and expert with the same tokenizer files, but for what is said in tokenizer_config.json."""
+    made = []
+    for name, settings in (("base", ours), ("expert", theirs)):
+        tiny_llama(folder / name, vocab=len(LETTERS))
+        without_tokenizer(folder / name)
+        files(folder / name)
+        path = folder / name / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+        made.append(open_checkpoint(folder / name, name))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("files", "ours", "theirs"),
+    [
+        (tokenizer_model, {"add_bos_token": True}, {"add_bos_token": False}),
+        (tokenizer_model, {}, {"add_eos_token": True}),
+        (vocab_txt, {"do_lower_case": False}, {"do_lower_case": True}),
+        (vocab_txt, {}, {"do_lower_case": False}),
+        (vocab_and_merges, {"add_prefix_space": False}, {"add_prefix_space": True}),
+        (spiece, {}, {"tokenizer_class": "LlamaTokenizer"}),
+    ],
+)
+def test_settings_by_which_the_library_cuts_otherwise_are_asked_about(
+    tmp_path: Path, files: Callable[[Path], None], ours: dict, theirs: dict
+) -> None:
+    """Without a tokenizer.json only the vocabulary was compared, and the base's begin of text won silently."""
+    base, expert = spoken_pair(tmp_path, files, ours, theirs)
+    assert tokenizers_differ(base, expert)
+    with pytest.raises(ConfigError, match="the tokenizers of expert differ from the base's"):
+        choose_tokenizer(base, [expert], None)
+    assert choose_tokenizer(base, [expert], "expert") == "expert"
+
+
+@pytest.mark.parametrize(
+    ("files", "ours", "theirs"),
+    [
+        (tokenizer_model, {}, {"add_eos_token": False, "tokenizer_class": "LlamaTokenizerFast"}),
+        (tokenizer_model, {}, {"clean_up_tokenization_spaces": True, "model_max_length": 9, "padding_side": "left"}),
+        (vocab_txt, {}, {"do_lower_case": True}),
+        (vocab_and_merges, {"add_prefix_space": False}, {}),
+        (spiece, {}, {"legacy": True}),
+    ],
+)
+def test_settings_by_which_the_library_cuts_alike_are_no_question(
+    tmp_path: Path, files: Callable[[Path], None], ours: dict, theirs: dict
+) -> None:
+    base, expert = spoken_pair(tmp_path, files, ours, theirs)
+    assert choose_tokenizer(base, [expert], None) == "base"
+
+
+def test_a_setting_beside_one_tokenizer_json_counts_where_the_library_heeds_it(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base, expert = (with_tokenizer(tmp_path / name, LLAMA2) for name in ("base", "expert"))
+    settings = json.loads((expert / "tokenizer_config.json").read_text()) | {"add_bos_token": False}
+    (expert / "tokenizer_config.json").write_text(json.dumps(settings))
+    one, other = (AutoTokenizer.from_pretrained(folder)("a b").input_ids for folder in (base, expert))
+    assert (one == other) is not _asked(base, expert)
+
+
+def _asked(base: Path, expert: Path) -> bool:
+    try:
+        choose_tokenizer(open_checkpoint(base, "base"), [open_checkpoint(expert, "expert")], None)
+    except ConfigError:
+        return True
+    return False
