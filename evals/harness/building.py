@@ -23,7 +23,7 @@ from psomerge.evals.harness.prompts import Render, make_prompts
 from psomerge.evals.harness.questions import compiled_once
 from psomerge.evals.harness.tasks import filter_names, load_tasks
 from psomerge.evals.harness.templates import today
-from psomerge.evals.harness.thinking import check_choices
+from psomerge.evals.harness.thinking import check_choices, marks_of
 from psomerge.evals.scorers import Scorer, load_scorer
 from psomerge.evals.suites.suite import Benchmark, Prompting, Suite
 
@@ -156,8 +156,8 @@ def prepare(
     task._instances = make_prompts(task, items, benchmark.prompting, render=render, shots=shots)
     one = Prepared(benchmark, task, items, benchmark.filter or filter_names(task)[0], (), scorer)
     check_labels(one)
-    if end := benchmark.prompting.think_end_token:
-        check_choices(task.instances, end)
+    if marks := marks_of(benchmark.prompting):
+        check_choices(task.instances, marks)
     return one
 
 
@@ -166,7 +166,7 @@ def _encode(
 ) -> tuple[int, ...]:
     """Adds the requests that are new to the two ordered sets; returns for each instance the place of its request."""
     instances, items = one.task.instances, one.items
-    written = partial(encoder.generation, think_end=one.benchmark.prompting.think_end_token)
+    written = partial(encoder.generation, marks=marks_of(one.benchmark.prompting))
     asked: list[int] = [0] * len(instances)
     for kind, encode, known in (
         ("loglikelihood", encoder.loglikelihood, loglikelihood),

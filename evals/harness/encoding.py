@@ -15,6 +15,7 @@ from psomerge.errors import ArtefactError, ConfigError
 from psomerge.evals.engines.engine import Generation, Loglikelihood
 from psomerge.evals.harness.greedy import check_greedy
 from psomerge.evals.harness.templates import ChatTemplate
+from psomerge.evals.harness.thinking import Marks
 from psomerge.files.untrusted import listing
 from psomerge.screening.companions import check_companions
 
@@ -96,7 +97,7 @@ class Encoder:
         self._warn(cut, len(requests))
         return requests
 
-    def generation(self, instances: Sequence[Any], think_end: str | None = None) -> list[Generation]:
+    def generation(self, instances: Sequence[Any], marks: Marks | None = None) -> list[Generation]:
         """Returns one request for each lm-eval instance of (context, generation settings); end of text is a stop string
         too, and the only one where the model thinks first, to the end of which nothing else may stop it.
 
@@ -121,8 +122,8 @@ class Encoder:
                 )
             room = self._longest if self._paired else self._longest - most
             cut += len(prompt) > room
-            stops = tuple(term for term in (stop if think_end is None else [end]) if term)
-            requests.append(Generation(tuple(prompt[-room:]), stops, most, self._is_special(think_end)))
+            stops = tuple(term for term in ([end] if marks else stop) if term)
+            requests.append(Generation(tuple(prompt[-room:]), stops, most, self._written(marks)))
         self._warn(cut, len(requests))
         return requests
 
@@ -164,10 +165,10 @@ class Encoder:
         """Whether turns that were made a text may hold the date."""
         return self._template is not None and self._template.writes_a_date
 
-    def _is_special(self, text: str | None) -> bool:
-        """Whether a text has tokens that are left out of what a model writes, unless they are asked for."""
-        special = self._tokenizer.all_special_tokens
-        return text is not None and any(token in text for token in special if token)
+    def _written(self, marks: Marks | None) -> bool:
+        """Whether a thought's marks have tokens that are left out of what a model writes, unless they are asked for."""
+        texts = [text for text in (marks.begin, marks.end) if text] if marks else []
+        return any(token in text for token in self._tokenizer.all_special_tokens if token for text in texts)
 
     def _warn(self, cut: int, among: int) -> None:
         if cut:

@@ -184,6 +184,8 @@ def digest_of_set(suite: Suite, split: str, batch: Batch, prepared: Sequence[Pre
         benchmarks.append([labels, scoring, str(one.task.VERSION), one.items.names, one.items.groups, one.asked])
         if asked.prompting.think_end_token:
             benchmarks[-1].append(["thought ends", asked.prompting.think_end_token])
+        if asked.prompting.think_begin_token:
+            benchmarks[-1].append(["thought begins", asked.prompting.think_begin_token])
         if asked.floor:  # a judgement is kept with its fitness
             benchmarks[-1].append(asdict(asked.floor))
         if one.corpus:

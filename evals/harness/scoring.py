@@ -15,7 +15,7 @@ from psomerge.evals.harness.answers import as_the_harness
 from psomerge.evals.harness.corpus import rows_of
 from psomerge.evals.harness.foreign import one_line
 from psomerge.evals.harness.prepared import FailedBenchmark, Prepared
-from psomerge.evals.harness.thinking import answer_after
+from psomerge.evals.harness.thinking import answer_after, marks_of
 from psomerge.evals.metrics import corpus
 from psomerge.evals.scorers import Item
 from psomerge.evals.suites.scores import BenchmarkScore, Example
@@ -65,17 +65,17 @@ def by_item(one: Prepared) -> list[list[Any]]:
 
 def _tell_unfinished(one: Prepared, batch: Batch, answers: Answers) -> None:
     """Says how many thoughts have no end: their items have no answer, and are as wrong as can be."""
-    if end := one.benchmark.prompting.think_end_token:
+    if marks := marks_of(one.benchmark.prompting):
         asked = [pair for pair in zip(one.task.instances, one.asked, strict=True) if pair[0].request_type == WRITTEN]
         texts = [(answers.generation[place], instance.args[0]) for instance, place in asked]
-        if count := sum(answer_after(text, prompt, end) is None for text, prompt in texts):
+        if count := sum(answer_after(text, prompt, marks) is None for text, prompt in texts):
             logger.warning(
                 "%s: %d of %d thoughts have no end (%s) and count as no answer; raise max_gen_toks in the benchmark's "
                 "`config: {generation_kwargs: ...}` if many have none",
                 one.benchmark.name,
                 count,
                 len(texts),
-                end,
+                marks.end,
             )
 
 
@@ -166,8 +166,8 @@ def answer_of(
         from lm_eval.models.utils import handle_stop_sequences, postprocess_generated_text
 
         text, stops = answers.generation[place], list(batch.generation[place].stop)
-        if end := benchmark.prompting.think_end_token:
-            text = answer_after(text, instance.args[0], end) or ""
+        if marks := marks_of(benchmark.prompting):
+            text = answer_after(text, instance.args[0], marks) or ""
             stops += handle_stop_sequences(instance.args[1].get("until"), eos=None)
         return postprocess_generated_text(text, stops, None)
     name = benchmark.name

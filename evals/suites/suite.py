@@ -94,12 +94,16 @@ class Prompting:
     think_end_token: Text | None = None
     """What ends a reasoning model's thought, such as `</think>`: what follows is its answer, the task's stop strings
     are looked for there alone, and a thought without an end is no answer."""
+    think_begin_token: Text | None = None
+    """What begins a thought; None: as the end tells it (`<think>` of `</think>`), where it does."""
 
     def __post_init__(self) -> None:
         if self.fewshot_as_multiturn and not self.chat_template:
             raise ValueError("`fewshot_as_multiturn` needs `chat_template: true`")
         if self.chat_template_args and not self.chat_template:
             raise ValueError("`chat_template_args` needs `chat_template: true`")
+        if self.think_begin_token and not self.think_end_token:
+            raise ValueError("`think_begin_token` needs `think_end_token`")
         if taken := sorted(TEMPLATE_NAMES & set(self.chat_template_args)):
             raise ValueError(f"`chat_template_args` cannot set {', '.join(taken)}: a template is told it already")
         if self.date is not None and not _is_date(self.date):

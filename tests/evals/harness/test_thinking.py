@@ -10,7 +10,7 @@ from places import TOY
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.evals.engines.engine import Answers
 from psomerge.evals.harness import EvaluationSet, build
-from psomerge.evals.harness.thinking import answer_after, begin_of
+from psomerge.evals.harness.thinking import Marks, answer_after, begin_of
 from psomerge.evals.suites.file import load_suite
 
 pytestmark = pytest.mark.filterwarnings(
@@ -39,17 +39,52 @@ END = "think_end_token: '</think>'"
         ("[THINK]Lima", "Q", "[/THINK]", None),
         ("Lima", "Q", "<|final|>", None),  # nothing tells whether it has begun to think
         ("Oslo<|final|>Lima", "Q", "<|final|>", "Lima"),
+        ("Lima", "Q", "◁/think▷", "Lima"),  # was no answer: the begin was not known
+        ("◁think▷Oslo?◁/think▷Lima", "Q", "◁/think▷", "Lima"),
+        ("◁think▷Lima", "Q", "◁/think▷", None),
+        ("Lima", "Q<|begin_of_thought|>\n", "<|end_of_thought|>", None),
+        ("Lima", "Q", "<|end_of_thought|>", "Lima"),
+        ("analysis<|channel|>final<|message|>Lima", "Q", "<|channel|>final<|message|>", "Lima"),
         ("", "Q<think>", "</think>", None),
         ("x</think>", "Q<think>", "</think>", ""),
     ],
 )
 def test_what_follows_the_thought_is_the_answer(text, prompt, end, answer):
-    assert answer_after(text, prompt, end) == answer
+    assert answer_after(text, prompt, Marks(begin_of(end), end)) == answer
 
 
-def test_the_begin_is_told_by_the_end():
-    ends = ["</think>", "[/THINK]", "<|/thought|>", "<|channel|>final", "</reasoning>"]
-    assert [begin_of(end) for end in ends] == ["<think>", "[THINK]", "<|thought|>", None, "<reasoning>"]
+@pytest.mark.parametrize(
+    ("end", "begin"),
+    [
+        ("</think>", "<think>"),
+        ("</think>\n\n", "<think>"),
+        ("[/THINK]", "[THINK]"),  # Magistral
+        ("◁/think▷", "◁think▷"),  # Kimi
+        ("</seed:think>", "<seed:think>"),  # Seed-OSS
+        ("</thought>", "<thought>"),
+        ("</reasoning>", "<reasoning>"),
+        ("<|/thought|>", "<|thought|>"),
+        ("<|end_of_thought|>", "<|begin_of_thought|>"),  # OpenThinker
+        ("<|END_THINKING|>", "<|START_THINKING|>"),  # Command A
+        ("<|channel|>final<|message|>", None),  # gpt-oss writes it before every answer
+        ("<|end|>", None),
+        ("Here is my response:", None),
+    ],
+)
+def test_the_begin_is_told_by_the_end(end, begin):
+    assert begin_of(end) == begin
+
+
+def test_the_begin_may_be_said(tmp_path, model):
+    assert answer_after("Lima", "Q", Marks("Here is my thought:", "Here is my response:")) == "Lima"
+    assert answer_after("Here is my thought: Lima", "Q", Marks("Here is my thought:", "Here is my response:")) is None
+    said = set_of(tmp_path, model, "{think_end_token: 'Answer:', think_begin_token: 'Thought:'}")
+    unsaid = set_of(tmp_path, model, "{think_end_token: 'Answer:'}")
+    assert said.digest != unsaid.digest
+    texts = tuple(f"{doc['capital']}." for doc in said.prepared[0].items.docs)
+    assert [one.score(Answers(generation=texts))[0].score for one in (said, unsaid)] == [1.0, 0.0]
+    with pytest.raises(ConfigError, match="`think_begin_token` needs `think_end_token`"):
+        set_of(tmp_path, model, "{think_begin_token: 'Thought:'}")
 
 
 @pytest.fixture(scope="module")
