@@ -80,6 +80,9 @@ def file_warnings(base: Checkpoint, experts: Sequence[Checkpoint], tokenizer_fro
     return found
 
 
+_REWRITING = "transformers' AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+
+
 def token_warnings(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarning]:
     """Yields what the merged model's tokenizer, that of `chosen` with what others added, does not do as an expert's.
     Raises ArtefactError as `compared`.
@@ -103,6 +106,8 @@ def token_warnings(expert: Checkpoint, chosen: Checkpoint) -> Iterator[FitWarnin
     words = [shown(token) for token, one in taken.items() if token.strip().isalnum() and not one.special]
     if lost:
         advice = "where its texts need them, choose a tokenizer that has them with tokenizer_from"
+        if "tokenizer.json" not in chosen.files and any(token in theirs.added for token in own.only_expert):
+            advice += f", or give {chosen.name} a tokenizer.json, into which they can be merged: {_REWRITING}"
         yield FitWarning(expert.name, "tokens of its own", f"those of {chosen.name} only", few(lost), advice)
     if words:
         yield FitWarning(

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from made.families import FAMILIES, GEMMA3, LLAMA3, MISTRAL, QWEN25, edit, edit_tokens, member
-from made.models import toy_checkpoint
+from made.models import tiny_llama, toy_checkpoint
+from made.tokenizers import tokenizer_model, without_tokenizer
 from psomerge.checkpoint.reader import open_checkpoint
 from psomerge.errors import ArtefactError, ConfigError
 from psomerge.fit.misfits import all_misfits, misfits
@@ -573,3 +574,24 @@ def test_check_lists_what_is_wrong_with_all_models(tmp_path: Path) -> None:
     assert said.code == 3
     for words in ("rms_norm_eps 0.001", f"{tmp_path / 'gone'}: ", "hidden_act 'gelu'"):
         assert words in said.text
+
+
+def test_tokens_of_others_are_merged_once_the_base_has_a_tokenizer_json(tmp_path: Path) -> None:
+    """A SentencePiece model is given no tokens: those of the experts are left out, and said with the way out."""
+    from sentencepiece import SentencePieceProcessor
+    from transformers import AutoTokenizer
+
+    folders = {name: tiny_llama(tmp_path / name, vocab=400) for name in ("base", "tam")}
+    for folder in folders.values():
+        without_tokenizer(folder)
+        tokenizer_model(folder)
+    pieces = SentencePieceProcessor(model_file=str(folders["base"] / "tokenizer.model")).get_piece_size()
+    (folders["tam"] / "added_tokens.json").write_text(json.dumps({"<tool>": pieces}))
+    lost = warned(check(folders, None))["tokens of its own"]
+    assert lost.found == f"'<tool>' (id {pieces})"
+    assert "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)" in lost.advice
+    AutoTokenizer.from_pretrained(folders["base"]).save_pretrained(folders["base"])
+    found = check(folders, None)
+    assert "tokens of its own" not in warned(found)
+    merged = json.loads(found.basis.named("base").edited["tokenizer.json"])
+    assert [one["id"] for one in merged["added_tokens"] if one["content"] == "<tool>"] == [pieces]
