@@ -132,7 +132,11 @@ def _settings(config: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _listed(value: object) -> object:
-    """Returns a value as JSON has it: classes have tuples as defaults."""
+    """Returns a value as older files have it: classes have tuples as defaults, and write numbers without end as
+    objects."""
+    if isinstance(value, dict):
+        found = cast("dict[str, Any]", value)
+        return float(found["__float__"]) if found.keys() == {"__float__"} else found
     return [_listed(one) for one in cast("Sequence[object]", value)] if isinstance(value, (list, tuple)) else value
 
 

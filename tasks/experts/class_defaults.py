@@ -25,7 +25,7 @@ def spelt_out(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     try:
         with quiet("transformers"):
-            return CONFIG_MAPPING[config["model_type"]].from_dict(deepcopy(dict(config))).to_dict()  # it writes into it
+            return CONFIG_MAPPING[config["model_type"]].from_dict(_decoded(config)).to_dict()
     except Exception:  # a class of the library may stumble over anything; whether it takes this one is not asked here
         return None
 
@@ -45,12 +45,20 @@ def loading(config: Mapping[str, Any]) -> Loading | None:
         return None
     try:
         with quiet("transformers"), torch.device("meta"):
-            settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(deepcopy(dict(config)))
+            settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(_decoded(config))
             if not issubclass(kind, transformers.PreTrainedModel) or _parts(settings.to_dict()) > MAX_PARTS:
                 return None
             return loading_of(kind(settings))
     except Exception:  # as of `spelt_out`
         return None
+
+
+def _decoded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of its own, as the library writes into it, with numbers without end as the library reads them from a
+    file."""
+    from transformers import PretrainedConfig
+
+    return PretrainedConfig._decode_special_floats(deepcopy(dict(config)))
 
 
 def _parts(config: Mapping[str, Any]) -> int:

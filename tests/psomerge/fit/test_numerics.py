@@ -64,6 +64,18 @@ def test_a_setting_of_a_family_of_its_own_is_held_against_the_base(kind: str, ch
     assert list(contradictions(base, joined(dict(base), changes), spelt_out))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_number_without_end_is_one_in_both_spellings() -> None:
+    """The library writes it as an object, older versions as JSON's `Infinity`."""
+    old = {"model_type": "mamba2", "time_step_limit": [0.0, float("inf")]}
+    new = old | {"time_step_limit": [0.0, {"__float__": "Infinity"}]}
+    resolved = spelt_out(new)
+    assert resolved is not None
+    assert list(resolved["time_step_limit"]) == [0.0, float("inf")]
+    assert list(contradictions(old, new, spelt_out)) == list(contradictions(old, new)) == []
+    assert list(contradictions(new, new | {"time_step_limit": [0.0, 1.0]}))
+
+
 def test_a_part_at_any_depth_is_looked_at_and_a_list_of_labels_is_none() -> None:
     deep = {"thinker_config": {"text_config": {"rms_norm_eps": 1e-5}}, "id2label": {"0": "a"}}
     other = {"thinker_config": {"text_config": {"rms_norm_eps": 1e-6}}, "id2label": {"0": "b"}}
