@@ -12,6 +12,7 @@ from psomerge.checkpoint.adapter_config import is_saved_whole
 from psomerge.checkpoint.adapter_keys import Key, Kind
 from psomerge.checkpoint.layers import is_embedding, is_head
 from psomerge.checkpoint.reader import Checkpoint
+from psomerge.files.names import VOCABULARY_FILES
 
 _PARTNERS = {Kind.A: Kind.EMBEDDING_B, Kind.B: Kind.EMBEDDING_A}
 """Of the head's factors those of the embedding that are the same turned over."""
@@ -86,12 +87,13 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def untied(base: Checkpoint) -> str:
-    """Returns the command that makes a base whose head is a tensor of its own."""
+    """Returns the command that makes a base whose head is a tensor of its own, with its tokenizer."""
     kind, folder = base.config["architectures"][0], json.dumps(str(base.folder))
+    carried = f'; t.AutoTokenizer.from_pretrained({folder}).save_pretrained("UNTIED")'
     code = (
         f"import torch, transformers as t; m = t.{kind}.from_pretrained({folder}, "
         'dtype="auto"); m.config.tie_word_embeddings = m.config.get_text_config().tie_word_embeddings = False; '
         "h = m.get_output_embeddings(); h.weight = torch.nn.Parameter(h.weight.detach().clone()); "
-        'm.save_pretrained("UNTIED")'
+        'm.save_pretrained("UNTIED")' + (carried if set(VOCABULARY_FILES) & base.files.keys() else "")
     )
     return f"give a base with a head of its own, made with: python -c {shlex.quote(code)}"

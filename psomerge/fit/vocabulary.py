@@ -8,6 +8,7 @@ from psomerge.checkpoint.layers import vocabulary_rows
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.vocabulary.comparison import VocabularyComparison, compare
 from psomerge.vocabulary.special_tokens import special_misfits, special_tokens
+from psomerge.vocabulary.tokenizer import has_tokenizer
 from psomerge.vocabulary.tokens import Reader, few, same_files, shown
 
 CONFLICT = "they cannot be merged: bring its tokens to the base's ids, or leave it out"
@@ -45,10 +46,11 @@ def vocabulary_misfits(base: Checkpoint, expert: Checkpoint, comparison: Vocabul
             f"has vocab_size {declared} in its config.json, but {theirs} rows in its embedding; correct its config.json"
         )
     elif ours and theirs and ours != theirs and not named:
-        remedy = "put the tokenizer that it was trained with into its folder, so that rows can be merged by token"
+        lacking = [words for one, words in ((base, "the base"), (expert, "the expert")) if not has_tokenizer(one)]
         yield (
             f"has {theirs} rows in its embedding, the base {ours}, and no vocabulary tells which token each of them "
-            f"is; {remedy}"
+            f"is; put the tokenizer of {' and that of '.join(lacking or ['each'])} into its folder, as it was trained "
+            "with, so that rows can be merged by token"
         )
     if comparison and theirs:
         beyond = [

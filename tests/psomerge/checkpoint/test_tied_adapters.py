@@ -153,6 +153,7 @@ def test_the_commands_that_are_told_make_what_they_say_of_every_kind_of_model(tm
     run(untied(open_checkpoint(base)).partition("made with: ")[2], tmp_path)
     assert torch.equal(answer(tmp_path / "UNTIED"), answer(base))
     assert not open_checkpoint(tmp_path / "UNTIED").tied
+    assert (tmp_path / "UNTIED" / "tokenizer.json").exists() == (base / "tokenizer.json").exists()
     targets = {"t5": ["q", "v"]}.get(kind, ["q_proj", "v_proj"])
     task = {"t5": "SEQ_2_SEQ_LM", "llama": "CAUSAL_LM"}.get(kind)
     model = get_peft_model(opened(base), LoraConfig(r=2, target_modules=targets, task_type=task, use_dora=True))

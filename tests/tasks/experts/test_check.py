@@ -377,10 +377,11 @@ def test_an_extended_vocabulary_fits(tmp_path: Path) -> None:
     (folders["tam"] / "tokenizer.json").unlink()
     edit(folders["tam"], "tokenizer_config.json", added_tokens_decoder={})
     (line,) = lines(folders)
-    assert (
-        "has 11 rows in its embedding, the base 9, and no vocabulary tells which token each of them is; put the "
-        "tokenizer" in line
-    )
+    said = "has 11 rows in its embedding, the base 9, and no vocabulary tells which token each of them is; put the "
+    assert f"{said}tokenizer of the expert into its folder" in line
+    (folders["base"] / "tokenizer.json").rename(folders["tam"] / "tokenizer.json")
+    (line,) = lines(folders)
+    assert f"{said}tokenizer of the base into its folder" in line
 
 
 def test_padding_rows_fit_and_a_config_that_does_not_say_them_is_refused(tmp_path: Path) -> None:
