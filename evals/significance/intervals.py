@@ -59,12 +59,21 @@ def benchmark_interval(score: BenchmarkScore, resamples: int = RESAMPLES) -> Int
 def mean_interval(scores: Sequence[BenchmarkScore], resamples: int = RESAMPLES) -> Interval:
     """Percentile interval of the weighted mean over benchmarks, by bootstrap over groups.
 
+    Where no benchmark has any spread to resample, each all right or all wrong, it is the mean of their own intervals:
+    as wide as if they moved together, which groups of several benchmarks may do.
+
     Args:
         scores: one model's, at least one.
         resamples: drawn by the address of the benchmarks' names: the same scores have the same interval everywhere.
     """
     clusters = cluster(scores)
-    low, high = bootstrap(clusters, resamples, *_names(scores))
+    if all(_binary(score) and len(set(score.values)) == 1 for score in scores):
+        own = [benchmark_interval(score) for score in scores]
+        low, high = (
+            float(clusters.weights @ bounds) for bounds in zip(*((one.low, one.high) for one in own), strict=True)
+        )
+    else:
+        low, high = bootstrap(clusters, resamples, *_names(scores))
     return Interval(clusters.mean, low, high, sum(len(score.values) for score in scores))
 
 

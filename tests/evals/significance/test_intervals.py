@@ -72,6 +72,17 @@ def test_the_mean_is_over_benchmarks_by_weight_and_not_over_items():
     assert found.n == 102
 
 
+def test_a_mean_of_benchmarks_that_are_all_right_or_all_wrong_has_an_interval_too():
+    wrong, right = score([0] * 28, benchmark="a"), score([1] * 10, benchmark="b", weight=3.0)
+    # Wilson for 0 of 28 is up to z^2 / (28 + z^2) = 0.1206; for 10 of 10 from 10 / (10 + z^2) = 0.7225.
+    found = mean_interval([wrong, score([0] * 28, benchmark="c")])
+    assert (found.mean, found.n) == (0, 56)
+    assert (found.low, found.high) == pytest.approx((0, 0.1206), abs=1e-4)
+    found = mean_interval([wrong, right])
+    assert found.mean == 0.75
+    assert (found.low, found.high) == pytest.approx((0.75 * 0.7225, 0.75 + 0.25 * 0.1206), abs=1e-4)
+
+
 def test_intervals_of_shared_groups_cover_the_truth():
     # 60 groups in three benchmarks; 300 experiments. Resampling items instead of groups covers 80 % here.
     generator = np.random.default_rng(1)
