@@ -280,7 +280,10 @@ def _report(error: Exception, debug: bool) -> None:
     if _interrupted(error):
         _fail("interrupted; the same command goes on from here", INTERRUPTED, debug=False)
     if hasattr(error, "format_message"):  # of the option parser
-        _fail(f"{error.format_message()}", ConfigError.exit_code, debug)  # pyright: ignore[reportAttributeAccessIssue]
+        said: str = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        if not said:  # no command: the help is printed
+            sys.exit(ConfigError.exit_code)
+        _fail(said, ConfigError.exit_code, debug)
     # Libraries and processes that run out of space all say something else.
     if (not isinstance(error, PsomergeError) or type(error) in (PsomergeError, ServiceError, EngineError)) and (
         full := full_disk()

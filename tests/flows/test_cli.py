@@ -383,6 +383,12 @@ def test_help_lists_every_command_within_a_second(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_a_command_the_help_is_all_that_is_said(tmp_path: Path) -> None:
+    said = psomerge(home=tmp_path / "home")
+    assert (said.code, said.err) == (2, "")
+    assert "quickstart" in said.out
+
+
 def test_every_command_has_help_of_its_own(tmp_path: Path) -> None:
     for command in COMMANDS:
         said = psomerge(command, "--help", home=tmp_path / "home")
