@@ -77,10 +77,9 @@ def try_tasks(
                 why = silent() if silent and asks_the_hub(located, keys) else ""
                 with _alone() if offline or why else contextlib.nullcontext():
                     tasks[-1] = _load(manager, located, cache, where, allowed, offline)
-        except ServiceError as error:
-            problems.append(ServiceError(f"{where}: its data are not here, and {why}") if why else error)
         except PsomergeError as error:
-            problems.append(error)
+            of_hub = why and isinstance(error, ServiceError) and isinstance(error.__cause__, ConnectionError)
+            problems.append(ServiceError(f"{where}: its data are not here, and {why}") if of_hub else error)
     return tasks, problems
 
 
