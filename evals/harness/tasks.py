@@ -66,30 +66,46 @@ def try_tasks(
     manager, problems = _manager(suite, allowed)
     known = set(manager.all_subtasks) if manager else set[str]()  # the harness sorts them anew each time
     tasks: list[Any] = []
-    silent = None if offline else functools.cache(_hub_is_silent)
-    for benchmark in suite.benchmarks:
-        where, why = f"suite {suite.name}: benchmark {benchmark.name}", ""
-        tasks.append(None)
-        try:
-            if benchmark.task in known:
-                keys = manager.task_index[benchmark.task].cfg or {}
-                located = with_data_files(benchmark, keys, suite.folder)
-                why = silent() if silent and asks_the_hub(located, keys) else ""
-                with _alone() if offline or why else contextlib.nullcontext():
+    with _alone() if offline else _asking_first():
+        for benchmark in suite.benchmarks:
+            where = f"suite {suite.name}: benchmark {benchmark.name}"
+            tasks.append(None)
+            try:
+                if benchmark.task in known:
+                    located = with_data_files(benchmark, manager.task_index[benchmark.task].cfg or {}, suite.folder)
                     tasks[-1] = _load(manager, located, cache, where, allowed, offline)
-        except PsomergeError as error:
-            of_hub = why and isinstance(error, ServiceError) and isinstance(error.__cause__, ConnectionError)
-            problems.append(ServiceError(f"{where}: its data are not here, and {why}") if of_hub else error)
+            except PsomergeError as error:
+                problems.append(error)
     return tasks, problems
 
 
+@contextlib.contextmanager
+def _asking_first() -> Iterator[None]:
+    """Keeps `datasets`, in the block, from trying a hub that does not answer: its client tries each file for half a
+    minute, and each data set has several. What is here is taken."""
+    import datasets
+
+    load, silent = datasets.load_dataset, functools.cache(_hub_is_silent)
+
+    def loaded(path: Any, *arguments: Any, **keywords: Any) -> Any:
+        if not (asks_the_hub(str(path)) and (why := silent())):
+            return load(path, *arguments, **keywords)
+        try:
+            with _alone():
+                return load(path, *arguments, **keywords)
+        except ConnectionError as error:
+            raise ConnectionError(f"its data are not here, and {why}") from error
+
+    with patch.object(datasets, "load_dataset", loaded):
+        yield
+
+
 def _hub_is_silent() -> str:
-    """Why the hub cannot be asked; empty where it answers, whatever it says. Its own client tries each file for half a
-    minute, and `datasets` several of each data set."""
+    """Why the hub cannot be asked; empty where it answers, whatever it says, and where it is not to be asked."""
     from datasets import config
 
     if config.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
+        return ""
     try:
         with urllib.request.urlopen(urllib.request.Request(config.HF_ENDPOINT, method="HEAD"), timeout=10):
             return ""

@@ -64,16 +64,9 @@ def with_data_files(benchmark: Benchmark, task: Mapping[str, Any], folder: Path)
     return replace(benchmark, config={**benchmark.config, **changed}) if any(changed.values()) else benchmark
 
 
-def asks_the_hub(benchmark: Benchmark, task: Mapping[str, Any]) -> bool:
-    """Returns whether a benchmark's data may be a data set of the hub; where the task does not say, an included file
-    does.
-
-    Args:
-        benchmark: by `with_data_files`.
-        task: the task's own keys.
-    """
-    kind = str(benchmark.config.get("dataset_path", task.get("dataset_path") or ""))
-    return kind not in _LOADERS and not (kind and Path(kind).exists())
+def asks_the_hub(path: str) -> bool:
+    """Returns whether the `dataset_path` of a task, by `with_data_files`, is a data set's name on the hub."""
+    return path not in _LOADERS and not Path(path).exists()
 
 
 def _is_local(path: str, folder: Path) -> bool:
