@@ -40,6 +40,7 @@ class Encoder:
         check_companions(folder, listing(folder))
         from lm_eval.models.utils import resolve_max_length
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+        from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
         # tiktoken keeps what it has read by the file's path, and would give one folder's vocabulary for what lies there
         # now.
@@ -51,6 +52,8 @@ class Encoder:
                 if (folder / "config.json").is_file()
                 else None
             )
+            if isinstance(tokenizer.model_max_length, int) and tokenizer.model_max_length < 1:  # it means none
+                tokenizer.model_max_length = VERY_LARGE_INTEGER
             tokenizer.encode(_PROBE)
             if (
                 folder / "generation_config.json"

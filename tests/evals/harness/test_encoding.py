@@ -3,6 +3,7 @@ nonsense is one clear line."""
 
 import base64
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,16 @@ def test_a_vocabulary_that_took_the_place_of_another_is_read_and_not_remembered(
     for word in (b"first", b"second"):
         path.write_bytes(base64.b64encode(word) + b" 0\n")
         assert load_tiktoken_bpe(str(path)) == {word: 0}
+
+
+def test_a_length_that_is_none_cuts_nothing_and_says_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.api.instance import Instance
+
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    encoder = Encoder(changed(tmp_path / "model", "tokenizer_config.json", model_max_length=-1))
+    instance = Instance(request_type="loglikelihood", doc={}, arguments=("a" * 300, " b"), idx=0)
+    (request,) = encoder.loglikelihood([instance])
+    assert (len(request.context), len(request.continuation)) == (300, 2)
+    assert caplog.text == ""
