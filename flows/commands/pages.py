@@ -88,16 +88,16 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
     config = read_json(Path(result["checkpoint"]) / "config.json", CONFIG_LIMIT)
     paired = is_paired(config)
     uri = result["model_uri"] if result["alias"] != "champion" else result["model_uri"].rpartition("/")[0] + "@champion"
-    prompt = showcase(result)
+    prompt, stores = showcase(result), _stores(result)
     how = 'return_type="components"' if paired else ""
     code = f'import mlflow; model = mlflow.transformers.load_model("{uri}"{", " + how if how else ""}); '
     # Of a sequence-to-sequence model its card says how to go on: there is neither a pipeline nor a server for it.
     code += "print(model)" if paired else f"print(model({json.dumps(prompt)}, max_new_tokens=8, do_sample=False))"
     asked = {"model": "champion/model", "prompt": prompt, "max_tokens": 8, "temperature": 0}
     steps = [
-        *_pages(_stores(result)),
+        *_pages(stores),
         f"{python} -m webbrowser {shlex.quote(Path(result['report']).as_uri())}",
-        "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in _stores(result).items()),
+        "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in stores.items()),
         f"{python} -c {shlex.quote(code)}",
         f"{program('mlflow')} artifacts download --artifact-uri {shlex.quote(uri)} --dst-path champion",
     ]

@@ -1,7 +1,6 @@
 """adapter_config.json of a LoRA adapter, of PEFT or MLX, read with suspicion: what describes no sum of the base and
 low-rank products is refused."""
 
-import json
 import math
 import re
 import reprlib
@@ -13,6 +12,7 @@ from typing import Any, cast
 from psomerge.errors import ArtefactError
 from psomerge.files.names import ADAPTER
 from psomerge.files.untrusted import read_json
+from psomerge.screening.formats import literal
 
 MAX_CONFIG = 2**20
 _PLAIN = {
@@ -114,7 +114,7 @@ def expand(folder: Path, config: Mapping[str, Any]) -> str:
     if not (kind or config.get("auto_mapping")):
         kind = "ForCausalLM"
     code = (
-        f"import peft; peft.AutoPeftModel{kind}.from_pretrained({json.dumps(str(folder))})"
+        f"import peft; peft.AutoPeftModel{kind}.from_pretrained({literal(folder)})"
         '.merge_and_unload().save_pretrained("MERGED")'
     )
     return f"where you trust it, merge it into a checkpoint: python -c {shlex.quote(code)}"

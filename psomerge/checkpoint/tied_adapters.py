@@ -1,7 +1,6 @@
 """Adapters of a base whose output head is its embedding: what of them changes both in one way, as the base's one tensor
 can be changed, and what would set them apart."""
 
-import json
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from psomerge.checkpoint.adapter_keys import Key, Kind
 from psomerge.checkpoint.layers import is_embedding, is_head
 from psomerge.checkpoint.reader import Checkpoint
 from psomerge.files.names import VOCABULARY_FILES
+from psomerge.screening.formats import literal
 
 _PARTNERS = {Kind.A: Kind.EMBEDDING_B, Kind.B: Kind.EMBEDDING_A}
 """Of the head's factors those of the embedding that are the same turned over."""
@@ -88,7 +88,7 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def untied(base: Checkpoint) -> str:
     """Returns the command that makes a base whose head is a tensor of its own, with its tokenizer."""
-    kind, folder = base.config["architectures"][0], json.dumps(str(base.folder))
+    kind, folder = base.config["architectures"][0], literal(base.folder)
     carried = f'; t.AutoTokenizer.from_pretrained({folder}).save_pretrained("UNTIED")'
     code = (
         f"import torch, transformers as t; m = t.{kind}.from_pretrained({folder}, "

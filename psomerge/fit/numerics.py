@@ -15,8 +15,8 @@ from psomerge.checkpoint.rope import SPELLINGS, rope_settings
 from psomerge.fit.settings import FIELDS, is_known
 from psomerge.screening.companions import objects
 
-_OFF_WHERE_NULL = (
-    *("attn_logit_softcapping", "final_logit_softcapping", "clip_qkv", "swiglu_limit", "attention_chunk_size"),
+_OFF_WHERE_NULL = frozenset(
+    ("attn_logit_softcapping", "final_logit_softcapping", "clip_qkv", "swiglu_limit", "attention_chunk_size")
 )
 """Settings for which null, spelt out, says that they are off."""
 _NO_PART = ("id2label", "label2id", "task_specific_params", "quantization_config", "generation_config")

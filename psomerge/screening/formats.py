@@ -39,13 +39,13 @@ def refuse_other_formats(folder: Path, files: Iterable[str]) -> None:
     """
     names = sorted(files)
     if gguf := next((name for name in names if name.endswith(".gguf")), None):
-        file = f"gguf_file={_text(gguf)}"
+        file = f"gguf_file={literal(gguf)}"
         # else the weights stay in GGUF's blocks, which cannot be saved
         unpacked = f"{file}, quantization_config=t.GgufConfig(dequantize=True)"
         command = _command(
             folder,
             unpacked,
-            f"{_SAVE}; t.AutoTokenizer.from_pretrained({_text(folder)}, {file}).save_pretrained(" + '"CONVERTED")',
+            f"{_SAVE}; t.AutoTokenizer.from_pretrained({literal(folder)}, {file}).save_pretrained(" + '"CONVERTED")',
         )
         raise ArtefactError(
             f"{folder}: holds its weights as GGUF only ({gguf!r}); merge the checkpoint that it was made from, or "
@@ -93,7 +93,7 @@ def _command(folder: Path, how: str, save: str, architecture: str = "AutoModelFo
     """Returns a shell command that loads a folder's model and saves it to CONVERTED as safetensors; but for GGUF, its
     tokenizer stays where it is."""
     code = (
-        f"import transformers as t; m, i = t.{architecture}.from_pretrained({_text(folder)}, "
+        f"import transformers as t; m, i = t.{architecture}.from_pretrained({literal(folder)}, "
         f'dtype="auto", output_loading_info=True{how and f", {how}"}); '
         # What the files lack the library draws at random, with a warning among others.
         f'assert not i["missing_keys"], i["missing_keys"]; {save}'
@@ -101,6 +101,6 @@ def _command(folder: Path, how: str, save: str, architecture: str = "AutoModelFo
     return f"python -c {shlex.quote(code)}"
 
 
-def _text(value: object) -> str:
-    # Double quotes: the shell's are single ones.
+def literal(value: object) -> str:
+    """Returns a value's text as Python code between double quotes, for the shell's are single ones."""
     return json.dumps(str(value), ensure_ascii=False)

@@ -181,8 +181,9 @@ class VllmEngine:
         decode = self._llm.get_tokenizer().decode
         while running:
             for number, output in running.step():
-                made = list(output.outputs[0].token_ids)
-                if output.outputs[0].finish_reason == "stop" and not isinstance(output.outputs[0].stop_reason, str):
+                written = output.outputs[0]
+                made = list(written.token_ids)
+                if written.finish_reason == "stop" and not isinstance(written.stop_reason, str):
                     made.pop()  # the token that ended it, of the tokenizer or of generation_config, is no part of it
                 text = decode(made, skip_special_tokens=not asked[number].special)
                 prefix.put(len(batch.loglikelihood) + number, first_part(text, asked[number].stop))

@@ -51,7 +51,7 @@ class Cache:
     def digests(self, revision: str) -> dict[str, str]:
         """Returns the SHA-256 of every file of a revision that was once complete, else nothing. Raises StateError for a
         damaged record."""
-        return {name: digest for name, (digest, *_) in self._files(revision).items()}
+        return _digests(self._recorded(revision))
 
     def snapshot(self, revision: str) -> Fetched | None:
         """Returns a revision that is here whole, if every file is what was fetched: by size and time of change, and
@@ -60,18 +60,16 @@ class Cache:
         Raises:
             StateError: the record is damaged.
         """
-        folder, stored = self.folder / revision, self._files(revision)
-        if not stored or not folder.is_dir() or self._recorded(revision).get("names") != ALLOWED_DIGEST:
+        folder, record = self.folder / revision, self._recorded(revision)
+        stored = record.get("files", {})
+        if not stored or not folder.is_dir() or record.get("names") != ALLOWED_DIGEST:
             return None
         if {name for name in listing(folder) if allowed(name)} != set(stored):
             return None
         for name, (digest, *stamp) in stored.items():
             if _stamp(folder / name) != stamp and digest_file(folder / name) != digest:
                 return None
-        return Fetched(folder, self.address_of(revision), revision, self.digests(revision))
-
-    def _files(self, revision: str) -> Mapping[str, list[Any]]:
-        return self._recorded(revision).get("files", {})
+        return Fetched(folder, self.address_of(revision), revision, _digests(record))
 
     def _recorded(self, revision: str) -> Mapping[str, Any]:
         return self.read(f"{revision}.json") or {}
@@ -94,6 +92,10 @@ class Cache:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_bytes(seal(content)))
+
+
+def _digests(record: Mapping[str, Any]) -> dict[str, str]:
+    return {name: digest for name, (digest, *_) in record.get("files", {}).items()}
 
 
 def _stamp(path: Path) -> list[int]:
